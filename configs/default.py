@@ -1,0 +1,170 @@
+"""Every key of a run, with its default. Recipes override this file.
+
+The part after the colon in `--config=configs/cutmix.py:digits` picks the
+data set and, with it, the size of the model and of the training. Any leaf can
+be set on the command line: `--config.optimizer.learning_rate=0.05`, and
+`--config.optimizer.clip_norm=none` for a leaf that may be None.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+DATASETS = ("digits", "folder", "stanford_dogs")
+
+
+def get_config(dataset: str = "digits") -> ConfigDict:
+  """Returns the recipe without augmentation for `dataset`."""
+  config = ConfigDict()
+  config.seed = 0  # Of initialisation, data order and augmentation.
+  config.batch_size = 50  # Global: over all devices and processes.
+  config.epochs = placeholder(float)  # Length in passes over the data, or
+  config.steps = placeholder(int)  # in optimiser steps: set one of the two.
+  config.deterministic = False  # Bit-identical runs on GPUs too; slower.
+
+  config.data = data = ConfigDict()
+  data.name = "digits"  # digits, folder, stanford_dogs or tfds:NAME.
+  data.dir = placeholder(str)  # Of the image folder, or of TFDS's data.
+  data.image_size = 16  # Pixels a side that the network sees.
+  data.cache_size = placeholder(int)  # Pixels a side stored; None: image_size.
+  data.resize = "crop"  # To the stored square: crop, squash or pad.
+  data.validation_fraction = 0.1  # Carved from train where there is none.
+  data.placement = "auto"  # device, host, stream; auto decides by size.
+  data.on_error = "raise"  # At an unreadable image: raise or skip.
+  data.classes = placeholder(str)  # Keep these: a count, or names "a,b".
+  data.examples_per_class = placeholder(int)  # Keep so many to train on.
+  data.oversample = False  # Draw every class equally often.
+  data.cache_dir = placeholder(str)  # None: the user's cache directory.
+
+  # An operation is on when its leaves are set; None switches it off. They are
+  # applied in this order, each example drawing for itself.
+  config.augment = augment = ConfigDict()
+  augment.random_resized_crop = crop = ConfigDict()
+  crop.min_area = placeholder(float)  # Of the stored image, in (0, 1].
+  crop.max_area = 1.0
+  crop.min_aspect = 3 / 4  # Width over height.
+  crop.max_aspect = 4 / 3
+  augment.random_crop = ConfigDict({"padding": placeholder(int)})  # Pixels.
+  augment.random_flip_left_right = ConfigDict(
+    {"probability": placeholder(float)}
+  )
+  augment.random_flip_up_down = ConfigDict({"probability": placeholder(float)})
+  augment.random_rotation = ConfigDict({"max_degrees": placeholder(float)})
+  augment.trivial_augment = ConfigDict({"enabled": False})
+  augment.rand_augment = rand_augment = ConfigDict()
+  rand_augment.num_layers = placeholder(int)  # Operations an image.
+  rand_augment.magnitude = 9  # 0 to 30.
+  augment.random_brightness = ConfigDict({"max_delta": placeholder(float)})
+  augment.random_contrast = contrast = ConfigDict()
+  contrast.lower = placeholder(float)  # Factors.
+  contrast.upper = placeholder(float)
+  augment.random_hue = ConfigDict({"max_delta": placeholder(float)})  # <= 0.5.
+  augment.random_saturation = saturation = ConfigDict()
+  saturation.lower = placeholder(float)  # Factors.
+  saturation.upper = placeholder(float)
+  augment.random_grayscale = ConfigDict({"probability": placeholder(float)})
+  augment.random_jpeg_quality = jpeg = ConfigDict()
+  jpeg.min_jpeg_quality = placeholder(int)  # 0 to 100.
+  jpeg.max_jpeg_quality = placeholder(int)
+  augment.random_erasing = erasing = ConfigDict()
+  erasing.probability = placeholder(float)
+  erasing.min_area = 0.02  # Of the image.
+  erasing.max_area = 1 / 3
+
+  config.mix = mix = ConfigDict()
+  mix.name = "none"  # cutmix, mixup, cutout, resizemix, fmix; "cutmix,mixup".
+  mix.weights = placeholder(str)  # Of several: "0.7,0.3"; None: equal.
+  mix.alpha = placeholder(float)  # Of Beta(alpha, alpha); None: the paper's.
+  mix.probability = 1.0  # Of mixing at all.
+  mix.per_example = False  # Draw for each example, not once a batch.
+  mix.off_after_epoch = placeholder(float)  # From this epoch on, no mixing.
+  mix.partner = "any"  # Or other_class: never two images of one class.
+  mix.min_lambda = 0.0  # Bounds on the share of the first image.
+  mix.max_lambda = 1.0
+  mix.min_aspect = 1.0  # Bounds on the box's width over height,
+  mix.max_aspect = 1.0  # relative to the image's.
+
+  config.model = model = ConfigDict()
+  model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
+  model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
+  model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
+  model.allow_partial = False  # Take a weight file that lacks some arrays.
+  model.sync_batch_norm = False  # Batch statistics over all devices.
+  model.freeze_batch_norm = False  # Keep the running statistics as loaded.
+  model.zero_init_residual = True  # Last batch-norm scale of a block at zero.
+  model.dropout = 0.0  # Before the head.
+  model.head_init = "lecun_normal"  # Or zeros.
+
+  config.optimizer = optimizer = ConfigDict()
+  optimizer.name = "sgd"  # Or adamw.
+  optimizer.learning_rate = 0.1  # The peak.
+  optimizer.schedule = "cosine"  # cosine, step or constant.
+  optimizer.warmup_epochs = 0.0  # Linear, from zero.
+  optimizer.weight_decay = 5e-4  # Decoupled; not on batch norm and biases.
+  optimizer.momentum = 0.9  # Of sgd.
+  optimizer.nesterov = True
+  optimizer.clip_norm = placeholder(float)  # Global gradient norm.
+  optimizer.accumulate = 1  # Parts of a batch computed one by one.
+  optimizer.freeze = placeholder(str)  # Top-level parts: "stem,stage1".
+  optimizer.head_multiplier = 1.0  # Learning rate of the head over the rest.
+  optimizer.layer_decay = 1.0  # Learning rate of a stage over the next one.
+  optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.
+
+  config.loss = loss = ConfigDict()
+  loss.name = "softmax"  # Cross-entropy; or sigmoid: binary, a class each.
+  loss.label_smoothing = 0.0  # In training only.
+
+  config.ema = ConfigDict({"decay": placeholder(float)})  # E.g. 0.999.
+
+  config.evaluate = evaluate = ConfigDict()
+  evaluate.every_epochs = 1.0
+  evaluate.batch_size = 250  # Global, like batch_size.
+  evaluate.checkpoint = "best"  # What the test set sees: best, last or ema.
+
+  config.checkpoint = checkpoint = ConfigDict()
+  checkpoint.every_epochs = placeholder(float)  # None: at every evaluation.
+  checkpoint.every_steps = placeholder(int)  # Instead, in steps.
+  checkpoint.keep = 2  # Newest ones; the best on validation stays as well.
+
+  config.log = ConfigDict({"every_steps": 20})
+
+  return {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}.get(
+    dataset, _unknown
+  )(config)
+
+
+def _digits(config: ConfigDict) -> ConfigDict:
+  """50 training images, 400 passes: 10 s on two CPU cores."""
+  config.steps = 400
+  config.evaluate.every_epochs = 40.0
+  return config
+
+
+def _folder(config: ConfigDict) -> ConfigDict:
+  """A folder of photographs, from random weights, unless told otherwise."""
+  config.data.name = "folder"
+  config.data.image_size = 224
+  config.data.cache_size = 256
+  config.model.name = "resnet50"
+  config.batch_size = 64
+  config.epochs = 50.0
+  config.optimizer.learning_rate = 0.05
+  config.optimizer.warmup_epochs = 2.0
+  config.evaluate.batch_size = 128
+  return config
+
+
+def _dogs(config: ConfigDict) -> ConfigDict:
+  """Stanford Dogs from ImageNet weights."""
+  config = _folder(config)
+  config.data.name = "stanford_dogs"
+  config.epochs = 25.0
+  config.model.pretrained = "keras"
+  config.optimizer.learning_rate = 0.01
+  config.optimizer.head_multiplier = 10.0
+  config.optimizer.head_warmup_epochs = 1.0
+  return config
+
+
+def _unknown(config: ConfigDict) -> ConfigDict:
+  del config
+  raise ValueError(f"the data set must be one of {', '.join(DATASETS)}")

@@ -1,0 +1,91 @@
+"""What every command shares: flags, overrides, exit codes."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.errors import UserError
+
+_PREFIX = "--config."
+
+
+class _Parser(argparse.ArgumentParser):
+  """An argument parser whose mistakes are one sentence."""
+
+  def error(self, message: str):
+    raise UserError(f"{message}; see python -m {self.prog} --help")
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+  """A parser for `python -m mixaug_jax.COMMAND`."""
+  return _Parser(
+    prog=f"mixaug_jax.{command}", description=description, allow_abbrev=False
+  )
+
+
+def add_config(flags: argparse.ArgumentParser) -> None:
+  """Adds `--config`, for `parse` to resolve together with overrides."""
+  flags.add_argument(
+    "--config",
+    required=True,
+    metavar="FILE[:DATASET]",
+    help="a recipe, e.g. configs/cutmix.py:digits; --config.KEY=VALUE sets "
+    "any of its keys",
+  )
+
+
+def parse(
+  flags: argparse.ArgumentParser, argv: Sequence[str]
+) -> argparse.Namespace:
+  """Parses `argv`; `--config` and its overrides become one ConfigDict.
+
+  `spec` keeps the text of `--config`. Raises UserError.
+  """
+  rest, overrides = split_overrides(argv)
+  arguments = flags.parse_args(rest)
+  if hasattr(arguments, "config"):
+    arguments.spec = arguments.config
+    arguments.config = config_lib.load(arguments.config, overrides)
+  elif overrides:
+    raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+  return arguments
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+  """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of `argv`."""
+  rest, overrides = [], {}
+  words = iter(argv)
+  for word in words:
+    if not word.startswith(_PREFIX):
+      rest.append(word)
+      continue
+    key, equals, value = word[len(_PREFIX) :].partition("=")
+    if not equals:
+      value = next(words, None)
+      if value is None:
+        raise UserError(f"{word} needs a value: {word}=VALUE")
+    overrides[key] = value
+  return rest, overrides
+
+
+def run(command: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs a command and leaves with its exit code.
+
+  0 done, 2 the user's mistake in one sentence on stderr, 130 after Ctrl-C;
+  other codes are the command's own.
+  """
+  try:
+    code = command(sys.argv[1:]) or 0
+    sys.stdout.flush()
+  except UserError as error:
+    print(f"mixaug_jax: {error}", file=sys.stderr)
+    code = 2
+  except KeyboardInterrupt:
+    code = 128 + signal.SIGINT
+  except BrokenPipeError:  # The reader, `head` say, has what it wanted.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 128 + signal.SIGPIPE
+  sys.exit(code)

@@ -1,0 +1,246 @@
+"""From `--config=FILE[:DATASET]` and overrides to a checked ConfigDict."""
+
+import difflib
+import json
+import math
+import pathlib
+import runpy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, FieldReference
+
+from mixaug_jax.errors import UserError
+
+_CHOICES = {
+  "data.resize": ("crop", "squash", "pad"),
+  "data.placement": ("auto", "device", "host", "stream"),
+  "data.on_error": ("raise", "skip"),
+  "mix.partner": ("any", "other_class"),
+  "model.dtype": ("auto", "float32", "bfloat16"),
+  "optimizer.name": ("sgd", "adamw"),
+  "optimizer.schedule": ("cosine", "step", "constant"),
+  "loss.name": ("softmax", "sigmoid"),
+  "evaluate.checkpoint": ("best", "last", "ema"),
+}
+
+_ABOVE_ZERO = math.nextafter(0.0, 1.0)
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
+# Closed ranges. Those of augment, mix and model are checked by the code that
+# reads them, which knows their meaning.
+_RANGES = {
+  "seed": (0, 2**31 - 1),
+  "batch_size": (1, math.inf),
+  "epochs": (_ABOVE_ZERO, math.inf),
+  "steps": (1, math.inf),
+  "data.image_size": (8, 4096),
+  "data.cache_size": (8, 4096),
+  "data.validation_fraction": (_ABOVE_ZERO, 0.9),
+  "data.examples_per_class": (1, math.inf),
+  "mix.off_after_epoch": (0.0, math.inf),
+  "model.dropout": (0.0, _BELOW_ONE),
+  "optimizer.learning_rate": (0.0, math.inf),
+  "optimizer.warmup_epochs": (0.0, math.inf),
+  "optimizer.weight_decay": (0.0, math.inf),
+  "optimizer.momentum": (0.0, _BELOW_ONE),
+  "optimizer.clip_norm": (_ABOVE_ZERO, math.inf),
+  "optimizer.accumulate": (1, math.inf),
+  "optimizer.head_multiplier": (0.0, math.inf),
+  "optimizer.layer_decay": (_ABOVE_ZERO, 1.0),
+  "optimizer.head_warmup_epochs": (0.0, math.inf),
+  "loss.label_smoothing": (0.0, _BELOW_ONE),
+  "ema.decay": (0.0, _BELOW_ONE),
+  "evaluate.every_epochs": (_ABOVE_ZERO, math.inf),
+  "evaluate.batch_size": (1, math.inf),
+  "checkpoint.every_epochs": (_ABOVE_ZERO, math.inf),
+  "checkpoint.every_steps": (1, math.inf),
+  "checkpoint.keep": (1, math.inf),
+  "log.every_steps": (1, math.inf),
+}
+
+
+def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+  """Reads a recipe, applies overrides, checks every value.
+
+  Args:
+    spec: `PATH` or `PATH:DATASET`; the file defines `get_config`.
+    overrides: dotted keys and their values as text.
+
+  Returns:
+    The resolved, locked config.
+
+  Raises:
+    UserError: naming the file, key or value that is wrong.
+  """
+  path, _, dataset = spec.partition(":")
+  if not pathlib.Path(path).is_file():
+    raise UserError(
+      f"--config: there is no file {path!r}; name a recipe such as "
+      "configs/cutmix.py"
+    )
+  try:
+    get_config = runpy.run_path(path)["get_config"]
+  except KeyError:
+    raise UserError(f"{path} defines no function get_config") from None
+  except Exception as error:
+    raise UserError(
+      f"{path} does not run as a config file: {type(error).__name__}: {error}"
+    ) from error
+  try:
+    config = get_config(*([dataset] if dataset else []))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(f"--config={spec}: {error}") from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f"{path}: get_config must return a ConfigDict")
+  override(config, overrides or {})
+  check(config)
+  return config.lock()
+
+
+def override(config: ConfigDict, values: Mapping[str, str]) -> None:
+  """Sets dotted keys from text, to the type that each key has."""
+  references = leaves(config, references=True)
+  for key, text in values.items():
+    if key not in references:
+      raise UserError(_unknown_key(key, references))
+    parent, _, name = key.rpartition(".")
+    node = _node(config, parent)
+    node[name] = _parse(
+      key,
+      text,
+      node.get_type(name),
+      isinstance(references[key], FieldReference),
+    )
+  # A length given by hand replaces the recipe's, in whichever unit.
+  for given, other in (("steps", "epochs"), ("epochs", "steps")):
+    if given in values and other not in values:
+      config[other] = None
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError at the first value that is out of its range."""
+  values = leaves(config)
+  optional = {
+    key
+    for key, value in leaves(config, references=True).items()
+    if isinstance(value, FieldReference)
+  }
+  for key, value in values.items():
+    if value is None and key not in optional:
+      raise UserError(f"config.{key} must be set")
+    if isinstance(value, float) and math.isnan(value):
+      raise UserError(f"config.{key} must be a number, got nan")
+  for key, choices in _CHOICES.items():
+    if values[key] not in choices:
+      raise UserError(
+        f"config.{key} must be one of {', '.join(choices)}, "
+        f"got {values[key]!r}{_hint(str(values[key]), choices)}"
+      )
+  for key, (low, high) in _RANGES.items():
+    value = values[key]
+    if value is not None and not low <= value <= high:
+      raise UserError(f"config.{key} must be {_range(low, high)}, got {value}")
+  if (config.steps is None) == (config.epochs is None):
+    raise UserError("set one of config.steps and config.epochs, not both")
+  if None not in (
+    config.checkpoint.every_epochs,
+    config.checkpoint.every_steps,
+  ):
+    raise UserError(
+      "set one of config.checkpoint.every_steps and "
+      "config.checkpoint.every_epochs, not both"
+    )
+  size, stored = config.data.image_size, config.data.cache_size
+  if stored is not None and stored < size:
+    raise UserError(
+      f"config.data.cache_size is {stored}, smaller than "
+      f"config.data.image_size {size}; store at least what the network sees"
+    )
+  if config.batch_size % config.optimizer.accumulate:
+    raise UserError(
+      f"config.batch_size {config.batch_size} does not divide into "
+      f"config.optimizer.accumulate {config.optimizer.accumulate} equal parts"
+    )
+  if config.evaluate.checkpoint == "ema" and config.ema.decay is None:
+    raise UserError(
+      "config.evaluate.checkpoint=ema needs an average: set config.ema.decay, "
+      "for example 0.999"
+    )
+
+
+def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
+  """All leaves under their dotted names; as references where asked."""
+  flat = {}
+  for name, value in config.items(preserve_field_references=references):
+    if isinstance(value, ConfigDict):
+      for key, leaf in leaves(value, references).items():
+        flat[f"{name}.{key}"] = leaf
+    else:
+      flat[name] = value
+  return flat
+
+
+def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
+  """The leaves in which two configs differ, one text a leaf."""
+  here, there = leaves(ours), leaves(ConfigDict(theirs))
+  missing = object()
+  return [
+    f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
+    for key in sorted(here.keys() | there.keys())
+    if here.get(key, missing) != there.get(key, missing)
+  ]
+
+
+def to_json(config: ConfigDict) -> str:
+  return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def _node(config: ConfigDict, dotted: str) -> ConfigDict:
+  for name in dotted.split(".") if dotted else ():
+    config = config[name]
+  return config
+
+
+def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
+  if text.lower() == "none":
+    if not optional:
+      raise UserError(f"config.{key} cannot be none; it is a {kind.__name__}")
+    return None
+  try:
+    if kind is bool:
+      return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    if kind is int and float(text) == int(float(text)):
+      return int(text) if text.lstrip("+-").isdigit() else int(float(text))
+    if kind in (float, str):
+      return kind(text)
+  except (KeyError, ValueError, OverflowError):
+    pass
+  names = {bool: "true or false", int: "a whole number", float: "a number"}
+  raise UserError(f"config.{key} must be {names[kind]}, got {text!r}")
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+  if any(name.startswith(f"{key}.") for name in known):
+    below = [
+      n.removeprefix(f"{key}.") for n in known if n.startswith(f"{key}.")
+    ]
+    return f"config.{key} is a group; set one of its keys: {', '.join(below)}"
+  return f"config.{key} is not a config key{_hint(key, known)}"
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+  known = list(known)
+  near = difflib.get_close_matches(word, known, 1, 0.6)
+  if not near:  # The right leaf under the wrong group, or none.
+    last = word.rpartition(".")[2]
+    near = [name for name in known if name.rpartition(".")[2] == last][:1]
+  return f"; did you mean {near[0]}?" if near else ""
+
+
+def _range(low: float, high: float) -> str:
+  lower = "above 0" if low == _ABOVE_ZERO else f"at least {low:g}"
+  if high == math.inf:
+    return lower
+  upper = "below 1" if high == _BELOW_ONE else f"at most {high:g}"
+  return f"{lower} and {upper}"
