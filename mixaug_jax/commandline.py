@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 _PREFIX = "--config."
 
@@ -71,18 +71,36 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
   return rest, overrides
 
 
+def prepare_jax(deterministic: bool = False) -> None:
+  """Settings that must stand before JAX meets its devices.
+
+  Compiled programs are kept under the user's cache directory, or where
+  JAX_COMPILATION_CACHE_DIR says.
+  """
+  if deterministic:
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+  import jax
+  import platformdirs
+
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def run(command: Callable[[Sequence[str]], int | None]) -> None:
   """Runs a command and leaves with its exit code.
 
-  0 done, 2 the user's mistake in one sentence on stderr, 130 after Ctrl-C;
-  other codes are the command's own.
+  0 done, 2 the user's mistake, 1 a run that diverged, 143 after SIGTERM, each
+  told in one sentence on stderr; 130 after Ctrl-C.
   """
   try:
     code = command(sys.argv[1:]) or 0
     sys.stdout.flush()
-  except UserError as error:
+  except (UserError, Diverged, Interrupted) as error:
     print(f"mixaug_jax: {error}", file=sys.stderr)
-    code = 2
+    code = error.code
   except KeyboardInterrupt:
     code = 128 + signal.SIGINT
   except BrokenPipeError:  # The reader, `head` say, has what it wanted.

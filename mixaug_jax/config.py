@@ -129,8 +129,8 @@ def check(config: ConfigDict) -> None:
   for key, value in values.items():
     if value is None and key not in optional:
       raise UserError(f"config.{key} must be set")
-    if isinstance(value, float) and math.isnan(value):
-      raise UserError(f"config.{key} must be a number, got nan")
+    if isinstance(value, float) and not math.isfinite(value):
+      raise UserError(f"config.{key} must be finite, got {value}")
   for key, choices in _CHOICES.items():
     if values[key] not in choices:
       raise UserError(
@@ -203,20 +203,21 @@ def _node(config: ConfigDict, dotted: str) -> ConfigDict:
 
 
 def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
-  if text.lower() == "none":
-    if not optional:
-      raise UserError(f"config.{key} cannot be none; it is a {kind.__name__}")
+  if text.lower() == "none" and optional:
     return None
   try:
     if kind is bool:
       return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
     if kind is int and float(text) == int(float(text)):
       return int(text) if text.lstrip("+-").isdigit() else int(float(text))
-    if kind in (float, str):
-      return kind(text)
+    if kind is float:
+      return float(text)
+    if kind is str and (text.lower() != "none" or key == "mix.name"):
+      return text
   except (KeyError, ValueError, OverflowError):
     pass
   names = {bool: "true or false", int: "a whole number", float: "a number"}
+  names[str] = "a text"
   raise UserError(f"config.{key} must be {names[kind]}, got {text!r}")
 
 

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that commands turn into one sentence and an exit code."""
 
 
 class UserError(Exception):
@@ -7,3 +7,17 @@ class UserError(Exception):
   Commands print the sentence on stderr and exit with code 2. The sentence
   names the thing that is wrong (a key, a path, a flag) and what to do.
   """
+
+  code = 2
+
+
+class Diverged(Exception):  # noqa: N818 (it is what happened)
+  """The loss or a parameter is no longer finite; exit code 1."""
+
+  code = 1
+
+
+class Interrupted(Exception):  # noqa: N818
+  """SIGTERM came and the run was saved; exit code 128 + SIGTERM."""
+
+  code = 143

@@ -1,0 +1,64 @@
+"""`python -m mixaug_jax.main --config=configs/cutmix.py`: trains one run."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from mixaug_jax import commandline
+
+
+def main(argv: Sequence[str]) -> None:
+  flags = commandline.parser(
+    "main", "Trains an image classifier; the same command resumes."
+  )
+  commandline.add_config(flags)
+  flags.add_argument(
+    "--workdir",
+    type=pathlib.Path,
+    help="the run directory; default: runs/CONFIG-DATASET",
+  )
+  arguments = commandline.parse(flags, argv)
+  config = arguments.config
+  commandline.prepare_jax(config.deterministic)
+
+  from mixaug_jax import train
+
+  workdir = arguments.workdir or default_workdir(arguments.spec)
+  finished = (workdir / train.RESULT_FILE).exists()
+  result = train.train(config, workdir)
+  if finished:
+    print(f"{workdir} is finished; its result:")
+  print(summary(result, workdir))
+
+
+def default_workdir(spec: str) -> pathlib.Path:
+  """`configs/cutmix.py:digits` trains in `runs/cutmix-digits`."""
+  path, _, dataset = spec.partition(":")
+  name = f"{pathlib.Path(path).stem}-{dataset or 'digits'}"
+  return pathlib.Path("runs", name)
+
+
+def summary(result: dict, workdir: os.PathLike) -> str:
+  """The result in a few lines."""
+  lines = []
+  for name in ("last", "best", "ema"):
+    if measured := result["validation"][name]:
+      lines.append(
+        f"validation, {name}: {measured['accuracy']:.2%} at step "
+        f"{measured['step']}"
+      )
+  if test := result["test"]:
+    lines.append(
+      f"test ({result['chosen']} on validation, step {result['chosen_step']}): "
+      f"{test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
+      f"{test['loss']:.3f}"
+    )
+  lines.append(
+    f"{result['seconds']:.1f} s of training at "
+    f"{result['images_per_second']:,.0f} images/s; all of it in {workdir}"
+  )
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  commandline.run(main)

@@ -1,0 +1,426 @@
+"""The training loop, to be read from top to bottom.
+
+The order of a step: dispatch it, then read the numbers of the one before, so
+that the device never waits for the host. Where the log, an evaluation or a
+checkpoint wants the newest numbers, the step is waited for.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import data
+from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax.training import evaluation, experiment, parallel
+from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.state import TrainState
+from mixaug_jax.training.step import make_eval_step, make_train_step
+from mixaug_jax.training.writers import Progress, open_writers
+
+CONFIG_FILE = "config.json"
+RESULT_FILE = "result.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, evaluates and writes a run directory; resumes an unfinished one.
+
+  Args:
+    config: resolved and checked.
+    workdir: the run directory; created when nothing stands against it.
+
+  Returns:
+    What result.json holds.
+
+  Raises:
+    UserError: a config that cannot run here, or a directory of another run.
+    Diverged: the loss or a parameter became NaN or infinite.
+    Interrupted: SIGTERM; the state is saved.
+  """
+  if finished := _finished(config, workdir):
+    return finished
+  exp = experiment.build(config)
+  _open_workdir(config, workdir)
+  primary = jax.process_index() == 0
+  state, loaded = exp.initial_state()
+  checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+  loop = _Loop()
+  with contextlib.ExitStack() as stack:
+    stack.callback(checkpoints.close)
+    stopping = stack.enter_context(_sigterm())
+    if restored := checkpoints.restore(state):
+      state, loop = restored[0], _Loop(**restored[1])
+    progress = Progress(exp.steps, config.batch_size)
+    stack.callback(progress.clear)
+    first = int(state.step)
+    writer = stack.enter_context(
+      open_writers(workdir, first, progress, primary)
+    )
+    if primary:
+      print(describe(exp), loaded or "", sep="\n" * bool(loaded))
+      if first:
+        print(f"resuming from step {first}")
+    run = _Run(exp, checkpoints, loop, writer, progress)
+    state = run.steps(state, stopping)
+    return run.finish(state, workdir, primary)
+
+
+class _Loop(dict):
+  """What the loop knows besides the state; JSON, saved in every checkpoint.
+
+  `best` and `last` are evaluations on validation, `ema` that of the average;
+  `window` holds the sums of the log since its last line.
+  """
+
+  def __init__(self, **values: Any):
+    super().__init__(
+      best=None,
+      last=None,
+      ema=None,
+      window={},
+      seconds=0.0,
+      compile_seconds=0.0,
+    )
+    self.update(values)
+
+
+class _Run:
+  """The compiled steps and the bookkeeping around them."""
+
+  def __init__(self, exp, checkpoints, loop, writer, progress):
+    self._exp = exp
+    self._checkpoints = checkpoints
+    self._loop = loop
+    self._writer = writer
+    self._progress = progress
+    devices = parallel.devices()
+    self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
+    self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
+    self._earlier_seconds = loop["seconds"]
+    self._since = (0, 0.0)
+
+  def steps(self, state: TrainState, stopping: list[int]) -> TrainState:
+    """Runs the steps that are left."""
+    exp, config, loop = self._exp, self._exp.config, self._loop
+    placement = config.data.placement
+    arrays = parallel.replicate(
+      data.device_arrays(exp.datasets.train, placement)
+    )
+    first = int(state.step)
+    batches = data.train_batches(
+      exp.datasets.train,
+      batch_size=config.batch_size,
+      seed=config.seed,
+      placement=placement,
+      start_step=first,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      place=parallel.shard,
+    )
+    evaluate_at = _marks(exp.steps, config.evaluate.every_epochs, exp)
+    save_at = (
+      set(range(0, exp.steps + 1, config.checkpoint.every_steps))
+      if config.checkpoint.every_steps
+      else _marks(
+        exp.steps,
+        config.checkpoint.every_epochs or config.evaluate.every_epochs,
+        exp,
+      )
+    )
+    pending = None
+    with contextlib.closing(batches):
+      for step in range(first + 1, exp.steps + 1):
+        batch = next(batches)
+        if step == first + 1:
+          state, measured = self._compile(state, arrays, batch)
+        else:
+          state, measured = self._train_step(state, arrays, batch)
+        if pending:
+          self._read(*pending)
+        pending = (step, measured)
+        self._progress.update(step)
+        evaluating = step in evaluate_at or step == exp.steps
+        if step % config.log.every_steps == 0:
+          self._read(*pending)
+          pending = None
+          self._log(step, state, arrays, batch)
+        if not (evaluating or step in save_at or stopping):
+          continue
+        if pending:
+          self._read(*pending)
+          pending = None
+        if evaluating:
+          self._evaluate(step, state)
+        is_best = loop["best"] and loop["best"]["step"] == step
+        if step in save_at or is_best or stopping or step == exp.steps:
+          self._save(step, state)
+        if stopping and step < exp.steps:
+          self._checkpoints.wait()
+          raise Interrupted(
+            f"stopped by SIGTERM at step {step}; saved, and the same command "
+            "goes on from there"
+          )
+    return state
+
+  def finish(
+    self, state: TrainState, workdir: pathlib.Path, primary: bool
+  ) -> dict[str, Any]:
+    """Evaluates the chosen weights on test, once, and writes the result."""
+    exp, loop = self._exp, self._loop
+    chosen = exp.config.evaluate.checkpoint
+    self._checkpoints.wait()
+    variables = state.variables
+    if chosen == "ema":
+      variables = state.ema
+    elif chosen == "best" and loop["best"]["step"] != exp.steps:
+      restored = self._checkpoints.restore(state, loop["best"]["step"])
+      variables = restored[0].variables
+    measured = {}
+    with self._progress.pause("evaluating"):
+      for name in ("validation", "test"):
+        split = getattr(exp.datasets, name)
+        if split is None:
+          continue
+        measured[name], logits = self._measure(variables, split, True)
+        if primary:
+          _write_predictions(workdir, name, logits, split)
+    test = measured.get("test")
+    if test:
+      self._writer.write_scalars(
+        exp.steps, {f"test/{name}": value for name, value in test.items()}
+      )
+    result = {
+      "test": test,
+      "validation": {
+        "last": loop["last"],
+        "best": loop["best"],
+        "ema": loop["ema"],
+      },
+      "chosen": chosen,
+      "chosen_step": (loop["best"]["step"] if chosen == "best" else exp.steps),
+      "steps": exp.steps,
+      "epochs": exp.steps / exp.steps_per_epoch,
+      "seconds": loop["seconds"],
+      "compile_seconds": loop["compile_seconds"],
+      "images_per_second": exp.steps
+      * exp.config.batch_size
+      / max(loop["seconds"], 1e-9),
+      **_surroundings(exp),
+    }
+    if primary:
+      _write_aside(workdir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+    return result
+
+  def _compile(self, state, arrays, batch):
+    """The first step, whose time is compilation's and counts as such."""
+    begin = time.monotonic()
+    with self._progress.pause("compiling"):
+      state, measured = self._train_step(state, arrays, batch)
+      jax.block_until_ready(measured)
+    self._loop["compile_seconds"] += time.monotonic() - begin
+    return state, measured
+
+  def _read(self, step: int, measured: dict[str, jax.Array]) -> None:
+    """Adds a step's numbers to the window of the log; stops at a NaN."""
+    values = {name: float(x) for name, x in jax.device_get(measured).items()}
+    if not values.pop("finite"):
+      saved = self._checkpoints.steps()
+      good = (
+        f"the last good checkpoint is that of step {saved[-1]}"
+        if saved
+        else "there is no checkpoint yet"
+      )
+      raise Diverged(
+        f"the loss is {values['loss']} at step {step} and training cannot go "
+        f"on; {good}; try a lower config.optimizer.learning_rate"
+      )
+    window = self._loop["window"]
+    window["steps"] = window.get("steps", 0) + 1
+    window["learning_rate"] = values.pop("learning_rate")
+    for name, value in values.items():
+      window[name] = window.get(name, 0.0) + value
+    self._loop["seconds"] = self._earlier_seconds + self._progress.seconds()
+
+  def _log(self, step, state, arrays, batch) -> None:
+    """Writes the window, and the accuracy on this batch as it is stored."""
+    window, seconds = self._loop["window"], self._progress.seconds()
+    steps = window.pop("steps")
+    rate = {"learning_rate": window.pop("learning_rate")}
+    means = {name: total / steps for name, total in window.items()}
+    since, self._since = self._since, (step, seconds)
+    if since[0]:
+      images = (step - since[0]) * self._exp.config.batch_size
+      rate["images_per_second"] = images / max(seconds - since[1], 1e-9)
+    with self._progress.pause("measuring"):
+      clean = parallel.clean_batch(batch)
+      sums = jax.device_get(self._eval_step(state.variables, arrays, clean)[0])
+    means["accuracy"] = float(sums["accuracy"] / sums["count"])
+    self._write(step, "train", {**means, **rate})
+    self._loop["window"] = {}
+
+  def _evaluate(self, step: int, state: TrainState) -> None:
+    loop, split = self._loop, self._exp.datasets.validation
+    with self._progress.pause("evaluating"):
+      measured, _ = self._measure(state.variables, split)
+      loop["last"] = {"step": step, **measured}
+      if not loop["best"] or measured["accuracy"] > loop["best"]["accuracy"]:
+        loop["best"] = loop["last"]
+      if state.ema is not None:
+        average, _ = self._measure(state.ema, split)
+        loop["ema"] = {"step": step, **average}
+        measured |= {f"ema_{name}": x for name, x in average.items()}
+        del measured["ema_examples"]
+    del measured["examples"]
+    self._write(step, "validation", measured)
+
+  def _measure(self, variables, split, with_logits=False):
+    config = self._exp.config
+    return evaluation.evaluate(
+      self._eval_step,
+      variables,
+      split,
+      batch_size=config.evaluate.batch_size,
+      placement=config.data.placement,
+      with_logits=with_logits,
+    )
+
+  def _write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    self._writer.write_scalars(
+      step, {f"{split}/{name}": value for name, value in metrics.items()}
+    )
+
+  def _save(self, step: int, state: TrainState) -> None:
+    """Rows first: what a checkpoint counts as done must be on disk."""
+    with self._progress.pause("saving"):
+      self._writer.flush()
+      best = self._loop["best"]
+      self._checkpoints.save(
+        step, state, dict(self._loop), best["step"] if best else None
+      )
+
+
+def describe(exp: experiment.Experiment) -> str:
+  """A run in one line: data, model, length, devices."""
+  sets, config = exp.datasets, exp.config
+  sizes = [
+    f"{len(sets.train):,} training",
+    f"{len(sets.validation):,} validation",
+  ]
+  if sets.test is not None:
+    sizes.append(f"{len(sets.test):,} test")
+  count = jax.device_count()
+  return (
+    f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
+    f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
+    f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
+    f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
+  )
+
+
+def _marks(
+  steps: int, every_epochs: float, exp: experiment.Experiment
+) -> set[int]:
+  """The steps at which each `every_epochs` are over."""
+  marks, number = set(), 1
+  while (step := exp.steps_of(number * every_epochs)) <= steps:
+    marks.add(step)
+    number += 1
+  return marks
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[list[int]]:
+  """A list that SIGTERM makes non-empty, looked at after every step."""
+  received: list[int] = []
+  before = signal.signal(
+    signal.SIGTERM, lambda number, _: received.append(number)
+  )
+  try:
+    yield received
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _finished(
+  config: ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any] | None:
+  """The result of a finished run; raises if the run is of another config."""
+  path = workdir / CONFIG_FILE
+  if not path.exists():
+    return None
+  try:
+    there = json.loads(path.read_text("utf-8"))
+  except ValueError:
+    raise UserError(
+      f"{path} is damaged; delete {workdir} or name another --workdir"
+    ) from None
+  if changed := config_lib.differences(config, there):
+    raise UserError(
+      f"{workdir} holds a run of another config; it differs in "
+      f"{', '.join(changed)}; name another --workdir"
+    )
+  result = workdir / RESULT_FILE
+  return json.loads(result.read_text("utf-8")) if result.exists() else None
+
+
+def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+      _write_aside(workdir / CONFIG_FILE, config_lib.to_json(config))
+  except OSError as error:
+    raise UserError(
+      f"cannot write to --workdir={workdir}: {error.strerror}; name another"
+    ) from None
+
+
+def _write_aside(path: pathlib.Path, text: str) -> None:
+  aside = path.with_suffix(".tmp")
+  aside.write_text(text, "utf-8")
+  os.replace(aside, path)
+
+
+def _write_predictions(
+  workdir: pathlib.Path, name: str, logits: np.ndarray, split: data.Split
+) -> None:
+  path = workdir / f"predictions_{name}.npz"
+  aside = path.with_suffix(".tmp.npz")
+  np.savez_compressed(
+    aside, logits=logits, labels=split.labels, ids=np.array(split.ids)
+  )
+  os.replace(aside, path)
+
+
+def _surroundings(exp: experiment.Experiment) -> dict[str, Any]:
+  """What a reader needs to know of where a result was made."""
+  root = pathlib.Path(__file__).parent
+  commit = subprocess.run(
+    ["git", "-C", root, "rev-parse", "HEAD"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return {
+    "devices": jax.device_count(),
+    "device_kind": jax.devices()[0].device_kind,
+    "processes": jax.process_count(),
+    "class_names": list(exp.datasets.class_names),
+    "examples": {
+      "train": len(exp.datasets.train),
+      "validation": len(exp.datasets.validation),
+    },
+    "versions": {name: metadata.version(name) for name in _PACKAGES},
+    "commit": commit.stdout.strip() or None,
+  }

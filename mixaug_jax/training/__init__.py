@@ -1,0 +1,1 @@
+"""The train step, what it needs, and what it leaves behind."""

@@ -1,0 +1,145 @@
+"""Checkpoints by Orbax: state and position together, saved in the background.
+
+A checkpoint `checkpoints/<step>/` holds the train state and, as JSON, what the
+loop knows besides it (the best evaluation, the running means of the log). The
+data position needs no place of its own: it is the step.
+"""
+
+import pathlib
+from typing import Any, TypeVar
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from mixaug_jax.errors import UserError
+
+State = TypeVar("State")
+
+
+class Checkpoints:
+  """The checkpoints of one run directory.
+
+  Keeps the newest `keep` and one more, the best on validation. The newest
+  finished one is never deleted before the one after it is safe on disk.
+  """
+
+  def __init__(self, workdir: pathlib.Path, keep: int = 1):
+    self._directory = workdir.absolute() / "checkpoints"
+    self._keep = keep
+    self._best: int | None = None
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      item_names=("state", "loop"),
+      options=ocp.CheckpointManagerOptions(
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """The steps of all finished checkpoints, oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self, step: int, state: Any, loop: dict[str, Any], best: int | None
+  ) -> None:
+    """Copies the state and returns; the writing goes on in the background.
+
+    Args:
+      step: the number of finished steps; saved already, nothing happens.
+      state: a tree of arrays.
+      loop: JSON values.
+      best: the step whose checkpoint is the best so far, to be kept.
+    """
+    self._best = best
+    self.wait()
+    if step in self.steps():
+      return
+    self._prune()
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), loop=ocp.args.JsonSave(loop)
+      ),
+    )
+
+  def restore(
+    self, like: State, step: int | None = None
+  ) -> tuple[State, dict[str, Any]] | None:
+    """Reads the newest checkpoint that is whole, or the one of `step`.
+
+    A damaged one is named in a warning and moved aside, and the one before
+    it is taken.
+
+    Args:
+      like: a state of the wanted shapes, dtypes and shardings.
+      step: only this one.
+
+    Returns:
+      State and loop, or None where there is no checkpoint.
+
+    Raises:
+      UserError: where there are checkpoints but none can be read.
+    """
+    steps = self.steps() if step is None else [step]
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    damaged = {}
+    for candidate in reversed(steps):
+      try:
+        restored = self._manager.restore(
+          candidate,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract),
+            loop=ocp.args.JsonRestore(),
+          ),
+        )
+      except Exception as error:  # Orbax raises whatever its readers raise.
+        damaged[candidate] = error
+        continue
+      for bad, error in damaged.items():
+        self._move_aside(bad, error)
+      return restored["state"], restored["loop"]
+    if damaged:
+      step, error = next(iter(damaged.items()))
+      raise UserError(
+        f"no checkpoint in {self._directory} can be read (the newest, {step}: "
+        f"{_first_line(error)}); delete the run directory to start anew"
+      )
+    return None
+
+  def wait(self) -> None:
+    """Waits until what was saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, deletes what need not be kept, and ends the threads."""
+    self.wait()
+    self._prune()
+    self._manager.close()
+
+  def _prune(self) -> None:
+    steps = self.steps()
+    for step in steps[: -self._keep]:
+      if step != self._best:
+        self._manager.delete(step)
+
+  def _move_aside(self, step: int, error: Exception) -> None:
+    aside = self._directory.parent / f"damaged_checkpoint_{step}"
+    number = 1
+    while aside.exists():
+      number += 1
+      aside = aside.with_name(f"damaged_checkpoint_{step}_{number}")
+    (self._directory / str(step)).rename(aside)
+    self._manager.reload()
+    logging.warning(
+      "checkpoint %d is damaged (%s) and was moved to %s",
+      step,
+      _first_line(error),
+      aside,
+    )
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.partition("\n")[0][:200]

@@ -1,0 +1,143 @@
+"""From a config to the parts of a run: data, model, recipe, first state."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixaug_jax import augment, data, models
+from mixaug_jax.errors import UserError
+from mixaug_jax.models import pretrained
+from mixaug_jax.training import losses, optim, parallel, state
+from mixaug_jax.training.step import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a config describes, built; nothing is compiled yet.
+
+  Attributes:
+    config: the resolved config.
+    datasets: train, validation and test.
+    recipe: the parts of the train step.
+    steps: of the whole run.
+    steps_per_epoch: not always a whole number.
+    weights: where pretrained weights come from, or None.
+  """
+
+  config: ConfigDict
+  datasets: data.Datasets
+  recipe: Recipe
+  steps: int
+  steps_per_epoch: float
+  weights: pretrained.WeightSource | None
+
+  def steps_of(self, epochs: float) -> int:
+    """Epochs in whole steps, at least one."""
+    return max(1, math.ceil(epochs * self.steps_per_epoch - 1e-6))
+
+  def init_variables(self) -> dict[str, Any]:
+    """Random parameters and batch statistics; of the seed alone."""
+    size = self.config.data.image_size
+    images = jnp.zeros((1, size, size, 3), jnp.float32)
+    init = jax.jit(lambda key, x: self.recipe.model.init(key, x, train=False))
+    return init(jax.random.key(self.config.seed), images)
+
+  def initial_state(self) -> tuple[state.TrainState, str | None]:
+    """The state before step 0, and what was loaded into it, in words."""
+    variables = self.init_variables()
+    report = None
+    if self.weights is not None:
+      variables, loaded = self.weights.load(variables)
+      report = str(loaded)
+    create = jax.jit(
+      lambda v: state.create(
+        v, self.recipe.optimizer, self.recipe.ema_decay is not None
+      )
+    )
+    return parallel.replicate(create(variables)), report
+
+
+def build(config: ConfigDict) -> Experiment:
+  """Builds what `config` describes, telling every mistake before compiling.
+
+  Raises:
+    UserError: a value that does not fit the data, the devices or the model.
+  """
+  try:
+    return _build(config)
+  except ValueError as error:
+    raise UserError(f"config: {error}") from error
+
+
+def _build(config: ConfigDict) -> Experiment:
+  accumulate = config.optimizer.accumulate
+  parallel.check_batch_size("batch_size", config.batch_size, accumulate)
+  parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
+  # Cheap ones first: what follows may decode a whole data set.
+  weights = pretrained.resolve(config.model)
+  augmentation = augment.make_augment(config.augment, config.data.image_size)
+  mixer = augment.make_mixer(config.mix)
+  datasets = data.load(config.data, config.seed)
+  num_classes = len(datasets.class_names)
+  model = create_model(config, weights, num_classes)
+  per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
+  steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
+  size = config.data.image_size
+  abstract = jax.eval_shape(
+    lambda key: model.init(key, jnp.zeros((1, size, size, 3)), train=False),
+    jax.random.key(0),
+  )
+  optimizer, schedule = optim.make_optimizer(
+    config.optimizer,
+    total_steps=steps,
+    steps_per_epoch=per_epoch,
+    params=abstract["params"],
+  )
+  off = config.mix.off_after_epoch
+  recipe = Recipe(
+    model=model,
+    optimizer=optimizer,
+    schedule=schedule,
+    preprocess=(
+      weights.preprocessing if weights else models.IMAGENET_PREPROCESSING
+    ),
+    augment=augmentation,
+    mixer=mixer,
+    resize=lambda images: augment.central_crop(images, size),
+    num_classes=num_classes,
+    seed=config.seed,
+    mix_until=np.inf if off is None else off * per_epoch,
+    loss=losses.LOSSES[config.loss.name],
+    label_smoothing=config.loss.label_smoothing,
+    ema_decay=config.ema.decay,
+    accumulate=accumulate,
+  )
+  return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+def create_model(
+  config: ConfigDict,
+  weights: pretrained.WeightSource | None,
+  num_classes: int,
+) -> models.ResNet:
+  """The model of a config; the weights decide what depends on them."""
+  model = config.model
+  dtype = model.dtype
+  if dtype == "auto":
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+  return models.create_model(
+    model.name,
+    num_classes,
+    dtype=jnp.dtype(dtype),
+    dropout=model.dropout,
+    freeze_batch_norm=model.freeze_batch_norm,
+    zero_init_residual=model.zero_init_residual,
+    head_init=model.head_init,
+    bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
+    **(weights.architecture if weights else {}),
+  )

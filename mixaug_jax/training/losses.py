@@ -1,0 +1,36 @@
+"""Losses against soft labels, and the one place for label smoothing."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# (logits [B, C], labels [B, C]) -> loss [B]; all float32.
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """`-sum_c labels_c log softmax(logits)_c`, in nats; `[B, C]` to `[B]`."""
+  return optax.softmax_cross_entropy(logits, labels)
+
+
+def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Binary cross-entropy of every class, summed; `[B, C]` to `[B]`.
+
+  Each class is a question of its own, so a mixed image may hold both its
+  classes for certain (Beyer et al., 2020, arXiv:2006.07159; Wightman et al.,
+  2021, arXiv:2110.00476).
+  """
+  return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
+
+
+LOSSES: dict[str, Loss] = {
+  "softmax": softmax_cross_entropy,
+  "sigmoid": sigmoid_cross_entropy,
+}
+
+
+def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
+  """`(1 - s) labels + s / C` (Szegedy et al., 2016, arXiv:1512.00567)."""
+  return (1 - smoothing) * labels + smoothing / labels.shape[-1]

@@ -1,0 +1,98 @@
+"""Checkpoints come back whole, in order, and damage is survived."""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixaug_jax.errors import UserError
+from mixaug_jax.training.checkpoint import Checkpoints
+
+
+def _state(step: int):
+  return {
+    "step": jnp.int32(step),
+    "w": jnp.arange(2000.0) + step,
+    "half": jnp.ones((3, 2), jnp.bfloat16) * step,
+    "nothing": None,
+  }
+
+
+def _saved(tmp_path, steps, keep=2, best=None):
+  checkpoints = Checkpoints(tmp_path, keep)
+  for step in steps:
+    checkpoints.save(step, _state(step), {"seconds": step / 3}, best)
+  checkpoints.close()
+  return Checkpoints(tmp_path, keep)
+
+
+def test_state_and_loop_come_back_exactly(tmp_path):
+  state, loop = _saved(tmp_path, [5]).restore(_state(0))
+  chex.assert_trees_all_equal(state, _state(5))
+  assert state["half"].dtype == jnp.bfloat16
+  assert loop == {"seconds": 5 / 3}
+
+
+def test_a_new_run_has_nothing_to_restore(tmp_path):
+  assert Checkpoints(tmp_path).restore(_state(0)) is None
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+  checkpoints = _saved(tmp_path, [10, 20, 30, 40, 50], keep=2, best=20)
+  assert checkpoints.steps() == [20, 40, 50]
+
+
+def test_saving_a_step_twice_is_saving_it_once(tmp_path):
+  assert _saved(tmp_path, [3, 3]).steps() == [3]
+
+
+def _files(tmp_path, step):
+  files = (tmp_path / "checkpoints" / str(step)).rglob("*")
+  return sorted(f for f in files if f.is_file())
+
+
+def _truncate(files):
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _remove(files):
+  for file in files:
+    if "manifest" in file.name:
+      file.unlink()
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove])
+def test_a_damaged_newest_is_named_and_the_one_before_used(
+  tmp_path, damage, caplog
+):
+  from absl import logging
+
+  logging.get_absl_logger().addHandler(caplog.handler)
+  checkpoints = _saved(tmp_path, [1, 2])
+  damage(_files(tmp_path, 2))
+  state, _ = checkpoints.restore(_state(0))
+  logging.get_absl_logger().removeHandler(caplog.handler)
+  np.testing.assert_array_equal(state["w"], _state(1)["w"])
+  assert "checkpoint 2 is damaged" in caplog.text
+  assert checkpoints.steps() == [1]
+  checkpoints.save(2, _state(2), {}, None)  # The step can be saved anew.
+  checkpoints.close()
+  assert (tmp_path / "damaged_checkpoint_2").is_dir()
+
+
+def test_a_half_written_newest_is_passed_over(tmp_path):
+  _saved(tmp_path, [1])
+  half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  half.mkdir()
+  (half / "state").mkdir()
+  state, _ = Checkpoints(tmp_path).restore(_state(0))
+  assert state["step"] == 1
+
+
+def test_when_all_are_damaged_nothing_is_touched(tmp_path):
+  checkpoints = _saved(tmp_path, [1, 2])
+  _truncate(_files(tmp_path, 1) + _files(tmp_path, 2))
+  with pytest.raises(UserError, match="no checkpoint in .* can be read"):
+    checkpoints.restore(_state(0))
+  assert checkpoints.steps() == [1, 2]

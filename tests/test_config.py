@@ -1,0 +1,130 @@
+"""Recipes load, overrides apply, mistakes are told in one sentence."""
+
+import json
+import pathlib
+
+import pytest
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.errors import UserError
+
+ARMS = ("default", "baseline", "basic", "cutmix", "mixup")
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+def _load(spec: str = "cutmix.py", **overrides: str):
+  return config_lib.load(f"{CONFIGS}/{spec}", overrides)
+
+
+@pytest.mark.parametrize(
+  "dataset", ["", ":digits", ":folder", ":stanford_dogs"]
+)
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_takes_every_data_set(arm, dataset):
+  config = _load(f"{arm}.py{dataset}")
+  assert config.data.name == (dataset[1:] or "digits")
+
+
+def test_every_key_of_the_default_has_a_comment_of_its_own_or_its_group():
+  lines = (CONFIGS / "default.py").read_text().splitlines()
+  settings = [
+    line
+    for line in lines
+    if line.startswith("  ") and " = " in line and "ConfigDict" not in line
+  ]
+  before_recipes = settings[: settings.index("  config.steps = 400")]
+  uncommented = [line for line in before_recipes if "#" not in line]
+  # Where two bounds stand together, one comment speaks for both.
+  assert len(uncommented) <= len(before_recipes) / 4, uncommented
+
+
+def test_every_leaf_can_be_set_from_text():
+  config = _load()
+  before = config_lib.leaves(config)
+  for key in before.keys() - {"steps", "epochs"}:
+    text = "none" if before[key] is None else str(before[key])
+    assert config_lib.leaves(_load(**{key: text})) == before
+
+
+@pytest.mark.parametrize(
+  ("key", "text", "value"),
+  [
+    ("batch_size", "1e2", 100),
+    ("optimizer.nesterov", "False", False),
+    ("optimizer.learning_rate", "1", 1.0),
+    ("optimizer.clip_norm", "0.5", 0.5),
+    ("mix.alpha", "none", None),
+    ("mix.name", "none", "none"),
+    ("data.dir", "/a=b", "/a=b"),
+  ],
+)
+def test_text_becomes_the_type_of_the_key(key, text, value):
+  assert config_lib.leaves(_load(**{key: text}))[key] == value
+
+
+def test_a_length_given_by_hand_replaces_the_recipes():
+  assert _load(epochs="3").steps is None
+  assert _load("cutmix.py:folder", steps="3").epochs is None
+
+
+@pytest.mark.parametrize(
+  ("overrides", "sentence"),
+  [
+    ({"batch_sze": "3"}, "not a config key; did you mean batch_size"),
+    ({"learning_rate": "3"}, "did you mean optimizer.learning_rate"),
+    ({"mix": "cutmix"}, "config.mix is a group"),
+    ({"batch_size": "many"}, "batch_size must be a whole number"),
+    ({"batch_size": "2.5"}, "batch_size must be a whole number"),
+    ({"batch_size": "none"}, "batch_size must be a whole number"),
+    ({"batch_size": "0"}, "batch_size must be at least 1, got 0"),
+    ({"optimizer.nesterov": "yes"}, "nesterov must be true or false"),
+    ({"optimizer.learning_rate": "-1"}, "must be at least 0, got -1"),
+    ({"optimizer.learning_rate": "nan"}, "must be finite"),
+    ({"optimizer.momentum": "1"}, "at least 0 and below 1"),
+    ({"data.validation_fraction": "0"}, "above 0 and at most 0.9"),
+    ({"loss.name": "sofmax"}, "did you mean softmax"),
+    ({"data.cache_size": "12"}, "smaller than"),
+    ({"steps": "3", "epochs": "3"}, "set one of config.steps and"),
+    ({"optimizer.accumulate": "3"}, "does not divide into"),
+    ({"evaluate.checkpoint": "ema"}, "set config.ema.decay"),
+  ],
+)
+def test_a_mistake_is_told_in_one_sentence(overrides, sentence):
+  with pytest.raises(UserError) as caught:
+    _load(**overrides)
+  assert sentence in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("text", "sentence"),
+  [
+    (None, "there is no file"),
+    ("x = 1", "defines no function get_config"),
+    ("import nonesuch", "No module named 'nonesuch'"),
+    ("def get_config(): return 3", "must return a ConfigDict"),
+  ],
+)
+def test_a_broken_recipe_is_named(tmp_path, text, sentence):
+  path = tmp_path / "recipe.py"
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(UserError, match=sentence):
+    config_lib.load(str(path))
+
+
+def test_an_unknown_data_set_names_the_known_ones():
+  with pytest.raises(UserError, match="digits, folder, stanford_dogs"):
+    _load("cutmix.py:dgits")
+
+
+def test_a_config_survives_json_and_differences_are_named():
+  config = _load()
+  again = json.loads(config_lib.to_json(config))
+  assert config_lib.differences(config, again) == []
+  again["mix"]["alpha"] = 0.2
+  again["extra"] = 1
+  assert config_lib.differences(config, again) == [
+    "extra (there 1, here absent)",
+    "mix.alpha (there 0.2, here 1.0)",
+  ]

@@ -1,0 +1,55 @@
+"""Accuracies against plain counting."""
+
+import jax
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixaug_jax.training import losses, metrics
+
+
+@given(st.integers(0, 2**20), st.integers(2, 12), st.integers(1, 6))
+def test_in_top_equals_a_stable_sort(seed, classes, k):
+  rng = np.random.default_rng(seed)
+  # Few distinct values, so that ties are common.
+  logits = rng.integers(0, 4, size=(9, classes)).astype(np.float32)
+  labels = rng.integers(0, classes, size=9)
+  order = np.argsort(-logits, axis=-1, kind="stable")
+  expected = [
+    label in row[:k] for label, row in zip(labels, order, strict=True)
+  ]
+  np.testing.assert_array_equal(metrics.in_top(logits, labels, k), expected)
+
+
+def test_a_network_that_says_nothing_gains_nothing():
+  labels = np.arange(10)
+  logits = np.zeros((10, 10), np.float32)
+  assert metrics.in_top(logits, labels, 1).sum() == 1
+  assert metrics.in_top(logits * np.nan, labels, 1).sum() == 0
+
+
+def test_mixed_accuracy_is_the_label_mass_on_the_predicted_class():
+  logits = np.array([[0, 3, 1], [9, 0, 1]], np.float32)
+  labels = np.array([[0.7, 0.3, 0], [0, 0.4, 0.6]], np.float32)
+  np.testing.assert_allclose(metrics.mixed_accuracy(logits, labels), [0.3, 0.0])
+
+
+@given(st.integers(0, 2**20), st.integers(1, 9))
+def test_padding_adds_nothing_to_the_sums(seed, padding):
+  rng = np.random.default_rng(seed)
+  logits = rng.normal(size=(6, 5)).astype(np.float32)
+  labels = rng.integers(0, 5, 6)
+  whole = metrics.evaluation_sums(
+    logits, labels, np.ones(6, np.float32), losses.softmax_cross_entropy
+  )
+  # Rows of NaN: a mask that multiplies would let them through.
+  padded = metrics.evaluation_sums(
+    np.concatenate([logits, np.full((padding, 5), np.nan, np.float32)]),
+    np.concatenate([labels, np.zeros(padding, labels.dtype)]),
+    np.concatenate([np.ones(6), np.zeros(padding)]).astype(np.float32),
+    losses.softmax_cross_entropy,
+  )
+  assert whole["count"] == 6
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, padded
+  )
