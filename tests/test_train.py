@@ -1,0 +1,231 @@
+"""Whole runs through the command: results, resuming, mistakes, signals."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = ("--config.steps=30", "--config.evaluate.every_epochs=10")
+
+
+def _command(workdir, *extra, config="configs/cutmix.py", devices=1):
+  """The command line of a run, and an environment of so many devices."""
+  env = dict(
+    os.environ,
+    XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+    PYTHONPATH=str(ROOT),
+  )
+  argv = [sys.executable, "-m", "mixaug_jax.main", f"--config={config}"]
+  return [*argv, f"--workdir={workdir}", *extra], env
+
+
+def _run(workdir, *extra, code=0, **options):
+  argv, env = _command(workdir, *extra, **options)
+  done = subprocess.run(
+    argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+  assert done.returncode == code, done.stderr
+  assert "Traceback" not in done.stderr
+  return done
+
+
+def _rows(workdir):
+  text = (workdir / "metrics.jsonl").read_text()
+  rows = [json.loads(line) for line in text.splitlines()]
+  for row in rows:
+    row.pop("images_per_second", None)
+  return rows
+
+
+def _predictions(workdir, split="test"):
+  with np.load(workdir / f"predictions_{split}.npz") as file:
+    return {name: file[name] for name in file.files}
+
+
+def _result(workdir):
+  return json.loads((workdir / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A run of 30 steps that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("run") / "cutmix"
+  done = _run(workdir, *SMALL)
+  return workdir, done
+
+
+def test_a_run_leaves_what_the_readme_promises(finished):
+  workdir, done = finished
+  assert "test (best on validation" in done.stdout
+  names = {path.name for path in workdir.iterdir()}
+  assert {"config.json", "metrics.jsonl", "result.json"} <= names
+  assert {"checkpoints", "predictions_test.npz"} <= names
+  assert any(name.startswith("events.out.tfevents") for name in names)
+  rows = _rows(workdir)
+  assert [r["step"] for r in rows if r["split"] == "train"] == [20]
+  assert [r["step"] for r in rows if r["split"] == "validation"] == [10, 20, 30]
+  train = next(r for r in rows if r["split"] == "train")
+  assert {"loss", "accuracy", "mixed_accuracy", "learning_rate"} <= train.keys()
+
+
+def test_the_result_is_what_the_predictions_say(finished):
+  workdir, _ = finished
+  result, predictions = _result(workdir), _predictions(workdir)
+  assert predictions["logits"].shape == (1000, 10)
+  assert len(set(predictions["ids"])) == 1000
+  right = predictions["logits"].argmax(-1) == predictions["labels"]
+  assert result["test"]["examples"] == 1000
+  assert result["test"]["accuracy"] == pytest.approx(right.mean(), abs=1e-9)
+  best = result["validation"]["best"]
+  validation = _predictions(workdir, "validation")
+  right = validation["logits"].argmax(-1) == validation["labels"]
+  assert best["accuracy"] == pytest.approx(right.mean(), abs=1e-9)
+  evaluated = [r for r in _rows(workdir) if r["split"] == "validation"]
+  assert best["accuracy"] == max(r["accuracy"] for r in evaluated)
+
+
+def test_the_same_command_on_a_finished_run_prints_its_result(finished):
+  workdir, done = finished
+  before = (workdir / "result.json").stat().st_mtime_ns
+  again = _run(workdir, *SMALL)
+  assert "is finished" in again.stdout
+  assert done.stdout.splitlines()[-3:] == again.stdout.splitlines()[-3:]
+  assert (workdir / "result.json").stat().st_mtime_ns == before
+
+
+def test_another_config_on_the_same_workdir_names_the_keys(finished):
+  workdir, _ = finished
+  done = _run(workdir, *SMALL, "--config.mix.alpha=0.3", code=2)
+  assert "mix.alpha (there 1.0, here 0.3)" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def _interrupt_at(workdir, step, *extra):
+  """Runs until the checkpoint of `step` is on disk, then sends SIGTERM."""
+  argv, env = _command(workdir, *SMALL, *extra)
+  process = subprocess.Popen(
+    argv, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True
+  )
+  deadline = time.monotonic() + 120
+  while not (workdir / "checkpoints" / str(step)).exists():
+    assert process.poll() is None, process.stderr.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(signal.SIGTERM)
+  _, stderr = process.communicate(timeout=60)
+  return process.returncode, stderr
+
+
+def _assert_same_run(one, other):
+  assert _rows(one) == _rows(other)
+  for split in ("validation", "test"):
+    a, b = _predictions(one, split), _predictions(other, split)
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name])
+  timings = {"seconds", "compile_seconds", "images_per_second"}
+  a, b = _result(one), _result(other)
+  assert {k: v for k, v in a.items() if k not in timings} == {
+    k: v for k, v in b.items() if k not in timings
+  }
+
+
+def test_a_run_stopped_by_sigterm_resumes_bit_for_bit(finished, tmp_path):
+  uninterrupted, _ = finished
+  workdir = tmp_path / "stopped"
+  code, stderr = _interrupt_at(workdir, 10)
+  assert code == 143, stderr
+  assert "stopped by SIGTERM at step" in stderr
+  assert not (workdir / "result.json").exists()
+  resumed = _run(workdir, *SMALL)
+  assert "resuming from step" in resumed.stdout
+  _assert_same_run(uninterrupted, workdir)
+
+
+def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
+  """Batches of 16 from 50 images: no checkpoint falls on an epoch's end."""
+  extra = ("--config.batch_size=16", "--config.checkpoint.every_steps=7")
+  extra += ("--config.ema.decay=0.9",)
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  _run(whole, *SMALL, *extra)
+  _run(parts, *SMALL, *extra)
+  # The run was killed after step 14: what came later is gone or stale.
+  (parts / "result.json").unlink()
+  for saved in (parts / "checkpoints").iterdir():
+    if saved.name.isdigit() and int(saved.name) > 21:
+      saved.rename(parts / f"gone{saved.name}")
+  left = sorted(int(p.name) for p in (parts / "checkpoints").glob("[0-9]*"))
+  assert left
+  assert left[-1] % (50 / 16) != 0
+  _run(parts, *SMALL, *extra)
+  _assert_same_run(whole, parts)
+
+
+def test_four_devices_train(tmp_path):
+  extra = ("--config.batch_size=48", "--config.evaluate.batch_size=252")
+  done = _run(tmp_path / "four", *SMALL, *extra, devices=4)
+  assert "on 4 cpu devices" in done.stdout
+  result = _result(tmp_path / "four")
+  assert result["devices"] == 4
+  assert result["test"]["examples"] == 1000
+
+
+@pytest.mark.parametrize(
+  ("extra", "sentence"),
+  [
+    (["--config.batch_sze=3"], "did you mean batch_size"),
+    (["--config.batch_size=ten"], "must be a whole number"),
+    (["--config.optimizer.momentum=2"], "below 1"),
+    (["--config.data.name=folder"], "data.dir"),
+    (["--config.mix.alpha=0"], "alpha"),
+    (["--config.mix.name=cutmx"], "cutmix"),
+    (["--config.model.name=resnet51"], "resnet"),
+    (["--wrokdir=x"], "--wrokdir"),
+  ],
+)
+def test_a_mistake_ends_in_one_sentence_with_nothing_written(
+  tmp_path, extra, sentence
+):
+  workdir = tmp_path / "run"
+  done = _run(workdir, *extra, code=2)
+  assert sentence in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert not workdir.exists()
+
+
+def test_a_batch_that_does_not_divide_over_devices_writes_nothing(tmp_path):
+  done = _run(tmp_path / "run", devices=3, code=2)
+  assert "batch_size 50 does not divide over 3 devices; try 51" in done.stderr
+  assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_workdir_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  done = _run(tmp_path / "file" / "run", code=2)
+  assert "cannot write to --workdir=" in done.stderr
+
+
+def test_divergence_stops_with_the_step_and_the_checkpoint(tmp_path):
+  done = _run(
+    tmp_path / "run", *SMALL, "--config.optimizer.learning_rate=1e30", code=1
+  )
+  assert "at step" in done.stderr
+  assert "checkpoint" in done.stderr
+  assert len([s for s in done.stderr.splitlines() if "try a lower" in s]) == 1
+
+
+def test_tensorflow_is_never_imported(tmp_path):
+  code = (
+    "import sys; from mixaug_jax import main; "
+    f"main.main(['--config=configs/cutmix.py', '--workdir={tmp_path}/run', "
+    "'--config.steps=2']); "
+    "sys.exit('tensorflow' in sys.modules)"
+  )
+  _, env = _command(tmp_path)
+  subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, check=True)
