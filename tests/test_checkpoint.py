@@ -62,7 +62,14 @@ def _remove(files):
       file.unlink()
 
 
-@pytest.mark.parametrize("damage", [_truncate, _remove])
+def _flip_a_bit(files):
+  file = max(files, key=lambda f: f.stat().st_size)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove, _flip_a_bit])
 def test_a_damaged_newest_is_named_and_the_one_before_used(
   tmp_path, damage, caplog
 ):

@@ -2,10 +2,13 @@
 
 A checkpoint `checkpoints/<step>/` holds the train state and, as JSON, what the
 loop knows besides it (the best evaluation, the running means of the log). The
-data position needs no place of its own: it is the step.
+data position needs no place of its own: it is the step. `checksums.json`, added
+when all else is on disk, tells a flipped bit that the readers would let pass.
 """
 
+import json
 import pathlib
+import zlib
 from typing import Any, TypeVar
 
 import jax
@@ -15,6 +18,7 @@ from absl import logging
 from mixaug_jax.errors import UserError
 
 State = TypeVar("State")
+_CHECKSUMS = "checksums.json"
 
 
 class Checkpoints:
@@ -28,6 +32,7 @@ class Checkpoints:
     self._directory = workdir.absolute() / "checkpoints"
     self._keep = keep
     self._best: int | None = None
+    self._unsealed: int | None = None
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_names=("state", "loop"),
@@ -63,6 +68,7 @@ class Checkpoints:
         state=ocp.args.StandardSave(state), loop=ocp.args.JsonSave(loop)
       ),
     )
+    self._unsealed = step
 
   def restore(
     self, like: State, step: int | None = None
@@ -87,6 +93,7 @@ class Checkpoints:
     damaged = {}
     for candidate in reversed(steps):
       try:
+        self._verify(candidate)
         restored = self._manager.restore(
           candidate,
           args=ocp.args.Composite(
@@ -111,6 +118,11 @@ class Checkpoints:
   def wait(self) -> None:
     """Waits until what was saved is on disk."""
     self._manager.wait_until_finished()
+    if self._unsealed is not None and jax.process_index() == 0:
+      directory = self._directory / str(self._unsealed)
+      text = json.dumps(_checksums(directory), indent=1)
+      (directory / _CHECKSUMS).write_text(text)
+    self._unsealed = None
 
   def close(self) -> None:
     """Waits, deletes what need not be kept, and ends the threads."""
@@ -123,6 +135,17 @@ class Checkpoints:
     for step in steps[: -self._keep]:
       if step != self._best:
         self._manager.delete(step)
+
+  def _verify(self, step: int) -> None:
+    """Raises ValueError where a file is not what was written."""
+    directory = self._directory / str(step)
+    path = directory / _CHECKSUMS
+    if not path.exists():  # Killed right after saving; Orbax has its say.
+      return
+    expected, actual = json.loads(path.read_text()), _checksums(directory)
+    for name in sorted(expected.keys() | actual.keys()):
+      if expected.get(name) != actual.get(name):
+        raise ValueError(f"{name} is not what was saved")
 
   def _move_aside(self, step: int, error: Exception) -> None:
     aside = self._directory.parent / f"damaged_checkpoint_{step}"
@@ -138,6 +161,16 @@ class Checkpoints:
       _first_line(error),
       aside,
     )
+
+
+def _checksums(directory: pathlib.Path) -> dict[str, int]:
+  """CRC-32 of every file below a checkpoint but the list itself."""
+  sums = {}
+  for path in sorted(directory.rglob("*")):
+    if path.is_file() and path.name != _CHECKSUMS:
+      name = str(path.relative_to(directory))
+      sums[name] = zlib.crc32(path.read_bytes())
+  return sums
 
 
 def _first_line(error: Exception) -> str:
