@@ -1,0 +1,151 @@
+"""Reads and writes files of named arrays: .pth, .safetensors, .h5 and .npz."""
+
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from mixaug_jax.errors import UserError
+from mixaug_jax.models import torch_file
+
+Arrays = dict[str, np.ndarray]
+
+
+def read(path: pathlib.Path) -> Arrays:
+  """Reads the arrays of a weight file; its suffix tells the format.
+
+  Names of `.pth` and `.safetensors` are PyTorch's (`layer1.0.conv1.weight`).
+  Those of `.h5` and `.npz` are made Keras's, `LAYER/VARIABLE`, whatever the
+  version of Keras: `conv1_bn/mean`, not `conv1_bn/conv1_bn/moving_mean:0`.
+
+  Raises:
+    UserError: no such file, another format, or a damaged one.
+  """
+  reader = READERS.get(path.suffix)
+  if reader is None:
+    raise UserError(
+      f"{path} is of no known format of weights; known are {', '.join(READERS)}"
+    )
+  if not path.is_file():
+    raise UserError(f"there is no weight file {path}; check its path")
+  try:
+    return reader(path)
+  except UserError:
+    raise
+  except Exception as error:  # Each library raises its own kinds.
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    raise UserError(
+      f"the weight file {path} cannot be read: {reason}"
+    ) from error
+
+
+def _read_safetensors(path: pathlib.Path) -> Arrays:
+  from safetensors.flax import load_file  # Knows bfloat16.
+
+  return {name: np.asarray(x) for name, x in load_file(path).items()}
+
+
+def _read_npz(path: pathlib.Path) -> Arrays:
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {_keras_name(name.split("/")): file[name] for name in file.files}
+  except zipfile.BadZipFile:
+    raise ValueError("it is damaged or no .npz") from None
+
+
+def _read_h5(path: pathlib.Path) -> Arrays:
+  import h5py
+
+  arrays = {}
+
+  def add(name: str, item: h5py.HLObject) -> None:
+    if not isinstance(item, h5py.Dataset):
+      return
+    parts = name.split("/")
+    if parts[-2] == "vars":  # Keras 3: variables by number in their layer.
+      variables = item.parent
+      kind = _KERAS_3_VARIABLES[len(variables)]
+      if "name" not in variables.attrs:
+        raise ValueError("it lacks the layers' names; save it by Keras 3.5+")
+      parts = [variables.attrs["name"], kind[int(parts[-1])]]
+    arrays[_keras_name(parts)] = item[()]
+
+  with h5py.File(path) as file:
+    file.get("model_weights", file).visititems(add)
+  return arrays
+
+
+# Of a batch norm and of a convolution or dense layer, in Keras's order.
+_KERAS_3_VARIABLES = {
+  4: ("gamma", "beta", "moving_mean", "moving_variance"),
+  2: ("kernel", "bias"),
+  1: ("kernel",),
+}
+
+
+def _keras_name(parts: list[str]) -> str:
+  layer, variable = parts[-2], parts[-1].removesuffix(":0")
+  variable = {"moving_mean": "mean", "moving_variance": "var"}.get(
+    variable, variable
+  )
+  return f"{layer}/{variable}"
+
+
+READERS: Mapping[str, Callable[[pathlib.Path], Arrays]] = {
+  ".pth": torch_file.read_state_dict,
+  ".pt": torch_file.read_state_dict,
+  ".safetensors": _read_safetensors,
+  ".h5": _read_h5,
+  ".npz": _read_npz,
+}
+
+
+def write_safetensors(path: pathlib.Path, arrays: Arrays) -> None:
+  """Writes `.safetensors`, as timm and torchvision can load it."""
+  from safetensors.numpy import save_file
+
+  contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+  save_file(contiguous, path, metadata={"format": "pt"})
+
+
+def write_pth(path: pathlib.Path, arrays: Arrays) -> None:
+  """Writes a state dict by `torch.save`; raises UserError without PyTorch."""
+  try:
+    import torch
+  except ImportError:
+    raise UserError(
+      "writing a .pth needs PyTorch; pip install torch, or choose "
+      "--format=safetensors"
+    ) from None
+  torch.save({name: torch.tensor(x) for name, x in arrays.items()}, path)
+
+
+def write_keras_h5(
+  path: pathlib.Path, arrays: Arrays, layers: Iterable[str]
+) -> None:
+  """Writes the HDF5 that Keras publishes its own ImageNet weights in.
+
+  Keras reads it by order, not by name, so the order of `layers` counts.
+
+  Args:
+    path: to end in `.h5` but not in `.weights.h5`, which is another format.
+    arrays: by `LAYER/VARIABLE`.
+    layers: all of the model's layers that have variables, in its order.
+  """
+  import h5py
+
+  layers = list(layers)
+  with h5py.File(path, "w") as file:
+    file.attrs["layer_names"] = [layer.encode() for layer in layers]
+    file.attrs["backend"] = b"jax"
+    file.attrs["keras_version"] = b"3.0.0"
+    for layer in layers:
+      group = file.create_group(layer)
+      kinds = ("kernel", "bias", "gamma", "beta", "mean", "var")
+      present = [kind for kind in kinds if f"{layer}/{kind}" in arrays]
+      long = {"mean": "moving_mean", "var": "moving_variance"}
+      names = [f"{layer}/{long.get(kind, kind)}:0" for kind in present]
+      group.attrs["weight_names"] = [name.encode() for name in names]
+      for name, kind in zip(names, present, strict=True):
+        group[name] = arrays[f"{layer}/{kind}"]

@@ -1,0 +1,382 @@
+"""The ResNets against Keras's and PyTorch's, and what training asks of them."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mixaug_jax import models
+from mixaug_jax.models import convolution, pretrained
+
+KERAS_STAGES = (
+  "pool1_pool",
+  "conv2_block3_out",
+  "conv3_block4_out",
+  "conv4_block6_out",
+  "conv5_block3_out",
+  "predictions",
+)
+SIZES = [(97, 75), (224, 224)]
+
+
+def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
+  """Weights and statistics far from their initial values, yet well scaled."""
+  kind = name.replace(".", "/").rpartition("/")[2]
+  if kind in ("moving_variance", "running_var"):
+    return rng.uniform(0.5, 2, shape).astype(np.float32)
+  if len(shape) == 1:
+    low = 0.5 if kind in ("gamma", "weight") else -0.5
+    return rng.uniform(low, low + 1, shape).astype(np.float32)
+  scale = np.sqrt(2 * min(shape) / np.prod(shape))
+  return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def _load(path, name, num_classes):
+  """Our model and its variables from a weight file, as training loads it."""
+  config = ConfigDict(
+    {"name": name, "pretrained": str(path), "allow_partial": False}
+  )
+  source = pretrained.resolve(config)
+  model = models.create_model(name, num_classes, **source.architecture)
+  variables = jax.eval_shape(
+    lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False),
+    jax.random.key(0),
+  )
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
+  loaded, report = source.load(zeros)
+  assert (report.missing, report.left_over, report.new_head) == ((), (), None)
+  return model, loaded, source
+
+
+def _activations(model, variables, images):
+  """What every stage returns, run slice by slice."""
+
+  @jax.jit
+  def run(variables, x):
+    outputs = []
+    for stage in model.stages:
+      x = model.apply(variables, x, train=False, start=stage, stop=stage)
+      outputs.append(x)
+    return outputs
+
+  return run(variables, images)
+
+
+def _assert_close(ours, theirs):
+  """Relative error at most 1e-5, by the largest activation."""
+  ours, theirs = np.asarray(ours), np.asarray(theirs)
+  assert ours.shape == theirs.shape
+  error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+  assert error <= 1e-5
+
+
+@pytest.fixture(scope="module")
+def keras_resnet50(tmp_path_factory):
+  """Keras's ResNet-50 with random weights, by image size; and its file."""
+  keras = pytest.importorskip("keras")
+  if keras.backend.backend() != "jax":
+    pytest.skip("Keras runs on another backend in this process")
+  rng = np.random.default_rng(0)
+  made = {
+    size: keras.applications.ResNet50(
+      weights=None,
+      input_shape=(*size, 3),
+      classes=7,
+      classifier_activation=None,
+    )
+    for size in SIZES
+  }
+  first = made[SIZES[0]]
+  weights = [_random_like(w.path, w.shape, rng) for w in first.weights]
+  for model in made.values():
+    model.set_weights(weights)
+  path = tmp_path_factory.mktemp("keras") / "resnet50.weights.h5"
+  first.save_weights(path)
+  stages = {
+    size: keras.Model(
+      model.inputs, [model.get_layer(name).output for name in KERAS_STAGES]
+    )
+    for size, model in made.items()
+  }
+  return stages, path, keras
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_stage_equals_keras(keras_resnet50, size):
+  peers, path, _ = keras_resnet50
+  model, variables, _ = _load(path, "resnet50", 7)
+  rng = np.random.default_rng(1)
+  images = rng.standard_normal((2, *size, 3)).astype(np.float32)
+  theirs = peers[size](images)
+  ours = _activations(model, variables, images)
+  for mine, peer in zip(ours, theirs, strict=True):
+    _assert_close(mine, peer)
+
+
+def test_preprocessing_equals_keras(keras_resnet50):
+  _, path, keras = keras_resnet50
+  _, _, source = _load(path, "resnet50", 7)
+  images = np.random.default_rng(2).random((2, 5, 4, 3), np.float32)
+  theirs = keras.applications.resnet50.preprocess_input(images * 255)
+  ours = np.asarray(source.preprocessing(images))
+  np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def _torch_resnet(torch, blocks, bottleneck, num_classes):
+  """ResNet v1.5 in PyTorch, with torchvision's names."""
+  nn = torch.nn
+
+  class Block(nn.Module):
+    def __init__(self, inputs, width, stride):
+      super().__init__()
+      outputs = 4 * width if bottleneck else width
+      sizes = (1, 3, 1) if bottleneck else (3, 3)
+      channels = [inputs] + [width] * (len(sizes) - 1) + [outputs]
+      for index, size in enumerate(sizes):
+        strided = index == (1 if bottleneck else 0)
+        conv = nn.Conv2d(
+          channels[index],
+          channels[index + 1],
+          size,
+          stride if strided else 1,
+          size // 2,
+          bias=False,
+        )
+        setattr(self, f"conv{index + 1}", conv)
+        setattr(self, f"bn{index + 1}", nn.BatchNorm2d(channels[index + 1]))
+      self.count = len(sizes)
+      self.downsample = None
+      if stride != 1 or inputs != outputs:
+        self.downsample = nn.Sequential(
+          nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+          nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x):
+      y = x
+      for index in range(1, self.count + 1):
+        y = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(y))
+        if index < self.count:
+          y = torch.relu(y)
+      return torch.relu(y + (self.downsample(x) if self.downsample else x))
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+      self.bn1 = nn.BatchNorm2d(64)
+      inputs = 64
+      for stage, count in enumerate(blocks):
+        made = []
+        for index in range(count):
+          stride = 2 if stage and not index else 1
+          made.append(Block(inputs, 64 * 2**stage, stride))
+          inputs = 64 * 2**stage * (4 if bottleneck else 1)
+        setattr(self, f"layer{stage + 1}", nn.Sequential(*made))
+      self.fc = nn.Linear(inputs, num_classes)
+
+    def forward(self, x):
+      x = torch.relu(self.bn1(self.conv1(x)))
+      outputs = [nn.functional.max_pool2d(x, 3, 2, 1)]
+      for stage in range(1, 5):
+        outputs.append(getattr(self, f"layer{stage}")(outputs[-1]))
+      return [*outputs, self.fc(outputs[-1].mean((2, 3)))]
+
+  return Net().eval()
+
+
+@pytest.mark.parametrize(
+  ("name", "blocks", "bottleneck", "size"),
+  [
+    ("resnet50", (3, 4, 6, 3), True, (97, 75)),
+    ("resnet50", (3, 4, 6, 3), True, (224, 224)),
+    ("resnet18", (2, 2, 2, 2), False, (97, 75)),
+  ],
+)
+def test_every_stage_equals_pytorch(tmp_path, name, blocks, bottleneck, size):
+  torch = pytest.importorskip("torch")
+  rng = np.random.default_rng(0)
+  peer = _torch_resnet(torch, blocks, bottleneck, 7)
+  peer.load_state_dict(
+    {
+      key: torch.tensor(_random_like(key, tuple(x.shape), rng)) if x.ndim else x
+      for key, x in peer.state_dict().items()
+    }
+  )
+  path = tmp_path / "weights.pth"
+  torch.save(peer.state_dict(), path)
+  model, variables, _ = _load(path, name, 7)
+  images = rng.standard_normal((2, *size, 3)).astype(np.float32)
+  with torch.no_grad():
+    theirs = peer(torch.tensor(images).permute(0, 3, 1, 2))
+  ours = _activations(model, variables, images)
+  for mine, other in zip(ours, theirs, strict=True):
+    if other.ndim == 4:
+      other = other.permute(0, 2, 3, 1)
+    _assert_close(mine, other.numpy())
+
+
+def test_parameter_counts_are_those_of_torchvision():
+  """The counts that torchvision's documentation gives for 1,000 classes."""
+  counts = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+  }
+  for name, count in counts.items():
+    assert _count(models.create_model(name, 1000)) == count
+
+
+def _count(model):
+  variables = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )
+  )
+  return sum(x.size for x in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_and_its_gradients_equal_xlas(size, stride):
+  """The matrix product of a 1x1 in place of XLA's convolution included."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (2, 9, 6, 5))
+  kernel = jax.random.normal(keys[1], (size, size, 5, 4))
+
+  def plain(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      [(size // 2, size // 2)] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+  ours, pull = jax.vjp(lambda *a: convolution.convolve(*a, stride), x, kernel)
+  theirs, peer_pull = jax.vjp(plain, x, kernel)
+  np.testing.assert_allclose(ours, theirs, atol=1e-5)
+  for one, other in zip(pull(ours), peer_pull(theirs), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def small():
+  model = models.create_model("small_resnet", 10, zero_init_residual=True)
+  images = jax.random.normal(jax.random.key(1), (6, 16, 16, 3))
+  return model, model.init(jax.random.key(0), images, train=False), images
+
+
+def test_slices_join_to_the_whole(small):
+  model, variables, images = small
+  whole = model.apply(variables, images, train=False)
+  for stage, after in zip(model.stages, model.stages[1:], strict=False):
+    x = model.apply(variables, images, train=False, stop=stage)
+    joined = model.apply(variables, x, train=False, start=after)
+    np.testing.assert_array_equal(whole, joined)
+
+
+def test_blocks_start_as_their_shortcuts(small):
+  model, variables, images = small
+  x = model.apply(variables, images, train=False, stop="stem")
+  np.testing.assert_array_equal(
+    model.apply(variables, x, train=False, start="stage1", stop="stage1"), x
+  )
+
+
+def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(small):
+  _, variables, images = small
+  model = models.create_model("small_resnet", 10, dtype=jnp.bfloat16)
+  logits, changed = model.apply(
+    variables, images, train=True, mutable=["batch_stats"]
+  )
+  assert logits.dtype == jnp.float32
+  stage = model.apply(variables, images, train=False, stop="stage2")
+  assert stage.dtype == jnp.bfloat16
+  made = model.init(jax.random.key(0), images, train=False)
+  for tree in (made, changed):
+    assert {x.dtype for x in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+
+
+def test_frozen_batch_norm_keeps_its_statistics(small):
+  _, variables, images = small
+  images = 3 * images + 1
+  free = models.create_model("small_resnet", 10)
+  frozen = models.create_model("small_resnet", 10, freeze_batch_norm=True)
+  logits, changed = frozen.apply(
+    variables, images, train=True, mutable=["batch_stats"]
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    changed.get("batch_stats", variables["batch_stats"]),
+    variables["batch_stats"],
+  )
+  expected = free.apply(variables, images, train=False)
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+  moved, _ = free.apply(variables, images, train=True, mutable=["batch_stats"])
+  assert np.abs(moved - expected).max() > 0.1
+
+
+def test_dropout_acts_in_training_alone(small):
+  _, variables, images = small
+  model = models.create_model("small_resnet", 10, dropout=0.5)
+  run = lambda key: model.apply(
+    variables,
+    images,
+    train=True,
+    mutable=["batch_stats"],
+    rngs={"dropout": jax.random.key(key)},
+  )[0]
+  assert (run(0) != run(1)).any()
+  np.testing.assert_array_equal(
+    model.apply(variables, images, train=False),
+    models.create_model("small_resnet", 10).apply(
+      variables, images, train=False
+    ),
+  )
+
+
+def test_synchronised_statistics_are_those_of_all_devices(small):
+  _, variables, _ = small
+  assert jax.device_count() == 4
+  images = jax.random.normal(jax.random.key(2), (8, 16, 16, 3))
+  images *= jnp.arange(1, 9)[:, None, None, None]
+  one = models.create_model("small_resnet", 10)
+  many = models.create_model("small_resnet", 10, bn_axis_name="batch")
+  expected = one.apply(variables, images, train=True, mutable=["batch_stats"])
+  run = jax.pmap(
+    lambda x: many.apply(variables, x, train=True, mutable=["batch_stats"]),
+    axis_name="batch",
+  )
+  logits, changed = run(images.reshape(4, 2, 16, 16, 3))
+  np.testing.assert_allclose(
+    logits.reshape(8, 10), expected[0], rtol=1e-4, atol=1e-4
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5),
+    changed,
+    expected[1],
+  )
+
+
+@pytest.mark.parametrize(
+  ("attributes", "sentence"),
+  [
+    ({"name": "resnet51"}, "must be one of resnet18.*'resnet51'"),
+    ({"version": "v2"}, "v1 or v1.5"),
+    ({"head_init": "ones"}, "lecun_normal, zeros"),
+    ({"frozen": ("stage4",)}, "has no stage4"),
+  ],
+)
+def test_what_there_is_not_is_told(attributes, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    models.create_model(
+      **{"name": "small_resnet", "num_classes": 10, **attributes}
+    )
