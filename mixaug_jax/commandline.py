@@ -71,11 +71,25 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
   return rest, overrides
 
 
-def prepare_jax(deterministic: bool = False) -> None:
+def add_processes(flags: argparse.ArgumentParser) -> None:
+  """Adds the flags of a run over several processes."""
+  group = flags.add_argument_group(
+    "several processes",
+    "found out from SLURM, Open MPI, GKE or a TPU pod by themselves",
+  )
+  group.add_argument("--coordinator_address", metavar="HOST:PORT")
+  group.add_argument("--num_processes", type=int)
+  group.add_argument("--process_id", type=int)
+
+
+def prepare_jax(
+  deterministic: bool = False, processes: argparse.Namespace | None = None
+) -> None:
   """Settings that must stand before JAX meets its devices.
 
   Compiled programs are kept under the user's cache directory, or where
-  JAX_COMPILATION_CACHE_DIR says.
+  JAX_COMPILATION_CACHE_DIR says. With the flags of `add_processes`, or in an
+  environment that tells them, the processes find each other.
   """
   if deterministic:
     flags = os.environ.get("XLA_FLAGS", "")
@@ -87,6 +101,29 @@ def prepare_jax(deterministic: bool = False) -> None:
     cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
     jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  if processes is None:
+    return
+  given = (
+    processes.coordinator_address,
+    processes.num_processes,
+    processes.process_id,
+  )
+  if None not in given:
+    jax.distributed.initialize(*given)
+  elif given != (None, None, None):
+    raise UserError(
+      "--coordinator_address, --num_processes and --process_id go together"
+    )
+  elif _in_cluster():
+    jax.distributed.initialize()
+
+
+def _in_cluster() -> bool:
+  """Whether the environment tells of several processes that JAX can find."""
+  sizes = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "JOBSET_NAME")
+  if any(os.environ.get(size, "1") != "1" for size in sizes):
+    return True
+  return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
 def run(command: Callable[[Sequence[str]], int | None]) -> None:

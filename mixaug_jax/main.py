@@ -17,18 +17,22 @@ def main(argv: Sequence[str]) -> None:
     type=pathlib.Path,
     help="the run directory; default: runs/CONFIG-DATASET",
   )
+  commandline.add_processes(flags)
   arguments = commandline.parse(flags, argv)
   config = arguments.config
-  commandline.prepare_jax(config.deterministic)
+  commandline.prepare_jax(config.deterministic, arguments)
+
+  import jax
 
   from mixaug_jax import train
 
   workdir = arguments.workdir or default_workdir(arguments.spec)
   finished = (workdir / train.RESULT_FILE).exists()
   result = train.train(config, workdir)
-  if finished:
-    print(f"{workdir} is finished; its result:")
-  print(summary(result, workdir))
+  if jax.process_index() == 0:
+    if finished:
+      print(f"{workdir} is finished; its result:")
+    print(summary(result, workdir))
 
 
 def default_workdir(spec: str) -> pathlib.Path:

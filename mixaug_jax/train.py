@@ -9,10 +9,8 @@ import contextlib
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -23,11 +21,22 @@ from ml_collections import ConfigDict
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
 from mixaug_jax.errors import Diverged, Interrupted, UserError
-from mixaug_jax.training import evaluation, experiment, parallel
+from mixaug_jax.training import (
+  evaluation,
+  experiment,
+  lock,
+  parallel,
+  preemption,
+)
 from mixaug_jax.training.checkpoint import Checkpoints
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
-from mixaug_jax.training.writers import Progress, open_writers
+from mixaug_jax.training.writers import (
+  METRICS_FILE,
+  Progress,
+  metric_writers,
+  open_writers,
+)
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
@@ -55,33 +64,35 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   _open_workdir(config, workdir)
   primary = jax.process_index() == 0
   state, loaded = exp.initial_state()
-  checkpoints = Checkpoints(workdir, config.checkpoint.keep)
   loop = _Loop()
   with contextlib.ExitStack() as stack:
+    if primary:
+      stack.enter_context(lock.hold(workdir))
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.callback(checkpoints.close)
-    stopping = stack.enter_context(_sigterm())
-    if restored := checkpoints.restore(state):
-      state, loop = restored[0], _Loop(**restored[1])
+    stopping = stack.enter_context(preemption.watch())
+    if restored := checkpoints.restore(parallel.to_global(state)):
+      state, loop = parallel.to_local(restored[0]), _Loop(**restored[1])
     progress = Progress(exp.steps, config.batch_size)
     stack.callback(progress.clear)
     first = int(state.step)
     writer = stack.enter_context(
-      open_writers(workdir, first, progress, primary)
+      open_writers(workdir, first, loop["metrics_bytes"], progress, primary)
     )
     if primary:
       print(describe(exp), loaded or "", sep="\n" * bool(loaded))
       if first:
         print(f"resuming from step {first}")
-    run = _Run(exp, checkpoints, loop, writer, progress)
-    state = run.steps(state, stopping)
-    return run.finish(state, workdir, primary)
+    run = _Run(exp, workdir, checkpoints, loop, writer, progress, stopping)
+    return run.finish(run.steps(state))
 
 
 class _Loop(dict):
   """What the loop knows besides the state; JSON, saved in every checkpoint.
 
   `best` and `last` are evaluations on validation, `ema` that of the average;
-  `window` holds the sums of the log since its last line.
+  `window` holds the sums of the log since its last line, `metrics_bytes` the
+  size of metrics.jsonl.
   """
 
   def __init__(self, **values: Any):
@@ -90,6 +101,7 @@ class _Loop(dict):
       last=None,
       ema=None,
       window={},
+      metrics_bytes=0,
       seconds=0.0,
       compile_seconds=0.0,
     )
@@ -99,21 +111,41 @@ class _Loop(dict):
 class _Run:
   """The compiled steps and the bookkeeping around them."""
 
-  def __init__(self, exp, checkpoints, loop, writer, progress):
+  def __init__(
+    self,
+    exp: experiment.Experiment,
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+    loop: _Loop,
+    writer: metric_writers.MetricWriter,
+    progress: Progress,
+    stopping: preemption.Stopping,
+  ):
     self._exp = exp
+    self._workdir = workdir
     self._checkpoints = checkpoints
     self._loop = loop
     self._writer = writer
     self._progress = progress
+    self._stopping = stopping
     devices = parallel.devices()
     self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
     self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
     self._earlier_seconds = loop["seconds"]
     self._since = (0, 0.0)
+    config = exp.config
+    self._evaluate_at = exp.marks(config.evaluate.every_epochs)
+    self._save_at = (
+      {*range(0, exp.steps, config.checkpoint.every_steps), exp.steps}
+      if config.checkpoint.every_steps
+      else exp.marks(
+        config.checkpoint.every_epochs or config.evaluate.every_epochs
+      )
+    )
 
-  def steps(self, state: TrainState, stopping: list[int]) -> TrainState:
+  def steps(self, state: TrainState) -> TrainState:
     """Runs the steps that are left."""
-    exp, config, loop = self._exp, self._exp.config, self._loop
+    exp, config = self._exp, self._exp.config
     placement = config.data.placement
     arrays = parallel.replicate(
       data.device_arrays(exp.datasets.train, placement)
@@ -129,18 +161,10 @@ class _Run:
       process_count=jax.process_count(),
       place=parallel.shard,
     )
-    evaluate_at = _marks(exp.steps, config.evaluate.every_epochs, exp)
-    save_at = (
-      set(range(0, exp.steps + 1, config.checkpoint.every_steps))
-      if config.checkpoint.every_steps
-      else _marks(
-        exp.steps,
-        config.checkpoint.every_epochs or config.evaluate.every_epochs,
-        exp,
-      )
-    )
     pending = None
     with contextlib.closing(batches):
+      if first:
+        self._settle(first, state, False)
       for step in range(first + 1, exp.steps + 1):
         batch = next(batches)
         if step == first + 1:
@@ -151,42 +175,53 @@ class _Run:
           self._read(*pending)
         pending = (step, measured)
         self._progress.update(step)
-        evaluating = step in evaluate_at or step == exp.steps
-        if step % config.log.every_steps == 0:
+        logging = step % config.log.every_steps == 0
+        stopping = self._stopping.at(step)
+        marked = step in self._evaluate_at or step in self._save_at
+        if logging or marked or stopping:
           self._read(*pending)
           pending = None
+        if logging:
           self._log(step, state, arrays, batch)
-        if not (evaluating or step in save_at or stopping):
-          continue
-        if pending:
-          self._read(*pending)
-          pending = None
-        if evaluating:
-          self._evaluate(step, state)
-        is_best = loop["best"] and loop["best"]["step"] == step
-        if step in save_at or is_best or stopping or step == exp.steps:
-          self._save(step, state)
-        if stopping and step < exp.steps:
-          self._checkpoints.wait()
-          raise Interrupted(
-            f"stopped by SIGTERM at step {step}; saved, and the same command "
-            "goes on from there"
-          )
+        if marked or stopping:
+          self._settle(step, state, stopping)
     return state
 
-  def finish(
-    self, state: TrainState, workdir: pathlib.Path, primary: bool
-  ) -> dict[str, Any]:
+  def _settle(self, step: int, state: TrainState, stopping: bool) -> None:
+    """Evaluates and saves what is due at a step; leaves if asked to stop.
+
+    An evaluation that is cut short is made good when the run resumes.
+    """
+    last = self._loop["last"]
+    if step in self._evaluate_at and not (last and last["step"] == step):
+      try:
+        self._evaluate(step, state)
+      except Interrupted:
+        stopping = True
+    best = self._loop["best"]
+    if step in self._save_at or stopping or (best and best["step"] == step):
+      self._save(step, state)
+    if stopping:
+      self._checkpoints.wait()
+      raise Interrupted(
+        f"stopped by SIGTERM at step {step}; saved, and the same command goes "
+        "on from there"
+      )
+
+  def finish(self, state: TrainState) -> dict[str, Any]:
     """Evaluates the chosen weights on test, once, and writes the result."""
-    exp, loop = self._exp, self._loop
+    exp, loop, workdir = self._exp, self._loop, self._workdir
+    primary = jax.process_index() == 0
     chosen = exp.config.evaluate.checkpoint
     self._checkpoints.wait()
     variables = state.variables
     if chosen == "ema":
       variables = state.ema
     elif chosen == "best" and loop["best"]["step"] != exp.steps:
-      restored = self._checkpoints.restore(state, loop["best"]["step"])
-      variables = restored[0].variables
+      restored = self._checkpoints.restore(
+        parallel.to_global(state), loop["best"]["step"]
+      )
+      variables = parallel.to_local(restored[0]).variables
     measured = {}
     with self._progress.pause("evaluating"):
       for name in ("validation", "test"):
@@ -274,14 +309,16 @@ class _Run:
     loop, split = self._loop, self._exp.datasets.validation
     with self._progress.pause("evaluating"):
       measured, _ = self._measure(state.variables, split)
-      loop["last"] = {"step": step, **measured}
-      if not loop["best"] or measured["accuracy"] > loop["best"]["accuracy"]:
-        loop["best"] = loop["last"]
+      average = None
       if state.ema is not None:
         average, _ = self._measure(state.ema, split)
-        loop["ema"] = {"step": step, **average}
-        measured |= {f"ema_{name}": x for name, x in average.items()}
-        del measured["ema_examples"]
+    loop["last"] = {"step": step, **measured}
+    if not loop["best"] or measured["accuracy"] > loop["best"]["accuracy"]:
+      loop["best"] = loop["last"]
+    if average:
+      loop["ema"] = {"step": step, **average}
+      measured |= {f"ema_{name}": value for name, value in average.items()}
+      del measured["ema_examples"]
     del measured["examples"]
     self._write(step, "validation", measured)
 
@@ -294,6 +331,7 @@ class _Run:
       batch_size=config.evaluate.batch_size,
       placement=config.data.placement,
       with_logits=with_logits,
+      interrupted=self._stopping.now,
     )
 
   def _write(self, step: int, split: str, metrics: dict[str, float]) -> None:
@@ -305,9 +343,15 @@ class _Run:
     """Rows first: what a checkpoint counts as done must be on disk."""
     with self._progress.pause("saving"):
       self._writer.flush()
+      metrics = self._workdir / METRICS_FILE
+      if metrics.exists():
+        self._loop["metrics_bytes"] = metrics.stat().st_size
       best = self._loop["best"]
       self._checkpoints.save(
-        step, state, dict(self._loop), best["step"] if best else None
+        step,
+        parallel.to_global(state),
+        dict(self._loop),
+        best["step"] if best else None,
       )
 
 
@@ -327,30 +371,6 @@ def describe(exp: experiment.Experiment) -> str:
     f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
     f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
-
-
-def _marks(
-  steps: int, every_epochs: float, exp: experiment.Experiment
-) -> set[int]:
-  """The steps at which each `every_epochs` are over."""
-  marks, number = set(), 1
-  while (step := exp.steps_of(number * every_epochs)) <= steps:
-    marks.add(step)
-    number += 1
-  return marks
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[list[int]]:
-  """A list that SIGTERM makes non-empty, looked at after every step."""
-  received: list[int] = []
-  before = signal.signal(
-    signal.SIGTERM, lambda number, _: received.append(number)
-  )
-  try:
-    yield received
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 def _finished(

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -34,7 +35,9 @@ def _experiment(model=None, **overrides):
   config = config_lib.load(f"{CONFIGS}/basic.py", overrides)
   exp = experiment.build(config)
   if model is not None:
-    recipe = dataclasses.replace(exp.recipe, model=model)
+    recipe = dataclasses.replace(
+      exp.recipe, model=model, optimizer=optax.sgd(0.1, 0.9)
+    )
     exp = dataclasses.replace(exp, recipe=recipe)
   return exp
 

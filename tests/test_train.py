@@ -151,7 +151,7 @@ def test_a_run_stopped_by_sigterm_resumes_bit_for_bit(finished, tmp_path):
 def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
   """Batches of 16 from 50 images: no checkpoint falls on an epoch's end."""
   extra = ("--config.batch_size=16", "--config.checkpoint.every_steps=7")
-  extra += ("--config.ema.decay=0.9",)
+  extra += ("--config.ema.decay=0.9", "--config.checkpoint.keep=9")
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   _run(whole, *SMALL, *extra)
   _run(parts, *SMALL, *extra)

@@ -1,5 +1,6 @@
 """Exact evaluation: every example once, whatever the batches and devices."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 
 from mixaug_jax import data
+from mixaug_jax.errors import Interrupted
 from mixaug_jax.training import parallel
 
 
@@ -18,6 +20,7 @@ def evaluate(
   batch_size: int,
   placement: str,
   with_logits: bool = False,
+  interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], np.ndarray | None]:
   """Runs `parallel.eval_step(make_eval_step(...))` over a whole split.
 
@@ -28,11 +31,15 @@ def evaluate(
     batch_size: global.
     placement: of the data, as in `config.data.placement`.
     with_logits: whether to collect them.
+    interrupted: asked before every batch.
 
   Returns:
     `loss`, `accuracy`, `top5_accuracy` as means over the examples and
     `examples`, their number; and float32 logits `[N, C]` in the split's
     order, or None.
+
+  Raises:
+    Interrupted: `interrupted()` was true.
   """
   arrays = parallel.replicate(data.device_arrays(split, placement))
   totals: dict[str, float] = {}
@@ -59,11 +66,14 @@ def evaluate(
       logits[rows["position"][real]] = rows["logits"][real]
 
   # A batch is read when the next one is under way.
-  for batch in batches:
-    dispatched = step(variables, arrays, batch)
-    if pending is not None:
-      collect(*pending)
-    pending = dispatched
+  with contextlib.closing(batches):
+    for batch in batches:
+      if interrupted():
+        raise Interrupted("stopped by SIGTERM while evaluating")
+      dispatched = step(variables, arrays, batch)
+      if pending is not None:
+        collect(*pending)
+      pending = dispatched
   collect(*pending)
   count = totals.pop("count")
   means = {name: value / count for name, value in totals.items()}

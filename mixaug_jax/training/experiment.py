@@ -36,8 +36,15 @@ class Experiment:
   steps_per_epoch: float
   weights: pretrained.WeightSource | None
 
-  def steps_of(self, epochs: float) -> int:
-    """Epochs in whole steps, at least one."""
+  def marks(self, every_epochs: float) -> set[int]:
+    """The steps at which each so many epochs are over, and the last one."""
+    marks, number = {self.steps}, 1
+    while (step := self._steps_of(number * every_epochs)) < self.steps:
+      marks.add(step)
+      number += 1
+    return marks
+
+  def _steps_of(self, epochs: float) -> int:
     return max(1, math.ceil(epochs * self.steps_per_epoch - 1e-6))
 
   def init_variables(self) -> dict[str, Any]:
@@ -138,6 +145,7 @@ def create_model(
     freeze_batch_norm=model.freeze_batch_norm,
     zero_init_residual=model.zero_init_residual,
     head_init=model.head_init,
+    frozen=optim.frozen_parts(config.optimizer),
     bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
     **(weights.architecture if weights else {}),
   )

@@ -95,3 +95,29 @@ def clean_batch(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     "position": np.arange(host, dtype=np.int32),
   }
   return {**batch, **shard(extra)}
+
+
+def to_global(tree: Any) -> Any:
+  """Replicated arrays as one array over all processes, for checkpoints.
+
+  What goes into and comes out of pmap belongs to a process; Orbax saves
+  what belongs to all. No data is copied.
+  """
+  return _replicas_on(tree, jax.devices())
+
+
+def to_local(tree: Any) -> Any:
+  """The way back from `to_global`."""
+  return _replicas_on(tree, jax.local_devices())
+
+
+def _replicas_on(tree: Any, on: list[jax.Device]) -> Any:
+  if jax.process_count() == 1:
+    return tree
+  sharding = NamedSharding(Mesh(np.array(on), (AXIS,)), PartitionSpec())
+  return jax.tree.map(
+    lambda x: jax.make_array_from_single_device_arrays(
+      x.shape, sharding, [shard.data for shard in x.addressable_shards]
+    ),
+    tree,
+  )

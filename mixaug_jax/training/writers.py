@@ -7,7 +7,6 @@ is named `split/name`, for example `validation/accuracy`.
 import contextlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 import sys
@@ -86,24 +85,14 @@ class TensorBoardWriter(_ScalarWriter):
     self._writer.close()
 
 
-def rewind(path: pathlib.Path, step: int) -> None:
-  """Drops the rows of metrics.jsonl after `step`, and a broken last line.
+def rewind(path: pathlib.Path, size: int) -> None:
+  """Cuts metrics.jsonl back to the `size` in bytes that a checkpoint saw.
 
-  What follows the checkpoint that a run resumes from is written again.
+  What follows, half a line perhaps, is written again by the resumed run.
   """
-  if not path.exists():
-    return
-  kept = []
-  for line in path.read_text("utf-8", errors="replace").splitlines():
-    try:
-      row = json.loads(line)
-      if row["step"] <= step:
-        kept.append(line + "\n")
-    except (ValueError, KeyError, TypeError):
-      continue  # Half written when the run was killed.
-  aside = path.with_suffix(".tmp")
-  aside.write_text("".join(kept), "utf-8")
-  os.replace(aside, path)
+  if path.exists():
+    with open(path, "r+b") as file:
+      file.truncate(min(size, path.stat().st_size))
 
 
 class Progress:
@@ -194,20 +183,25 @@ class _LogHandler(logging.Handler):
 
 @contextlib.contextmanager
 def open_writers(
-  workdir: pathlib.Path, first_step: int, progress: Progress, primary: bool
+  workdir: pathlib.Path,
+  first_step: int,
+  metrics_bytes: int,
+  progress: Progress,
+  primary: bool,
 ) -> Iterator[metric_writers.MetricWriter]:
   """The writers of a run, flushed and closed at the end.
 
   Args:
     workdir: where metrics.jsonl and the event files are.
     first_step: the step that the run resumes from, 0 for a new one.
+    metrics_bytes: the size of metrics.jsonl at that step.
     progress: the bar that log lines go above.
     primary: whether this process writes; the others get a silent writer.
   """
   if not primary:
     yield metric_writers.MultiWriter([])
     return
-  rewind(workdir / METRICS_FILE, first_step)
+  rewind(workdir / METRICS_FILE, metrics_bytes)
   handler = _LogHandler(progress)
   logger = absl_logging.get_absl_logger()
   before = logger.handlers[:], logger.propagate, absl_logging.get_verbosity()

@@ -1,0 +1,34 @@
+"""Two processes never train in one run directory."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import lock
+
+_HOLD = (
+  "import pathlib, sys\n"
+  "from mixaug_jax.training import lock\n"
+  "with lock.hold(pathlib.Path(sys.argv[1])):\n"
+  "  print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_the_second_is_refused_by_name_and_a_dead_one_is_not(tmp_path):
+  holder = subprocess.Popen(
+    [sys.executable, "-c", _HOLD, tmp_path],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  assert holder.stdout.readline() == b"held\n"
+  with (
+    pytest.raises(UserError, match=f"in use by process {holder.pid} on"),
+    lock.hold(tmp_path),
+  ):
+    pass
+  holder.kill()
+  holder.communicate()
+  with lock.hold(tmp_path):
+    pass

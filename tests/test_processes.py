@@ -1,0 +1,116 @@
+"""Several processes on loopback give what one process gives."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+EXTRA = (
+  "--config.steps=12",
+  "--config.batch_size=48",
+  "--config.evaluate.batch_size=252",
+  "--config.evaluate.every_epochs=4",
+  "--config.log.every_steps=4",
+  "--config.checkpoint.every_steps=6",
+  "--config.checkpoint.keep=9",
+)
+
+
+def _start(workdir, devices, processes=1, extra=()):
+  """Starts the processes of a run, each with so many devices."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  env = dict(
+    os.environ,
+    XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+  )
+  argv = [sys.executable, "-m", "mixaug_jax.main", *EXTRA, *extra]
+  argv += ["--config=configs/cutmix.py", f"--workdir={workdir}"]
+  several = lambda i: [
+    f"--coordinator_address={address}",
+    f"--num_processes={processes}",
+    f"--process_id={i}",
+  ]
+  return [
+    subprocess.Popen(
+      argv + (several(i) if processes > 1 else []),
+      env=env,
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(processes)
+  ]
+
+
+def _run(*args, **options):
+  outputs = []
+  for process in _start(*args, **options):
+    outputs.append(process.communicate(timeout=300))
+    assert process.returncode == 0, outputs[-1][1]
+  return outputs
+
+
+def _logits(workdir):
+  with np.load(workdir / "predictions_test.npz") as file:
+    return file["logits"]
+
+
+def _rows(workdir):
+  text = (workdir / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("one") / "run"
+  _run(workdir, devices=4)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("two") / "run"
+  return workdir, _run(workdir, devices=2, processes=2)
+
+
+def _assert_close(workdir, other):
+  np.testing.assert_allclose(_logits(workdir), _logits(other), atol=2e-3)
+  for a, b in zip(_rows(workdir), _rows(other), strict=True):
+    assert (a["step"], a["split"]) == (b["step"], b["split"])
+    for name in a.keys() - {"step", "split", "images_per_second"}:
+      assert a[name] == pytest.approx(b[name], rel=1e-3, abs=2e-3), name
+
+
+def test_two_processes_of_two_devices_equal_one_of_four(one, two):
+  workdir, outputs = two
+  _assert_close(workdir, one)
+  assert "4 cpu devices" in outputs[0][0]
+  assert "validation" not in outputs[1][0]  # One of them speaks.
+
+
+@pytest.mark.parametrize(
+  ("first", "second"), [((2, 2), (4, 1)), ((4, 1), (2, 2))]
+)
+def test_a_checkpoint_resumes_on_another_number_of_processes(
+  one, two, tmp_path, first, second
+):
+  del first
+  source = two[0] if second == (4, 1) else one
+  workdir = tmp_path / "run"
+  subprocess.run(["cp", "-r", source, workdir], check=True)
+  (workdir / "result.json").unlink()
+  for saved in (workdir / "checkpoints").iterdir():
+    if saved.name.isdigit() and int(saved.name) > 6:
+      subprocess.run(["rm", "-r", saved], check=True)
+  outputs = _run(workdir, devices=second[0], processes=second[1])
+  assert "resuming from step 6" in outputs[0][0]
+  _assert_close(workdir, one)
