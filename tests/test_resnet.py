@@ -25,14 +25,19 @@ SIZES = [(97, 75), (224, 224)]
 
 
 def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
-  """Weights and statistics far from their initial values, yet well scaled."""
+  """Weights and statistics far from their initial values, yet well scaled.
+
+  Variances are near 1e-3, so that a batch norm's epsilon shows.
+  """
   kind = name.replace(".", "/").rpartition("/")[2]
   if kind in ("moving_variance", "running_var"):
-    return rng.uniform(0.5, 2, shape).astype(np.float32)
+    return rng.uniform(0.5e-3, 2e-3, shape).astype(np.float32)
   if len(shape) == 1:
-    low = 0.5 if kind in ("gamma", "weight") else -0.5
-    return rng.uniform(low, low + 1, shape).astype(np.float32)
-  scale = np.sqrt(2 * min(shape) / np.prod(shape))
+    is_scale = kind in ("gamma", "weight")
+    low, high = (0.015, 0.045) if is_scale else (-0.5, 0.5)
+    return rng.uniform(low, high, shape).astype(np.float32)
+  outputs = shape[0] if kind == "weight" else shape[-1]
+  scale = np.sqrt(2 * outputs / np.prod(shape))
   return (rng.standard_normal(shape) * scale).astype(np.float32)
 
 

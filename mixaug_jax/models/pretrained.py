@@ -119,6 +119,7 @@ class WeightSource:
     fetch: returns the local file, downloading it where need be; raises
       UserError.
     allow_partial: whether the file may lack arrays or hold others.
+    published: whether it is a known file rather than one of the user's.
   """
 
   name: str
@@ -126,6 +127,7 @@ class WeightSource:
   settings: Mapping[str, Any]
   fetch: Callable[[], pathlib.Path]
   allow_partial: bool
+  published: bool = True
 
   @property
   def architecture(self) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class WeightSource:
         entries.pop(key)
     values = {key: np.asarray(x, np.float32) for key, x in flat.items()}
     loaded, missing, wrong = [], [], []
-    for key, entry in entries.items():
+    for key, entry in sorted(entries.items(), key=lambda item: item[1].name):
       array = arrays.pop(entry.name, None)
       wanted = entry.export(values[key]).shape
       if array is None:
@@ -181,9 +183,9 @@ class WeightSource:
       else:
         values[key] = np.asarray(entry.load(array), np.float32)
         loaded.append(entry.name)
-    self._check(path, loaded, missing, wrong, list(arrays))
+    self._check(path, loaded, missing, wrong, sorted(arrays))
     report = LoadReport(
-      self.name, tuple(loaded), tuple(missing), tuple(arrays), new_head
+      self.name, tuple(loaded), tuple(missing), tuple(sorted(arrays)), new_head
     )
     return traverse_util.unflatten_dict(values), report
 
@@ -232,6 +234,7 @@ def resolve(config: ConfigDict) -> WeightSource | None:
       "there are no pretrained weights for config.model.name=small_resnet; "
       "choose resnet50, say, or unset config.model.pretrained"
     )
+  published = True
   if name in ("keras", "keras_notop"):
     index = ("keras", "keras_notop").index(name)
     md5 = _of_model(name, model, _KERAS_MD5)[index]
@@ -264,9 +267,45 @@ def resolve(config: ConfigDict) -> WeightSource | None:
     dialect = weight_map.KERAS if is_keras else weight_map.TORCH
     settings = _KERAS_SETTINGS if is_keras else {}
     fetch = lambda: _existing(path)
+    published = False
   return WeightSource(
-    name, dialect, {**SETTINGS, **settings}, fetch, config.allow_partial
+    name=name,
+    dialect=dialect,
+    settings={**SETTINGS, **settings},
+    fetch=fetch,
+    allow_partial=config.allow_partial,
+    published=published,
   )
+
+
+def settle(config: ConfigDict) -> None:
+  """Fills the keys of SETTINGS that are None with what the weights ask for.
+
+  A run's config so says all that its model and its input need, and the weight
+  file need never be seen again. A value that the user gives stands where the
+  weights are a file of the user's, or there are none.
+
+  Args:
+    config: `config.model`, unlocked.
+
+  Raises:
+    UserError: as `resolve`, or a value that contradicts published weights.
+  """
+  source = resolve(config)
+  settings = source.settings if source else SETTINGS
+  for key, value in settings.items():
+    if config[key] is None:
+      config[key] = value
+    elif config[key] != value and source and source.published:
+      raise UserError(
+        f"config.model.{key} is {config[key]}, but the weights {source.name} "
+        f"ask for {value}; leave it unset"
+      )
+  if config.preprocessing not in PREPROCESSING:
+    raise UserError(
+      "config.model.preprocessing must be one of "
+      f"{', '.join(PREPROCESSING)}, got {config.preprocessing!r}"
+    )
 
 
 def weights_directory() -> pathlib.Path:
