@@ -1,0 +1,94 @@
+"""Augmentation on the device: pure functions of a key, jitted and vmapped.
+
+    from mixaug_jax import augment
+
+    images, labels = augment.cutmix(key, images, labels, alpha=1.0)
+    images = augment.random_brightness(key, images, max_delta=0.2)
+
+Nothing here imports more than JAX and NumPy.
+"""
+
+from mixaug_jax.augment.geometric import (
+  central_crop,
+  crop_and_resize,
+  flip_left_right,
+  flip_up_down,
+  random_crop,
+  random_erasing,
+  random_flip_left_right,
+  random_flip_up_down,
+  random_resized_crop,
+  random_rotation,
+  rotate,
+)
+from mixaug_jax.augment.jpeg import adjust_jpeg_quality, random_jpeg_quality
+from mixaug_jax.augment.mixing import (
+  CutMix,
+  Cutout,
+  FMix,
+  Mixup,
+  ResizeMix,
+  Shard,
+  cutmix,
+  cutout,
+  draw_partners,
+  fmix,
+  mix,
+  mixup,
+  resizemix,
+)
+from mixaug_jax.augment.photometric import (
+  adjust_brightness,
+  adjust_contrast,
+  adjust_hue,
+  adjust_saturation,
+  random_brightness,
+  random_contrast,
+  random_grayscale,
+  random_hue,
+  random_saturation,
+  rgb_to_grayscale,
+)
+from mixaug_jax.augment.pipeline import example_keys, make_augment, make_mixer
+
+__all__ = [
+  "CutMix",
+  "Cutout",
+  "FMix",
+  "Mixup",
+  "ResizeMix",
+  "Shard",
+  "adjust_brightness",
+  "adjust_contrast",
+  "adjust_hue",
+  "adjust_jpeg_quality",
+  "adjust_saturation",
+  "central_crop",
+  "crop_and_resize",
+  "cutmix",
+  "cutout",
+  "draw_partners",
+  "example_keys",
+  "flip_left_right",
+  "flip_up_down",
+  "fmix",
+  "make_augment",
+  "make_mixer",
+  "mix",
+  "mixup",
+  "random_brightness",
+  "random_contrast",
+  "random_crop",
+  "random_erasing",
+  "random_flip_left_right",
+  "random_flip_up_down",
+  "random_grayscale",
+  "random_hue",
+  "random_jpeg_quality",
+  "random_resized_crop",
+  "random_rotation",
+  "random_saturation",
+  "resizemix",
+  "rgb_to_grayscale",
+  "rotate",
+]

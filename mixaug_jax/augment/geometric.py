@@ -1,0 +1,298 @@
+"""Crops, flips, rotations, erasing: where the pixels are.
+
+`images` are one image `[H, W, C]` or a batch `[B, H, W, C]`, float or uint8;
+the dtype stays. A random operation given a batch draws for each example.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mixaug_jax.augment import check
+from mixaug_jax.augment.resample import crop_weights, resample
+from mixaug_jax.augment.warp import warp
+
+
+def each_example(function, key: jax.Array, images: jax.Array, *args):
+  """`function(key, image, *args)` on an image, or on a batch by split keys."""
+  if images.ndim == 3:
+    return function(key, images, *args)
+  keys = jax.random.split(key, len(images))
+  return jax.vmap(lambda k, x: function(k, x, *args))(keys, images)
+
+
+def flip_left_right(images: jax.Array) -> jax.Array:
+  """Mirrors columns; `tf.image.flip_left_right`."""
+  check.image_or_batch(images)
+  return jnp.flip(images, -2)
+
+
+def flip_up_down(images: jax.Array) -> jax.Array:
+  """Mirrors rows; `tf.image.flip_up_down`."""
+  check.image_or_batch(images)
+  return jnp.flip(images, -3)
+
+
+def random_flip_left_right(
+  key: jax.Array, images: jax.Array, probability: float = 0.5
+) -> jax.Array:
+  """Mirrors columns with `probability`."""
+  check.within("probability", probability, 0, 1)
+  return _random_flip(key, images, probability, flip_left_right)
+
+
+def random_flip_up_down(
+  key: jax.Array, images: jax.Array, probability: float = 0.5
+) -> jax.Array:
+  """Mirrors rows with `probability`."""
+  check.within("probability", probability, 0, 1)
+  return _random_flip(key, images, probability, flip_up_down)
+
+
+def _random_flip(key, images, probability, flip):
+  check.image_or_batch(images)
+
+  def one(key, image):
+    coin = jax.random.bernoulli(key, probability)
+    return jnp.where(coin, flip(image), image)
+
+  return each_example(one, key, images)
+
+
+def central_crop(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
+  """The middle `size` pixels.
+
+  Args:
+    images: `[..., H, W, C]`, any dtype.
+    size: pixels a side, or height and width.
+
+  Raises:
+    ValueError: the images are smaller.
+  """
+  height, width = _size(size)
+  rows, columns = images.shape[-3:-1]
+  _check_fits(height, width, rows, columns)
+  top, left = (rows - height) // 2, (columns - width) // 2
+  return images[..., top : top + height, left : left + width, :]
+
+
+def random_crop(
+  key: jax.Array,
+  images: jax.Array,
+  size: int | Sequence[int],
+  padding: int = 0,
+) -> jax.Array:
+  """A window of `size` pixels, uniform among the places where it fits.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    size: pixels a side, or height and width.
+    padding: pixels added on every side first, by reflection; less than a side.
+
+  Raises:
+    ValueError: the window does not fit, or padding is out of range.
+  """
+  check.image_or_batch(images)
+  height, width = _size(size)
+  rows, columns = images.shape[-3:-1]
+  check.within("padding", padding, 0, min(rows, columns) - 1)
+  if padding:
+    around = [(0, 0)] * (images.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]
+    images = jnp.pad(images, around, "reflect")
+  rows, columns = images.shape[-3:-1]
+  _check_fits(height, width, rows, columns)
+
+  def one(key, image):
+    start = jax.random.randint(
+      key,
+      (2,),
+      0,
+      jnp.array([rows - height + 1, columns - width + 1]),
+    )
+    return jax.lax.dynamic_slice(
+      image, (*start, 0), (height, width, image.shape[-1])
+    )
+
+  return each_example(one, key, images)
+
+
+def crop_and_resize(
+  images: jax.Array,
+  top: jax.Array,
+  left: jax.Array,
+  height: jax.Array,
+  width: jax.Array,
+  size: int | Sequence[int],
+) -> jax.Array:
+  """A window, resized bilinearly with antialiasing; all of it may be traced.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    top, left, height, width: of the window in pixels, scalars.
+    size: pixels a side of the output, or height and width.
+  """
+  check.image_or_batch(images)
+  out = _size(size)
+  batch = images[None] if images.ndim == 3 else images
+  rows = crop_weights(batch.shape[1], out[0], top, height)
+  columns = crop_weights(batch.shape[2], out[1], left, width)
+  resized = resample(batch, rows[None], columns[None])
+  return resized[0] if images.ndim == 3 else resized
+
+
+def random_resized_crop(
+  key: jax.Array,
+  images: jax.Array,
+  size: int | Sequence[int],
+  min_area: float = 0.08,
+  max_area: float = 1.0,
+  min_aspect: float = 3 / 4,
+  max_aspect: float = 4 / 3,
+) -> jax.Array:
+  """A window of random area and shape, resized; Inception's crop.
+
+  Area is uniform, aspect log-uniform (Szegedy et al., 2015, arXiv:1409.4842).
+  A side that would be longer than the image's is cut to it.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    size: pixels a side of the output, or height and width.
+    min_area, max_area: bounds on the window's share of the image, in (0, 1].
+    min_aspect, max_aspect: bounds on its width over height.
+
+  Raises:
+    ValueError: bounds out of range or crossed.
+  """
+  check.image_or_batch(images)
+  check.above("min_area", min_area, 0)
+  check.interval("min_area", min_area, "max_area", max_area, 0, 1)
+  check.above("min_aspect", min_aspect, 0)
+  check.interval(
+    "min_aspect", min_aspect, "max_aspect", max_aspect, 0, math.inf
+  )
+  rows, columns = images.shape[-3:-1]
+
+  def one(key, image):
+    area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
+    area = jax.random.uniform(area_key, minval=min_area, maxval=max_area)
+    area *= rows * columns
+    aspect = jnp.exp(
+      jax.random.uniform(
+        aspect_key, minval=math.log(min_aspect), maxval=math.log(max_aspect)
+      )
+    )
+    height = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, rows)
+    width = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 1, columns)
+    start = lambda key, free: jnp.floor(jax.random.uniform(key) * (free + 1))
+    top, left = start(top_key, rows - height), start(left_key, columns - width)
+    return crop_and_resize(image, top, left, height, width, size)
+
+  return each_example(one, key, images)
+
+
+def rotate(
+  images: jax.Array, degrees: jax.Array, fill: float = 0.5
+) -> jax.Array:
+  """Rotates counter-clockwise about the middle, bilinearly.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    degrees: scalar; may be traced.
+    fill: grey value in [0, 1] of what lies outside; of uint8 times 255.
+  """
+  check.image_or_batch(images)
+  angle = jnp.deg2rad(degrees)
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  matrix = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
+  one = lambda image: warp(image, matrix, jnp.zeros(2), fill)
+  return jax.vmap(one)(images) if images.ndim == 4 else one(images)
+
+
+def random_rotation(
+  key: jax.Array, images: jax.Array, max_degrees: float, fill: float = 0.5
+) -> jax.Array:
+  """Rotates by U(-max_degrees, max_degrees); see `rotate`."""
+  check.image_or_batch(images)
+  check.within("max_degrees", max_degrees, 0, 180)
+
+  def one(key, image):
+    degrees = jax.random.uniform(key, minval=-max_degrees, maxval=max_degrees)
+    return rotate(image, degrees, fill)
+
+  return each_example(one, key, images)
+
+
+def random_erasing(
+  key: jax.Array,
+  images: jax.Array,
+  probability: float = 0.5,
+  min_area: float = 0.02,
+  max_area: float = 1 / 3,
+  min_aspect: float = 0.3,
+  max_aspect: float = 1 / 0.3,
+) -> jax.Array:
+  """Fills a box with noise (Zhong et al., 2017, arXiv:1708.04896).
+
+  The box's area is uniform, its aspect log-uniform, its place uniform inside
+  the image; each of its values is drawn uniformly from the whole range.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    probability: of erasing; 0.5 in the paper.
+    min_area, max_area: bounds on the box's share of the image.
+    min_aspect, max_aspect: bounds on its width over height.
+
+  Raises:
+    ValueError: settings out of range.
+  """
+  check.image_or_batch(images)
+  check.within("probability", probability, 0, 1)
+  check.interval("min_area", min_area, "max_area", max_area, 0, 1)
+  check.above("min_aspect", min_aspect, 0)
+  check.interval(
+    "min_aspect", min_aspect, "max_aspect", max_aspect, 0, math.inf
+  )
+  rows, columns = images.shape[-3:-1]
+
+  def one(key, image):
+    coin_key, area_key, aspect_key, y_key, x_key, noise_key = jax.random.split(
+      key, 6
+    )
+    area = jax.random.uniform(area_key, minval=min_area, maxval=max_area)
+    area *= rows * columns
+    aspect = jnp.exp(
+      jax.random.uniform(
+        aspect_key, minval=math.log(min_aspect), maxval=math.log(max_aspect)
+      )
+    )
+    height = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 0, rows)
+    width = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 0, columns)
+    top = jnp.floor(jax.random.uniform(y_key) * (rows - height + 1))
+    left = jnp.floor(jax.random.uniform(x_key) * (columns - width + 1))
+    y, x = jnp.arange(rows)[:, None, None], jnp.arange(columns)[:, None]
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+    inside &= jax.random.bernoulli(coin_key, probability)
+    if image.dtype == jnp.uint8:
+      noise = jax.random.bits(noise_key, image.shape, jnp.uint8)
+    else:
+      noise = jax.random.uniform(noise_key, image.shape, image.dtype)
+    return jnp.where(inside, noise, image)
+
+  return each_example(one, key, images)
+
+
+def _size(size: int | Sequence[int]) -> tuple[int, int]:
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width
+
+
+def _check_fits(height, width, rows, columns):
+  if height > rows or width > columns:
+    raise ValueError(
+      f"a crop of {height}x{width} does not fit into {rows}x{columns} pixels"
+    )

@@ -1,0 +1,194 @@
+"""The loss of JPEG as array operations: no bytes, any device, any quality.
+
+What libjpeg does between an image and the image that is read back, less the
+entropy coding, which loses nothing: RGB to YCbCr, chroma halved, 8x8 cosine
+transform, coefficients divided by the quality's table and rounded, and back.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixaug_jax.augment import check
+from mixaug_jax.augment.geometric import each_example
+
+# ITU-T T.81, tables K.1 and K.2.
+_LUMA_TABLE = np.array(
+  [
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+  ],
+  np.float32,
+)
+_CHROMA_TABLE = np.full((8, 8), 99, np.float32)
+_CHROMA_TABLE[:4, :4] = [
+  [17, 18, 24, 47],
+  [18, 21, 26, 66],
+  [24, 26, 56, 99],
+  [47, 66, 99, 99],
+]
+
+
+def _cosines() -> np.ndarray:
+  """The orthonormal DCT-II of eight samples: `coefficients = C @ samples`."""
+  k, n = np.mgrid[:8, :8]
+  matrix = np.sqrt(2 / 8) * np.cos(np.pi * k * (2 * n + 1) / 16)
+  matrix[0] /= np.sqrt(2)
+  return matrix.astype(np.float32)
+
+
+_DCT = _cosines()
+
+
+def adjust_jpeg_quality(
+  images: jax.Array, jpeg_quality: jax.Array
+) -> jax.Array:
+  """Encodes as JPEG at a quality and decodes; `tf.image.adjust_jpeg_quality`.
+
+  Chroma is stored at half the resolution (4:2:0), as most encoders do. The
+  gradient is zero almost everywhere: rounding is part of JPEG.
+
+  Args:
+    images: `[H, W, 3]` or `[B, H, W, 3]`, uint8, or float in [0, 1].
+    jpeg_quality: 0 to 100 as libjpeg counts (0 is 1), a scalar or `[B]`; may
+      be traced.
+
+  Returns:
+    Images of the same shape and dtype; 256 levels a channel.
+  """
+  check.image_or_batch(images, channels=3)
+  quality = jnp.asarray(jpeg_quality)
+  if images.ndim == 4:
+    quality = jnp.broadcast_to(quality, len(images))
+    return jax.vmap(adjust_jpeg_quality)(images, quality)
+  integer = images.dtype == jnp.uint8
+  levels = images.astype(jnp.float32)
+  if not integer:
+    levels = jnp.floor(jnp.clip(levels * 255.5, 0, 255))
+  levels = _coded(levels, quality)
+  return (
+    levels.astype(jnp.uint8)
+    if integer
+    else levels.astype(images.dtype) * (1 / 255)
+  )
+
+
+def random_jpeg_quality(
+  key: jax.Array,
+  images: jax.Array,
+  min_jpeg_quality: int,
+  max_jpeg_quality: int,
+) -> jax.Array:
+  """`adjust_jpeg_quality` at a quality uniform in [min, max], both included.
+
+  Raises:
+    ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100.
+  """
+  check.image_or_batch(images, channels=3)
+  check.interval(
+    "min_jpeg_quality",
+    min_jpeg_quality,
+    "max_jpeg_quality",
+    max_jpeg_quality,
+    0,
+    100,
+  )
+
+  def one(key, image):
+    quality = jax.random.randint(
+      key, (), min_jpeg_quality, max_jpeg_quality + 1
+    )
+    return adjust_jpeg_quality(image, quality)
+
+  return each_example(one, key, images)
+
+
+def _coded(levels, quality):
+  """Levels 0..255, float32 `[H, W, 3]`, through the codec."""
+  height, width, _ = levels.shape
+  around = ((0, -height % 16), (0, -width % 16))
+  red, green, blue = (levels[..., i] for i in range(3))
+  luma = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
+  blueness = jnp.round(
+    -0.168735892 * red - 0.331264108 * green + 0.5 * blue + 128
+  )
+  redness = jnp.round(
+    0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128
+  )
+  luma_table, chroma_table = _tables(quality)
+  luma = _quantised(jnp.pad(luma, around, "edge"), luma_table)
+  luma = luma[:height, :width]
+
+  def chroma(plane):
+    plane = _halved(jnp.pad(plane, around, "edge"))
+    plane = _quantised(plane, chroma_table)
+    plane = plane[: (height + 1) // 2, : (width + 1) // 2]
+    return _doubled(plane)[:height, :width] - 128
+
+  blueness, redness = chroma(blueness), chroma(redness)
+  rgb = jnp.stack(
+    [
+      luma + jnp.round(1.402 * redness),
+      luma + jnp.round(-0.344136286 * blueness - 0.714136286 * redness),
+      luma + jnp.round(1.772 * blueness),
+    ],
+    -1,
+  )
+  return jnp.clip(rgb, 0, 255)
+
+
+def _tables(quality):
+  """The standard tables, scaled as libjpeg's `jpeg_quality_scaling` does."""
+  quality = jnp.clip(quality, 1, 100).astype(jnp.int32)
+  percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+  scaled = lambda table: jnp.clip(
+    jnp.floor((table * percent + 50) / 100), 1, 255
+  )
+  return scaled(_LUMA_TABLE), scaled(_CHROMA_TABLE)
+
+
+def _halved(plane):
+  """Means of 2x2; libjpeg rounds halves down and up by turns along a row."""
+  height, width = plane.shape
+  sums = plane.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
+  bias = 1 + jnp.arange(width // 2) % 2
+  return jnp.floor((sums + bias) / 4)
+
+
+def _quantised(plane, table):
+  """Cosine transform, quantise, and back; samples are rounded and clipped."""
+  height, width = plane.shape
+  blocks = (plane - 128).reshape(height // 8, 8, width // 8, 8)
+  transform = lambda left, x, right: jnp.einsum(
+    "ij,ajbk,lk->aibl", left, x, right, precision="highest"
+  )
+  coefficients = transform(_DCT, blocks, _DCT)
+  # libjpeg's integer transform yields eighths, and rounds ties away from zero.
+  coefficients = jnp.round(coefficients * 8) / 8
+  table = table[:, None, :]
+  steps = jnp.floor(jnp.abs(coefficients) / table + 0.5)
+  coefficients = jnp.sign(coefficients) * steps * table
+  samples = transform(_DCT.T, coefficients, _DCT.T).reshape(height, width)
+  return jnp.clip(jnp.round(samples + 128), 0, 255)
+
+
+def _doubled(plane):
+  """libjpeg's triangle filter: 9, 3, 3 and 1 sixteenths of the nearest four."""
+
+  def along(x, axis):
+    x = jnp.moveaxis(x, axis, -1)
+    before = jnp.concatenate([x[..., :1], x[..., :-1]], -1)
+    after = jnp.concatenate([x[..., 1:], x[..., -1:]], -1)
+    pair = jnp.stack([3 * x + before, 3 * x + after], -1)
+    return jnp.moveaxis(pair.reshape(*x.shape[:-1], -1), -1, axis)
+
+  sums = along(along(plane, 0), 1)
+  # Halves round up and down by turns, as libjpeg adds 8 and 7.
+  bias = 8 - jnp.arange(sums.shape[1]) % 2
+  return jnp.floor((sums + bias) / 16)
