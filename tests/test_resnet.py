@@ -132,69 +132,6 @@ def test_preprocessing_equals_keras(keras_resnet50):
   np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def _torch_resnet(torch, blocks, bottleneck, num_classes):
-  """ResNet v1.5 in PyTorch, with torchvision's names."""
-  nn = torch.nn
-
-  class Block(nn.Module):
-    def __init__(self, inputs, width, stride):
-      super().__init__()
-      outputs = 4 * width if bottleneck else width
-      sizes = (1, 3, 1) if bottleneck else (3, 3)
-      channels = [inputs] + [width] * (len(sizes) - 1) + [outputs]
-      for index, size in enumerate(sizes):
-        strided = index == (1 if bottleneck else 0)
-        conv = nn.Conv2d(
-          channels[index],
-          channels[index + 1],
-          size,
-          stride if strided else 1,
-          size // 2,
-          bias=False,
-        )
-        setattr(self, f"conv{index + 1}", conv)
-        setattr(self, f"bn{index + 1}", nn.BatchNorm2d(channels[index + 1]))
-      self.count = len(sizes)
-      self.downsample = None
-      if stride != 1 or inputs != outputs:
-        self.downsample = nn.Sequential(
-          nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-          nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x):
-      y = x
-      for index in range(1, self.count + 1):
-        y = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(y))
-        if index < self.count:
-          y = torch.relu(y)
-      return torch.relu(y + (self.downsample(x) if self.downsample else x))
-
-  class Net(nn.Module):
-    def __init__(self):
-      super().__init__()
-      self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-      self.bn1 = nn.BatchNorm2d(64)
-      inputs = 64
-      for stage, count in enumerate(blocks):
-        made = []
-        for index in range(count):
-          stride = 2 if stage and not index else 1
-          made.append(Block(inputs, 64 * 2**stage, stride))
-          inputs = 64 * 2**stage * (4 if bottleneck else 1)
-        setattr(self, f"layer{stage + 1}", nn.Sequential(*made))
-      self.fc = nn.Linear(inputs, num_classes)
-
-    def forward(self, x):
-      x = torch.relu(self.bn1(self.conv1(x)))
-      outputs = [nn.functional.max_pool2d(x, 3, 2, 1)]
-      for stage in range(1, 5):
-        outputs.append(getattr(self, f"layer{stage}")(outputs[-1]))
-      return [*outputs, self.fc(outputs[-1].mean((2, 3)))]
-
-  return Net().eval()
-
-
 @pytest.mark.parametrize(
   ("name", "blocks", "bottleneck", "size"),
   [
@@ -205,8 +142,10 @@ def _torch_resnet(torch, blocks, bottleneck, num_classes):
 )
 def test_every_stage_equals_pytorch(tmp_path, name, blocks, bottleneck, size):
   torch = pytest.importorskip("torch")
+  import pytorch_resnet
+
   rng = np.random.default_rng(0)
-  peer = _torch_resnet(torch, blocks, bottleneck, 7)
+  peer = pytorch_resnet.make(blocks, bottleneck, 7)
   peer.load_state_dict(
     {
       key: torch.tensor(_random_like(key, tuple(x.shape), rng)) if x.ndim else x
@@ -276,7 +215,8 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride):
 def small():
   model = models.create_model("small_resnet", 10, zero_init_residual=True)
   images = jax.random.normal(jax.random.key(1), (6, 16, 16, 3))
-  return model, model.init(jax.random.key(0), images, train=False), images
+  init = jax.jit(lambda key, x: model.init(key, x, train=False))
+  return model, init(jax.random.key(0), images), images
 
 
 def test_slices_join_to_the_whole(small):

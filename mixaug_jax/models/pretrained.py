@@ -27,18 +27,11 @@ from mixaug_jax.models.preprocessing import PREPROCESSING, Preprocessing
 
 # The settings that follow the weights: keys of config.model.
 SETTINGS = {
-  "version": "v1.5",
-  "conv_bias": False,
-  "bn_epsilon": 1e-5,
+  **weight_map.TORCH.architecture,
   "preprocessing": "imagenet",
   "test_size": 224,
 }
-_KERAS_SETTINGS = {
-  "version": "v1",
-  "conv_bias": True,
-  "bn_epsilon": 1.001e-5,
-  "preprocessing": "caffe",
-}
+_KERAS_SETTINGS = {**weight_map.KERAS.architecture, "preprocessing": "caffe"}
 
 _KERAS_URL = (
   "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
@@ -132,8 +125,7 @@ class WeightSource:
   @property
   def architecture(self) -> dict[str, Any]:
     """The attributes of `ResNet` that the weights ask for."""
-    keys = ("version", "conv_bias", "bn_epsilon")
-    return {key: self.settings[key] for key in keys}
+    return {key: self.settings[key] for key in self.dialect.architecture}
 
   @property
   def preprocessing(self) -> Preprocessing:

@@ -6,7 +6,7 @@ called there and in which order its axes stand.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ class Dialect:
     conv: names of variables of convolutions and the head by ours.
     norm: the same of batch norms.
     template: puts `layer` and `variable` together.
+    architecture: attributes of `ResNet` that its networks have.
     axes: of a convolution's kernel, HWIO seen from there.
     head_axes: of the head's kernel, likewise.
     head_aliases: other names that the head has had.
@@ -36,6 +37,7 @@ class Dialect:
   conv: Mapping[str, str]
   norm: Mapping[str, str]
   template: str
+  architecture: Mapping[str, Any]
   axes: tuple[int, ...] = (0, 1, 2, 3)
   head_axes: tuple[int, ...] = (0, 1)
   head_aliases: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ KERAS = Dialect(
   conv={"kernel": "kernel", "bias": "bias"},
   norm={"scale": "gamma", "bias": "beta", "mean": "mean", "var": "var"},
   template="{layer}/{variable}",
+  architecture={"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5},
   head_aliases=("probs", "fc1000"),
 )
 
@@ -84,6 +87,7 @@ TORCH = Dialect(
     "var": "running_var",
   },
   template="{layer}.{variable}",
+  architecture={"version": "v1.5", "conv_bias": False, "bn_epsilon": 1e-5},
   axes=(3, 2, 0, 1),
   head_axes=(1, 0),
   ignored=r".*\.num_batches_tracked",
@@ -115,6 +119,22 @@ def entries(dialect: Dialect, variables: Any) -> dict[Path, Entry]:
   """
   flat = traverse_util.flatten_dict(variables)
   return {path: _entry(dialect, path, x.ndim) for path, x in flat.items()}
+
+
+def keras_layers(stage_sizes: Sequence[int]) -> list[str]:
+  """The layers of Keras's ResNet that have variables, in its order."""
+  layers = ["conv1_conv", "conv1_bn"]
+  with_shortcut = ("1_conv", "1_bn", "2_conv", "2_bn")
+  with_shortcut += ("0_conv", "3_conv", "0_bn", "3_bn")
+  for stage, blocks in enumerate(stage_sizes):
+    for block in range(1, blocks + 1):
+      prefix = f"conv{stage + 2}_block{block}"
+      layers += [
+        f"{prefix}_{layer}"
+        for layer in with_shortcut
+        if block == 1 or not layer.startswith("0")
+      ]
+  return [*layers, "predictions"]
 
 
 def translate_aliases(

@@ -1,0 +1,66 @@
+"""ResNet v1.5 in PyTorch, with torchvision's names: a peer to test against."""
+
+import torch
+from torch import nn
+
+
+def make(blocks, bottleneck, num_classes):
+  """A network for evaluation, whose forward returns stem to logits."""
+
+  class Block(nn.Module):
+    def __init__(self, inputs, width, stride):
+      super().__init__()
+      outputs = 4 * width if bottleneck else width
+      sizes = (1, 3, 1) if bottleneck else (3, 3)
+      channels = [inputs] + [width] * (len(sizes) - 1) + [outputs]
+      for index, size in enumerate(sizes):
+        strided = index == (1 if bottleneck else 0)
+        conv = nn.Conv2d(
+          channels[index],
+          channels[index + 1],
+          size,
+          stride if strided else 1,
+          size // 2,
+          bias=False,
+        )
+        setattr(self, f"conv{index + 1}", conv)
+        setattr(self, f"bn{index + 1}", nn.BatchNorm2d(channels[index + 1]))
+      self.count = len(sizes)
+      self.downsample = None
+      if stride != 1 or inputs != outputs:
+        self.downsample = nn.Sequential(
+          nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+          nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x):
+      y = x
+      for index in range(1, self.count + 1):
+        y = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(y))
+        if index < self.count:
+          y = torch.relu(y)
+      return torch.relu(y + (self.downsample(x) if self.downsample else x))
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+      self.bn1 = nn.BatchNorm2d(64)
+      inputs = 64
+      for stage, count in enumerate(blocks):
+        made = []
+        for index in range(count):
+          stride = 2 if stage and not index else 1
+          made.append(Block(inputs, 64 * 2**stage, stride))
+          inputs = 64 * 2**stage * (4 if bottleneck else 1)
+        setattr(self, f"layer{stage + 1}", nn.Sequential(*made))
+      self.fc = nn.Linear(inputs, num_classes)
+
+    def forward(self, x):
+      x = torch.relu(self.bn1(self.conv1(x)))
+      outputs = [nn.functional.max_pool2d(x, 3, 2, 1)]
+      for stage in range(1, 5):
+        outputs.append(getattr(self, f"layer{stage}")(outputs[-1]))
+      return [*outputs, self.fc(outputs[-1].mean((2, 3)))]
+
+  return Net().eval()

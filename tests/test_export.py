@@ -1,0 +1,126 @@
+"""The way back: files that other frameworks load, with the same logits."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mixaug_jax import models
+from mixaug_jax.errors import UserError
+from mixaug_jax.models import pretrained, weight_export
+
+KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}
+
+
+def _model(name, **attributes):
+  """A model of 5 classes, all its variables random and variances positive."""
+  model = models.create_model(name, 5, **attributes)
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )
+  )
+  rng = np.random.default_rng(0)
+
+  def draw(path, x):
+    if x.ndim == 1:
+      low = 0.5 if path[-1].key in ("var", "scale") else -0.5
+      return rng.uniform(low, low + 1, x.shape).astype(np.float32)
+    scale = np.sqrt(2 * x.shape[-1] / x.size)
+    return (rng.standard_normal(x.shape) * scale).astype(np.float32)
+
+  return model, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def _assert_close(ours, theirs):
+  error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+  assert error <= 1e-5
+
+
+@pytest.mark.parametrize(
+  ("kind", "name"),
+  [
+    ("torchvision", "resnet18"),
+    ("safetensors", "resnet34"),
+    ("safetensors", "resnet50"),
+    ("keras", "resnet50"),
+  ],
+)
+def test_what_is_exported_loads_again(tmp_path, kind, name):
+  if kind == "torchvision":
+    pytest.importorskip("torch")
+  model, variables = _model(name, **(KERAS if kind == "keras" else {}))
+  path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
+  weight_export.export(path, kind, name, model, variables)
+  config = {"name": name, "pretrained": str(path), "allow_partial": False}
+  source = pretrained.resolve(ConfigDict(config))
+  loaded, report = source.load(jax.tree.map(np.zeros_like, variables))
+  assert not report.new_head
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+def test_keras_loads_an_export_with_the_same_logits(tmp_path):
+  keras = pytest.importorskip("keras")
+  model, variables = _model("resnet50", **KERAS)
+  path = tmp_path / "weights.h5"
+  loads = weight_export.export(path, "keras", "resnet50", model, variables)
+  peer = eval(loads, {"keras": keras})
+  images = np.random.default_rng(1).standard_normal((2, 224, 224, 3))
+  images = images.astype(np.float32)
+  ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+  _assert_close(np.asarray(ours), np.asarray(peer(images)))
+
+
+@pytest.mark.parametrize(
+  ("kind", "name", "blocks"),
+  [
+    ("torchvision", "resnet50", (3, 4, 6, 3)),
+    ("safetensors", "resnet18", (2, 2, 2, 2)),
+  ],
+)
+def test_pytorch_loads_an_export_with_the_same_logits(
+  tmp_path, kind, name, blocks
+):
+  torch = pytest.importorskip("torch")
+  import pytorch_resnet
+  import safetensors.torch
+
+  model, variables = _model(name)
+  path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
+  loads = weight_export.export(path, kind, name, model, variables)
+  assert f"{name}" in loads
+  assert "num_classes=5" in loads
+  if kind == "torchvision":
+    state = torch.load(path, weights_only=True)
+  else:
+    state = safetensors.torch.load_file(path)
+  peer = pytorch_resnet.make(blocks, model.bottleneck, 5)
+  peer.load_state_dict(state)
+  images = np.random.default_rng(1).standard_normal((2, 64, 64, 3))
+  images = images.astype(np.float32)
+  ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+  with torch.no_grad():
+    theirs = peer(torch.tensor(images).permute(0, 3, 1, 2))[-1].numpy()
+  _assert_close(np.asarray(ours), theirs)
+
+
+@pytest.mark.parametrize(
+  ("kind", "name", "attributes", "sentence"),
+  [
+    ("keras", "resnet50", {}, "choose --format=torchvision or safetensors"),
+    ("keras", "resnet18", {}, "no network like this run's resnet18"),
+    ("torchvision", "resnet50", KERAS, "choose --format=keras"),
+    ("safetensors", "small_resnet", {}, "none has"),
+  ],
+)
+def test_networks_that_a_framework_lacks_are_told(
+  tmp_path, kind, name, attributes, sentence
+):
+  model = models.create_model(name, 5, **attributes)
+  with pytest.raises(UserError, match=sentence):
+    weight_export.export(tmp_path / "x", kind, name, model, {})
