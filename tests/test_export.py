@@ -1,6 +1,8 @@
 """The way back: files that other frameworks load, with the same logits."""
 
+import json
 import os
+import pathlib
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -10,10 +12,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mixaug_jax import models
+from mixaug_jax import config as config_lib
+from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import pretrained, weight_export
+from mixaug_jax.training import optim, state
+from mixaug_jax.training.checkpoint import Checkpoints
 
+CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
 KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}
 
 
@@ -124,3 +130,57 @@ def test_networks_that_a_framework_lacks_are_told(
   model = models.create_model(name, 5, **attributes)
   with pytest.raises(UserError, match=sentence):
     weight_export.export(tmp_path / "x", kind, name, model, {})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """The directory of a finished run, its second checkpoint the chosen one."""
+  workdir = tmp_path_factory.mktemp("run")
+  overrides = {"model.name": "resnet18", "ema.decay": "0.9"}
+  config = config_lib.load(str(CONFIG), overrides)
+  _, variables = _model("resnet18")
+  optimizer, _ = optim.make_optimizer(
+    config.optimizer,
+    total_steps=10,
+    steps_per_epoch=1.0,
+    params=variables["params"],
+  )
+  start = state.create(jax.tree.map(jnp.asarray, variables), optimizer, True)
+  average = jax.tree.map(lambda x: x + 1, start.ema)
+  checkpoints = Checkpoints(workdir, keep=2)
+  checkpoints.save(5, start, {}, None)
+  checkpoints.save(10, start.replace(ema=average), {}, None)
+  checkpoints.close()
+  (workdir / "config.json").write_text(config_lib.to_json(config))
+  return workdir, variables
+
+
+@pytest.mark.parametrize(("chosen", "shift"), [("last", 0), ("ema", 1)])
+def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
+  workdir, variables = run
+  result = {"chosen": chosen, "chosen_step": 10, "class_names": list("abcde")}
+  (workdir / "result.json").write_text(json.dumps(result))
+  export.main([f"--workdir={workdir}", "--format=safetensors"])
+  assert (
+    "timm.create_model('resnet18', num_classes=5" in capsys.readouterr().out
+  )
+  written = workdir / "weights.safetensors"
+  config = {"name": "resnet18", "pretrained": str(written)}
+  source = pretrained.resolve(ConfigDict({**config, "allow_partial": False}))
+  loaded, _ = source.load(jax.tree.map(np.zeros_like, variables))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(a, b + shift), loaded, variables
+  )
+
+
+@pytest.mark.parametrize(
+  ("flags", "sentence"),
+  [
+    (["--format=onnx"], "must be one of torchvision, safetensors, keras"),
+    (["--format=keras", "--output=x.weights.h5"], r"must end in \.h5"),
+    (["--format=keras", "--workdir=gone"], "gone is not the directory of a"),
+  ],
+)
+def test_mistakes_are_told(run, flags, sentence):
+  with pytest.raises(UserError, match=sentence):
+    export.main([f"--workdir={run[0]}", *flags])
