@@ -50,8 +50,11 @@ from mixaug_jax.augment.photometric import (
   rgb_to_grayscale,
 )
 from mixaug_jax.augment.pipeline import example_keys, make_augment, make_mixer
+from mixaug_jax.augment.policies import rand_augment, trivial_augment
+from mixaug_jax.augment.views import VIEWS, make_views
 
 __all__ = [
+  "VIEWS",
   "CutMix",
   "Cutout",
   "FMix",
@@ -74,8 +77,10 @@ __all__ = [
   "fmix",
   "make_augment",
   "make_mixer",
+  "make_views",
   "mix",
   "mixup",
+  "rand_augment",
   "random_brightness",
   "random_contrast",
   "random_crop",
@@ -91,4 +96,5 @@ __all__ = [
   "resizemix",
   "rgb_to_grayscale",
   "rotate",
+  "trivial_augment",
 ]

@@ -18,6 +18,14 @@ def above(name: str, value: float, bound: float) -> None:
     raise ValueError(f"{name} must be above {bound:g}, got {value}")
 
 
+def whole(name: str, value: int, low: int, high: int) -> None:
+  """Raises ValueError unless value is a whole number in [low, high]."""
+  if value != int(value) or not low <= value <= high:
+    raise ValueError(
+      f"{name} must be a whole number from {low} to {high}, got {value}"
+    )
+
+
 def interval(
   low_name: str,
   low: float,

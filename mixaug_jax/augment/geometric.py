@@ -96,27 +96,36 @@ def random_crop(
     ValueError: the window does not fit, or padding is out of range.
   """
   check.image_or_batch(images)
+  if images.ndim == 3:
+    return random_crop_examples(key[None], images[None], size, padding)[0]
+  keys = jax.random.split(key, len(images))
+  return random_crop_examples(keys, images, size, padding)
+
+
+def random_crop_examples(
+  keys: jax.Array,
+  images: jax.Array,
+  size: int | Sequence[int],
+  padding: int = 0,
+) -> jax.Array:
+  """`random_crop` of a batch with a key for each example."""
   height, width = _size(size)
-  rows, columns = images.shape[-3:-1]
-  check.within("padding", padding, 0, min(rows, columns) - 1)
+  rows, columns = images.shape[1:3]
+  check.whole("padding", padding, 0, min(rows, columns) - 1)
   if padding:
-    around = [(0, 0)] * (images.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]
+    around = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     images = jnp.pad(images, around, "reflect")
-  rows, columns = images.shape[-3:-1]
+    rows, columns = images.shape[1:3]
   _check_fits(height, width, rows, columns)
+  free = jnp.array([rows - height + 1, columns - width + 1])
 
   def one(key, image):
-    start = jax.random.randint(
-      key,
-      (2,),
-      0,
-      jnp.array([rows - height + 1, columns - width + 1]),
-    )
+    start = jax.random.randint(key, (2,), 0, free)
     return jax.lax.dynamic_slice(
       image, (*start, 0), (height, width, image.shape[-1])
     )
 
-  return each_example(one, key, images)
+  return jax.vmap(one)(keys, images)
 
 
 def crop_and_resize(
@@ -207,7 +216,7 @@ def rotate(
   check.image_or_batch(images)
   angle = jnp.deg2rad(degrees)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
-  matrix = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
+  matrix = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
   one = lambda image: warp(image, matrix, jnp.zeros(2), fill)
   return jax.vmap(one)(images) if images.ndim == 4 else one(images)
 

@@ -5,16 +5,15 @@ config and of `make_augment`: crops, flips, rotation, policies, colour, JPEG,
 erasing. Draws depend on the example's key alone.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mixaug_jax.augment import check, geometric, mixing, photometric
+from mixaug_jax.augment import check, geometric, mixing, photometric, policies
 from mixaug_jax.augment.jpeg import random_jpeg_quality
-
-_Operation = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def example_keys(
@@ -75,75 +74,84 @@ def _operations(config, size):
   """Names and operations that are on: those that crop, and the rest."""
   crops, others = [], []
 
-  def add(to, name, setting, function, *names, clip=False):
-    settings = getattr(config, name)
-    if getattr(settings, setting) is None:
-      return
-    arguments = {key: getattr(settings, key) for key in (setting, *names)}
-    to.append((name, _per_example(function, arguments, clip)))
+  def add(to, name, function, *settings):
+    values = [getattr(getattr(config, name), key) for key in settings]
+    if values[0] is not None:
+      arguments = dict(zip(settings, values, strict=True))
+      to.append((name, functools.partial(function, arguments)))
 
-  resized = lambda key, x, **kw: geometric.random_resized_crop(
-    key, x, size, **kw
-  )
-  crop = lambda key, x, padding: geometric.random_crop(key, x, size, padding)
+  def resized_crop(arguments, keys, images):
+    return jax.vmap(
+      lambda key, x: geometric.random_resized_crop(key, x, size, **arguments)
+    )(keys, images)
+
+  def crop(arguments, keys, images):
+    return geometric.random_crop_examples(keys, images, size, **arguments)
+
+  def each(function):
+    return lambda arguments, keys, images: jax.vmap(
+      lambda key, x: function(key, x, **arguments)
+    )(keys, images)
+
+  # tf.image leaves floats beyond [0, 1] after these two.
+  def clipped(function):
+    return lambda *args: jnp.clip(each(function)(*args), 0, 1)
+
+  area = ("min_area", "max_area")
   add(
     crops,
     "random_resized_crop",
-    "min_area",
-    resized,
-    "max_area",
+    resized_crop,
+    *area,
     "min_aspect",
     "max_aspect",
   )
-  add(crops, "random_crop", "padding", crop)
-  flips = ("random_flip_left_right", "random_flip_up_down")
-  for name in flips:
-    add(others, name, "probability", getattr(geometric, name))
-  add(others, "random_rotation", "max_degrees", geometric.random_rotation)
+  add(crops, "random_crop", crop, "padding")
+  for name in ("random_flip_left_right", "random_flip_up_down"):
+    add(others, name, each(getattr(geometric, name)), "probability")
+  add(others, "random_rotation", each(geometric.random_rotation), "max_degrees")
+  if config.trivial_augment.enabled:
+    others.append(("trivial_augment", policies.trivial_augment_examples))
+  add(
+    others,
+    "rand_augment",
+    lambda arguments, *args: policies.rand_augment_examples(*args, **arguments),
+    "num_layers",
+    "magnitude",
+  )
+  factors = ("lower", "upper")
   add(
     others,
     "random_brightness",
+    clipped(photometric.random_brightness),
     "max_delta",
-    photometric.random_brightness,
-    clip=True,
+  )
+  add(others, "random_contrast", clipped(photometric.random_contrast), *factors)
+  add(others, "random_hue", each(photometric.random_hue), "max_delta")
+  add(
+    others, "random_saturation", each(photometric.random_saturation), *factors
   )
   add(
     others,
-    "random_contrast",
-    "lower",
-    photometric.random_contrast,
-    "upper",
-    clip=True,
+    "random_grayscale",
+    each(photometric.random_grayscale),
+    "probability",
   )
-  add(others, "random_hue", "max_delta", photometric.random_hue)
-  add(
-    others, "random_saturation", "lower", photometric.random_saturation, "upper"
-  )
-  add(others, "random_grayscale", "probability", photometric.random_grayscale)
   add(
     others,
     "random_jpeg_quality",
+    each(random_jpeg_quality),
     "min_jpeg_quality",
-    random_jpeg_quality,
     "max_jpeg_quality",
   )
   add(
     others,
     "random_erasing",
+    each(geometric.random_erasing),
     "probability",
-    geometric.random_erasing,
-    "min_area",
-    "max_area",
+    *area,
   )
   return crops, others
-
-
-def _per_example(function, arguments, clip) -> _Operation:
-  def one(key, image):
-    image = function(key, image, **arguments)
-    return jnp.clip(image, 0, 1) if clip else image
-
-  return jax.vmap(one)
 
 
 def _check(name, operation, size):

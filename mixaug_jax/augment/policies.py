@@ -1,0 +1,284 @@
+"""TrivialAugment and RandAugment: one of fourteen operations at random.
+
+An example computes what it has drawn and nothing else, on a CPU: there the
+examples are mapped one after another. On GPUs and TPUs they are vmapped, and
+that computes the ten kinds of operation (five share an affine warp) for each
+example and keeps one; there, small kernels in a loop would cost more.
+docs/augmentations.md has figures.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixaug_jax.augment import check
+from mixaug_jax.augment.warp import warp
+
+BINS = 31  # Strengths, 0 to 30.
+OPERATIONS = (
+  "identity",
+  "shear_x",
+  "shear_y",
+  "translate_x",
+  "translate_y",
+  "rotate",
+  "brightness",
+  "color",
+  "contrast",
+  "sharpness",
+  "posterize",
+  "solarize",
+  "auto_contrast",
+  "equalize",
+)
+_FIRST_AFFINE, _LAST_AFFINE = 1, 5
+_LAST_SIGNED = 9  # A coin decides between right and left, more and less.
+_FILL = 0.5  # Grey, where a warp has nothing to show.
+
+
+def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
+  """One operation at a uniform strength (Müller and Hutter, 2021).
+
+  arXiv:2103.10158, its wide space: shear to 0.99, translation to 32 pixels,
+  rotation to 135 degrees, brightness, colour, contrast and sharpness from
+  0.01 to 1.99, posterise from 8 to 2 bits, solarise from 255 to 0, equalise,
+  auto-contrast, identity; 31 strengths.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, 3]` or `[B, H, W, 3]`, uint8 or float in [0, 1].
+
+  Returns:
+    Images of the same shape and dtype, in range.
+  """
+  check.image_or_batch(images, channels=3)
+  if images.ndim == 3:
+    return trivial_augment_examples(key[None], images[None])[0]
+  return trivial_augment_examples(jax.random.split(key, len(images)), images)
+
+
+def rand_augment(
+  key: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
+) -> jax.Array:
+  """Several operations at one strength (Cubuk et al., 2020).
+
+  arXiv:1909.13719: shear to 0.3, translation to 150/331 of the side,
+  rotation to 30 degrees, brightness, colour, contrast and sharpness from 0.1
+  to 1.9, posterise from 8 to 4 bits, solarise from 255 to 0, equalise,
+  auto-contrast, identity. The paper takes 2 layers at magnitude 9 for
+  ResNet-50 on ImageNet.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, 3]` or `[B, H, W, 3]`, uint8 or float in [0, 1].
+    num_layers: operations applied one after another, at least 1.
+    magnitude: strength, a whole number from 0 to 30.
+
+  Returns:
+    Images of the same shape and dtype, in range.
+
+  Raises:
+    ValueError: num_layers or magnitude out of range.
+  """
+  check.image_or_batch(images, channels=3)
+  if images.ndim == 3:
+    examples = key[None], images[None]
+    return rand_augment_examples(*examples, num_layers, magnitude)[0]
+  keys = jax.random.split(key, len(images))
+  return rand_augment_examples(keys, images, num_layers, magnitude)
+
+
+def trivial_augment_examples(keys: jax.Array, images: jax.Array) -> jax.Array:
+  """`trivial_augment` of a batch with a key for each example."""
+  strengths = _strengths(0.99, (32, 32), 135, 0.99, 2)
+
+  def one(key, image):
+    draw_key, bin_key = jax.random.split(key)
+    level = jax.random.randint(bin_key, (), 0, BINS)
+    return _random_operation(draw_key, image, strengths, level)
+
+  return _each(one, keys, images)
+
+
+def rand_augment_examples(
+  keys: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
+) -> jax.Array:
+  """`rand_augment` of a batch with a key for each example."""
+  check.whole("num_layers", num_layers, 1, 100)
+  check.whole("magnitude", magnitude, 0, BINS - 1)
+  height, width = images.shape[1:3]
+  reach = (150 / 331 * width, 150 / 331 * height)
+  strengths = _strengths(0.3, reach, 30, 0.9, 4)
+
+  def one(key, image):
+    for layer in range(num_layers):
+      own = jax.random.fold_in(key, layer)
+      image = _random_operation(own, image, strengths, magnitude)
+    return image
+
+  return _each(one, keys, images)
+
+
+def apply_operation(
+  image: jax.Array, operation: jax.Array, value: jax.Array
+) -> jax.Array:
+  """Applies an operation of a policy.
+
+  Args:
+    image: `[H, W, 3]`, uint8 or float in [0, 1].
+    operation: index into `OPERATIONS`, may be traced.
+    value: radians of rotation, pixels of translation, slope of shear, factor
+      less one of brightness, colour, contrast and sharpness, bits of
+      posterise, threshold in 0..255 of solarise; the others ignore it.
+
+  Returns:
+    `[H, W, 3]` of the image's dtype, in range.
+  """
+  integer = image.dtype == jnp.uint8
+  levels = image.astype(jnp.float32) * (1 if integer else 255)
+  matrix, offset = _affine(operation, value)
+  branches = [lambda x: x, lambda x: warp(x, matrix, offset, 255 * _FILL)]
+  branches += [
+    lambda x, function=function: function(x, value) for function in _COLOURS
+  ]
+  # Identity, the warp of five operations, and the rest.
+  affine = (operation >= _FIRST_AFFINE) & (operation <= _LAST_AFFINE)
+  later = operation - _LAST_AFFINE + 1
+  branch = jnp.where(operation == 0, 0, jnp.where(affine, 1, later))
+  levels = jnp.clip(jax.lax.switch(branch, branches, levels), 0, 255)
+  if integer:
+    return jnp.round(levels).astype(jnp.uint8)
+  return (levels / 255).astype(image.dtype)
+
+
+def _random_operation(key, image, strengths, level):
+  operation_key, sign_key = jax.random.split(key)
+  operation = jax.random.randint(operation_key, (), 0, len(OPERATIONS))
+  value = jnp.asarray(strengths)[operation, level]
+  negative = jax.random.bernoulli(sign_key) & (operation <= _LAST_SIGNED)
+  return apply_operation(image, operation, jnp.where(negative, -value, value))
+
+
+def _strengths(shear, reach, degrees, enhancement, bits) -> np.ndarray:
+  """The value of each operation at each strength, `[operations, BINS]`."""
+  at_most = {
+    "shear_x": shear,
+    "shear_y": shear,
+    "translate_x": reach[0],
+    "translate_y": reach[1],
+    "rotate": math.radians(degrees),
+    "brightness": enhancement,
+    "color": enhancement,
+    "contrast": enhancement,
+    "sharpness": enhancement,
+  }
+  rise = np.linspace(0, 1, BINS)
+  table = {name: rise * most for name, most in at_most.items()}
+  table["posterize"] = 8 - np.round(rise * (8 - bits))
+  table["solarize"] = 255 * (1 - rise)
+  none = np.zeros(BINS)
+  return np.array([table.get(x, none) for x in OPERATIONS], np.float32)
+
+
+def _each(function: Callable, keys, images):
+  """Maps over examples, in the way that suits the platform."""
+  return jax.lax.platform_dependent(
+    keys,
+    images,
+    cpu=lambda *examples: jax.lax.map(lambda x: function(*x), examples),
+    default=jax.vmap(function),
+  )
+
+
+def _affine(operation, value):
+  """Matrix and offset of `warp`: where an output pixel comes from."""
+  of = lambda name: jnp.where(operation == OPERATIONS.index(name), value, 0.0)
+  angle = of("rotate")
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  matrix = jnp.stack(
+    [
+      jnp.stack([cos, of("shear_x") - sin]),
+      jnp.stack([of("shear_y") + sin, cos]),
+    ]
+  )
+  return matrix, jnp.stack([of("translate_x"), of("translate_y")])
+
+
+def _blend(levels, other, value):
+  return other + (1 + value) * (levels - other)
+
+
+def _grey(levels):
+  weights = jnp.array([0.299, 0.587, 0.114])
+  return jnp.sum(levels * weights, -1, keepdims=True)
+
+
+def _brightness(levels, value):
+  return _blend(levels, 0.0, value)
+
+
+def _color(levels, value):
+  return _blend(levels, _grey(levels), value)
+
+
+def _contrast(levels, value):
+  return _blend(levels, jnp.mean(_grey(levels)), value)
+
+
+def _sharpness(levels, value):
+  """Away from, or towards, a smoothed image; the border stays."""
+  height, width, _ = levels.shape
+  if min(height, width) < 3:
+    return levels
+  rows = levels[:-2] + levels[1:-1] + levels[2:]
+  total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+  middle = levels[1:-1, 1:-1]
+  smooth = (total + 4 * middle) / 13
+  return levels.at[1:-1, 1:-1].set(_blend(middle, smooth, value))
+
+
+def _posterize(levels, bits):
+  step = jnp.exp2(8 - bits)
+  return jnp.floor(jnp.round(levels) / step) * step
+
+
+def _solarize(levels, threshold):
+  return jnp.where(levels < threshold, levels, 255 - levels)
+
+
+def _auto_contrast(levels, _):
+  low = jnp.min(levels, (0, 1))
+  span = jnp.max(levels, (0, 1)) - low
+  stretched = (levels - low) * 255 / jnp.where(span > 0, span, 1)
+  return jnp.where(span > 0, stretched, levels)
+
+
+def _equalize(levels, _):
+  """Each channel's histogram made flat, as in Pillow's ImageOps."""
+  index = jnp.round(levels).astype(jnp.int32)
+
+  def channel(index):
+    flat = index.ravel()
+    counts = jnp.zeros(256, jnp.int32).at[flat].add(1)
+    step = (flat.size - counts[jnp.max(flat)]) // 255
+    below = jnp.cumsum(counts) - counts
+    table = (step // 2 + below) // jnp.maximum(step, 1)
+    table = jnp.where(step > 0, jnp.minimum(table, 255), jnp.arange(256))
+    return table[index].astype(jnp.float32)
+
+  return jax.vmap(channel, -1, -1)(index)
+
+
+_COLOURS = (
+  _brightness,
+  _color,
+  _contrast,
+  _sharpness,
+  _posterize,
+  _solarize,
+  _auto_contrast,
+  _equalize,
+)
