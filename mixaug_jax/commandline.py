@@ -1,6 +1,7 @@
 """What every command shares: flags, overrides, exit codes."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -143,4 +144,23 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
   except BrokenPipeError:  # The reader, `head` say, has what it wanted.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
+  except Exception as error:
+    if not _disk_full(error):
+      raise
+    print(
+      "mixaug_jax: there is no space left on the disk; make room, and the same "
+      "command goes on from the newest checkpoint",
+      file=sys.stderr,
+    )
+    code = UserError.code
   sys.exit(code)
+
+
+def _disk_full(error: BaseException | None) -> bool:
+  """Whether a full disk stands anywhere behind `error`."""
+  while error is not None:
+    text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
+    if getattr(error, "errno", None) == errno.ENOSPC or text in str(error):
+      return True
+    error = error.__cause__ or error.__context__
+  return False

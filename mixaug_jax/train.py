@@ -40,6 +40,7 @@ from mixaug_jax.training.writers import (
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
+SKIPPED_FILE = "skipped_images.txt"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -80,6 +81,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
       open_writers(workdir, first, loop["metrics_bytes"], progress, primary)
     )
     if primary:
+      _write_skipped(workdir, exp.datasets.skipped)
       print(describe(exp), loaded or "", sep="\n" * bool(loaded))
       if first:
         print(f"resuming from step {first}")
@@ -146,16 +148,12 @@ class _Run:
   def steps(self, state: TrainState) -> TrainState:
     """Runs the steps that are left."""
     exp, config = self._exp, self._exp.config
-    placement = config.data.placement
-    arrays = parallel.replicate(
-      data.device_arrays(exp.datasets.train, placement)
-    )
+    arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
     first = int(state.step)
     batches = data.train_batches(
       exp.datasets.train,
       batch_size=config.batch_size,
       seed=config.seed,
-      placement=placement,
       start_step=first,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
@@ -329,7 +327,6 @@ class _Run:
       variables,
       split,
       batch_size=config.evaluate.batch_size,
-      placement=config.data.placement,
       with_logits=with_logits,
       interrupted=self._stopping.now,
     )
@@ -355,6 +352,13 @@ class _Run:
       )
 
 
+def _write_skipped(workdir: pathlib.Path, skipped: dict[str, str]) -> None:
+  """Lists the images that `data.on_error=skip` left out."""
+  if skipped:
+    lines = (f"{name}\t{why}\n" for name, why in skipped.items())
+    (workdir / SKIPPED_FILE).write_text("".join(lines), "utf-8")
+
+
 def describe(exp: experiment.Experiment) -> str:
   """A run in one line: data, model, length, devices."""
   sets, config = exp.datasets, exp.config
@@ -364,6 +368,8 @@ def describe(exp: experiment.Experiment) -> str:
   ]
   if sets.test is not None:
     sizes.append(f"{len(sets.test):,} test")
+  if sets.skipped:
+    sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
   count = jax.device_count()
   return (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "

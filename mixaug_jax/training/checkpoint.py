@@ -120,8 +120,9 @@ class Checkpoints:
     self._manager.wait_until_finished()
     if self._unsealed is not None and jax.process_index() == 0:
       directory = self._directory / str(self._unsealed)
-      text = json.dumps(_checksums(directory), indent=1)
-      (directory / _CHECKSUMS).write_text(text)
+      aside = directory / f"{_CHECKSUMS}.tmp"
+      aside.write_text(json.dumps(_checksums(directory), indent=1))
+      aside.rename(directory / _CHECKSUMS)
     self._unsealed = None
 
   def close(self) -> None:
@@ -167,7 +168,7 @@ def _checksums(directory: pathlib.Path) -> dict[str, int]:
   """CRC-32 of every file below a checkpoint but the list itself."""
   sums = {}
   for path in sorted(directory.rglob("*")):
-    if path.is_file() and path.name != _CHECKSUMS:
+    if path.is_file() and not path.name.startswith(_CHECKSUMS):
       name = str(path.relative_to(directory))
       sums[name] = zlib.crc32(path.read_bytes())
   return sums

@@ -18,7 +18,6 @@ def evaluate(
   split: data.Split,
   *,
   batch_size: int,
-  placement: str,
   with_logits: bool = False,
   interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], np.ndarray | None]:
@@ -29,7 +28,6 @@ def evaluate(
     variables: `params` and `batch_stats`.
     split: what to evaluate on.
     batch_size: global.
-    placement: of the data, as in `config.data.placement`.
     with_logits: whether to collect them.
     interrupted: asked before every batch.
 
@@ -41,13 +39,12 @@ def evaluate(
   Raises:
     Interrupted: `interrupted()` was true.
   """
-  arrays = parallel.replicate(data.device_arrays(split, placement))
+  arrays = parallel.replicate(data.device_arrays(split))
   totals: dict[str, float] = {}
   logits = None
   batches = data.eval_batches(
     split,
     batch_size,
-    placement=placement,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     place=parallel.shard,

@@ -1,0 +1,30 @@
+"""`python -m mixaug_jax.data`: what decoded images take up, and clearing it."""
+
+from collections.abc import Sequence
+
+from mixaug_jax import commandline
+from mixaug_jax.data import cache
+
+
+def main(argv: Sequence[str]) -> None:
+  flags = commandline.parser("data", "Lists or removes caches of images.")
+  action = flags.add_mutually_exclusive_group(required=True)
+  action.add_argument("--info", action="store_true", help="list the caches")
+  action.add_argument("--clear", action="store_true", help="remove them all")
+  flags.add_argument("--cache_dir", help="default: the user's cache directory")
+  arguments = commandline.parse(flags, argv)
+  if arguments.clear:
+    freed = cache.clear(arguments.cache_dir)
+    print(
+      f"freed {freed / 2**20:,.1f} MiB in {cache.root(arguments.cache_dir)}"
+    )
+    return
+  caches = cache.info(arguments.cache_dir)
+  for path, size, state in caches:
+    print(f"{size / 2**20:10,.1f} MiB  {state}  {path}")
+  total = sum(size for _, size, _ in caches)
+  print(f"{total / 2**20:10,.1f} MiB  in all")
+
+
+if __name__ == "__main__":
+  commandline.run(main)

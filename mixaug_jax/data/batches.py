@@ -1,0 +1,168 @@
+"""Order, shards, batches: a pure function of (seed, step)."""
+
+import collections
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixaug_jax.data.datasets import Split
+
+HostBatch = dict[str, np.ndarray]
+Place = Callable[[HostBatch], Any]
+
+_PREFETCH = 2  # Batches ready before they are asked for.
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> float:
+  """Passes have no ends inside a batch, so this need not be whole."""
+  return len(split) / batch_size
+
+
+def train_batches(
+  split: Split,
+  batch_size: int,
+  *,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  place: Place = lambda batch: batch,
+) -> Iterator[Any]:
+  """This process's share of every training batch, from a step on, for ever.
+
+  The examples are one endless stream, shuffled anew each epoch; step s takes
+  the positions from `s * batch_size` on. So every example comes exactly once
+  an epoch, nothing is padded or dropped, and where a run resumes its step is
+  all there is to know. A batch may hold the end of one epoch and the start of
+  the next.
+
+  Args:
+    split: to train on.
+    batch_size: global; divisible by `process_count`.
+    seed: of the order.
+    start_step: the number of finished steps.
+    process_index: which share.
+    process_count: of how many.
+    place: puts a host batch on the devices; called ahead of time on a thread.
+
+  Yields:
+    `place({"image": uint8 [b, S, S, 3], "label": int32 [b]})`, or with the
+    placement `device` of `{"index": int32 [b]}`. Close it when done.
+  """
+  import grain
+
+  order = grain.MapDataset.range(len(split)).shuffle(seed=seed).repeat()
+  share = batch_size // process_count
+
+  def make(step: int) -> Any:
+    first = step * batch_size + process_index * share
+    positions = np.array(
+      [order[i] for i in range(first, first + share)], np.int64
+    )
+    return place(_host_batch(split, positions))
+
+  def steps() -> Iterator[int]:
+    step = start_step
+    while True:
+      yield step
+      step += 1
+
+  return _prefetched(make, steps())
+
+
+def eval_batches(
+  split: Split,
+  batch_size: int,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  place: Place = lambda batch: batch,
+) -> Iterator[Any]:
+  """This process's share of a split, once and in order, padded at the end.
+
+  Args:
+    split: to evaluate on.
+    batch_size: global; divisible by `process_count`.
+    process_index: which share.
+    process_count: of how many.
+    place: puts a host batch on the devices.
+
+  Yields:
+    Batches as of `train_batches` with `mask`, float32 `[b]`, 0 for padding,
+    and `position`, int32 `[b]`, the row of the split. Every process gets the
+    same number of them.
+  """
+  share = batch_size // process_count
+
+  def make(first: int) -> Any:
+    first += process_index * share
+    positions = np.arange(first, first + share)
+    mask = (positions < len(split)).astype(np.float32)
+    positions = np.minimum(positions, len(split) - 1)
+    batch = _host_batch(split, positions)
+    if "label" not in batch:
+      batch["label"] = split.labels[positions]
+    return place(
+      {**batch, "mask": mask, "position": positions.astype(np.int32)}
+    )
+
+  return _prefetched(make, range(0, len(split), batch_size))
+
+
+def device_arrays(split: Split) -> dict[str, np.ndarray]:
+  """What the step gathers from: all of the split, or nothing.
+
+  Returns:
+    `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]` with the placement
+    `device`, else an empty dictionary.
+  """
+  if split.placement != "device":
+    return {}
+  return {
+    "image": split.images(np.arange(len(split))),
+    "label": split.labels,
+  }
+
+
+def fetch(
+  arrays: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Images and labels of a batch, inside the step; a pure function.
+
+  Args:
+    arrays: those of `device_arrays`, on the device.
+    batch: one device's share of a batch.
+
+  Returns:
+    uint8 `[b, S, S, 3]` and int32 `[b]`.
+  """
+  if arrays:
+    index = batch["index"]
+    return arrays["image"][index], arrays["label"][index]
+  return batch["image"], batch["label"]
+
+
+def _host_batch(split: Split, positions: np.ndarray) -> HostBatch:
+  if split.placement == "device":
+    return {"index": positions.astype(np.int32)}
+  return {"image": split.images(positions), "label": split.labels[positions]}
+
+
+def _prefetched(
+  make: Callable[[int], Any], arguments: Iterable[int]
+) -> Iterator[Any]:
+  """`map(make, arguments)`, some results ahead, on a thread of its own."""
+  with concurrent.futures.ThreadPoolExecutor(1, "batches") as pool:
+    ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+    try:
+      for argument in arguments:
+        ahead.append(pool.submit(make, argument))
+        if len(ahead) > _PREFETCH:
+          yield ahead.popleft().result()
+      while ahead:
+        yield ahead.popleft().result()
+    finally:
+      pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,264 @@
+"""Decode once, memory-map for ever.
+
+A cache is a folder named after the fingerprint of source, files and settings:
+`images.bin`, uint8 `[N, S, S, 3]`, and `header.json`. It is built beside its
+place, block by block with a journal, so that an interrupted build goes on
+where it was, and renamed when it is whole.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import platformdirs
+from tqdm import tqdm
+
+from mixaug_jax.data.decode import BadImage, decode
+from mixaug_jax.data.sources import Source
+from mixaug_jax.errors import UserError
+
+BLOCK = 64  # Images: the unit of journal and checksum.
+_VERIFIED_BYTES = 256 * 2**20  # Of a cache, read and compared when it opens.
+_MARGIN_BYTES = 64 * 2**20  # Of disk, left free.
+_FORMAT = 1
+
+Bad = dict[int, str]  # Row of an image that cannot be read: why.
+
+
+def root(directory: str | None = None) -> pathlib.Path:
+  """Where caches are: `directory`, or below the user's cache directory."""
+  if directory is not None:
+    return pathlib.Path(directory)
+  return platformdirs.user_cache_path("mixaug_jax") / "images"
+
+
+def open_or_build(
+  source: Source, size: int, resize: str, directory: str | None = None
+) -> tuple[np.ndarray, Bad]:
+  """The decoded images of a source, built first where need be.
+
+  Processes that start together wait for the one that builds.
+
+  Args:
+    source: of the images.
+    size: pixels a side.
+    resize: as in `decode`.
+    directory: of all caches; None: the user's.
+
+  Returns:
+    Images, uint8 `[N, size, size, 3]`, memory-mapped and read-only, and what
+    could not be read (black in the images).
+
+  Raises:
+    UserError: no room on the disk, or a directory that cannot be written.
+  """
+  settings = {
+    "format": _FORMAT,
+    "source": source.fingerprint(),
+    "shape": [len(source), size, size, 3],
+    "resize": resize,
+  }
+  text = json.dumps(settings, sort_keys=True)
+  name = hashlib.sha256(text.encode()).hexdigest()[:24]
+  place = root(directory) / name
+  try:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(place.with_suffix(".lock")):
+      opened = _open(place)
+      if opened is None:
+        _build(place, source, settings)
+        opened = _open(place)
+  except OSError as error:
+    raise UserError(
+      f"cannot keep decoded images in {place.parent}: {error.strerror}; set "
+      "config.data.cache_dir to a directory that can be written"
+    ) from error
+  if opened is None:
+    raise UserError(
+      f"the cache {place} is damaged as soon as it is written; check the disk"
+    )
+  return opened
+
+
+def info(directory: str | None = None) -> list[tuple[pathlib.Path, int, str]]:
+  """Folder, bytes and state of every cache, unfinished ones included."""
+  found = []
+  for path in sorted(root(directory).glob("*")):
+    if path.is_dir():
+      size = sum(f.stat().st_blocks * 512 for f in path.rglob("*"))
+      header = path / "header.json"
+      state = "unfinished"
+      if header.exists():
+        count, side, _, _ = json.loads(header.read_text())["shape"]
+        state = f"{count:,} images of {side}x{side}"
+      found.append((path, size, state))
+  return found
+
+
+def clear(directory: str | None = None) -> int:
+  """Removes all caches but those being built; returns the bytes freed."""
+  freed = 0
+  for path, size, _ in info(directory):
+    lock = path.with_suffix(".lock")
+    with contextlib.suppress(BlockingIOError), _locked(lock, wait=False):
+      shutil.rmtree(path)
+      freed += size
+      lock.unlink()
+  return freed
+
+
+def decode_rows(
+  source: Source,
+  rows: np.ndarray,
+  size: int,
+  resize: str,
+  pool: concurrent.futures.Executor,
+) -> tuple[np.ndarray, Bad]:
+  """Decodes some images on threads: uint8 `[M, size, size, 3]`, and the bad."""
+  images = np.zeros((len(rows), size, size, 3), np.uint8)
+
+  def one(place: int) -> str | None:
+    try:
+      item = source[int(rows[place])]
+      images[place] = decode(item["image"], size, resize)
+    except (BadImage, OSError) as error:
+      return str(error)
+    return None
+
+  reasons = pool.map(one, range(len(rows)))
+  bad = {
+    int(row): reason
+    for row, reason in zip(rows, reasons, strict=True)
+    if reason is not None
+  }
+  return images, bad
+
+
+def threads() -> concurrent.futures.ThreadPoolExecutor:
+  """A pool for `decode_rows`: the decoders release the GIL."""
+  count = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+  )
+  return concurrent.futures.ThreadPoolExecutor(count, "decode")
+
+
+def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
+  """Builds into `place.part`, going on where an earlier build was."""
+  part = place.with_suffix(".part")
+  images_path, journal_path = part / "images.bin", part / "journal"
+  shape = tuple(settings["shape"])
+  size = int(np.prod(shape, dtype=np.int64))
+  done = _read_journal(journal_path) if images_path.exists() else {}
+  blocks = range(-(-shape[0] // BLOCK))
+  missing = size * (len(blocks) - len(done)) // max(1, len(blocks))
+  free = shutil.disk_usage(place.parent).free
+  if free < missing + _MARGIN_BYTES:
+    raise UserError(
+      f"decoded images need {missing / 2**30:.1f} GiB in {place.parent}, where "
+      f"{free / 2**30:.1f} GiB are free; make room, lower "
+      "config.data.cache_size, or set config.data.placement=stream"
+    )
+  print(
+    f"decoding {shape[0]:,} images to {shape[1]}x{shape[2]}, once: "
+    f"{size / 2**20:,.0f} MiB in {place}",
+    file=sys.stderr,
+  )
+  part.mkdir(exist_ok=True)
+  with open(images_path, "r+b" if done else "w+b") as file:
+    file.truncate(size)
+  if size == 0:
+    raise ValueError("a source without images")
+  images = np.memmap(images_path, np.uint8, "r+", shape=shape)
+  with (
+    open(journal_path, "a") as journal,
+    threads() as pool,
+    tqdm(
+      total=shape[0],
+      initial=min(shape[0], len(done) * BLOCK),
+      unit=" images",
+      disable=not sys.stderr.isatty(),
+      leave=False,
+    ) as bar,
+  ):
+    for block in blocks:
+      if block in done:
+        continue
+      rows = np.arange(block * BLOCK, min(shape[0], (block + 1) * BLOCK))
+      decoded, bad = decode_rows(
+        source, rows, shape[1], settings["resize"], pool
+      )
+      images[rows[0] : rows[-1] + 1] = decoded
+      images.flush()  # Before the journal says so.
+      done[block] = {"crc": zlib.crc32(decoded), "bad": bad}
+      journal.write(json.dumps({"block": block, **done[block]}) + "\n")
+      journal.flush()
+      bar.update(len(rows))
+  header = {
+    **settings,
+    "crc": [done[block]["crc"] for block in blocks],
+    "bad": {
+      row: reason
+      for block in blocks
+      for row, reason in done[block]["bad"].items()
+    },
+  }
+  (part / "header.json").write_text(json.dumps(header))
+  journal_path.unlink()
+  part.rename(place)
+
+
+def _read_journal(path: pathlib.Path) -> dict[int, dict]:
+  done = {}
+  with contextlib.suppress(FileNotFoundError):
+    for line in path.read_text().splitlines():
+      with contextlib.suppress(ValueError, KeyError):  # Half a line, the last.
+        entry = json.loads(line)
+        done[entry.pop("block")] = entry
+  return done
+
+
+def _open(place: pathlib.Path) -> tuple[np.ndarray, Bad] | None:
+  """Opens a whole cache; a damaged one is removed with a warning."""
+  if not place.exists():
+    return None
+  try:
+    header = json.loads((place / "header.json").read_text())
+    shape = tuple(header["shape"])
+    images = np.memmap(place / "images.bin", np.uint8, "r", shape=shape)
+    _verify(images, header["crc"])
+    return images, {int(row): why for row, why in header["bad"].items()}
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    print(
+      f"the cache {place} is damaged ({error}) and is built anew",
+      file=sys.stderr,
+    )
+    shutil.rmtree(place)
+    return None
+
+
+def _verify(images: np.ndarray, checksums: list[int]) -> None:
+  """Compares all blocks of a small cache, a random choice of a large one's."""
+  block_bytes = max(1, BLOCK * images[0].size)
+  count = min(len(checksums), max(1, _VERIFIED_BYTES // block_bytes))
+  for block in sorted(random.sample(range(len(checksums)), count)):
+    rows = images[block * BLOCK : (block + 1) * BLOCK]
+    if zlib.crc32(np.ascontiguousarray(rows)) != checksums[block]:
+      raise ValueError(f"block {block} is not what was written")
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
+  """Holds a lock that the system lets go of when the process ends."""
+  with open(path, "a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    yield

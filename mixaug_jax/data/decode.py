@@ -1,0 +1,112 @@
+"""Encoded images to uint8 squares, by Pillow, which releases the GIL.
+
+Whatever a file holds comes out as upright RGB: EXIF rotation is applied,
+greyscale and palettes are expanded, CMYK is converted, transparency is laid on
+white, 16 bits become 8, and of an animation the first frame is taken.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mixaug_jax.errors import UserError
+
+# A photograph of 100 megapixels is one; more is a decompression bomb.
+MAX_PIXELS = 100_000_000
+
+
+class BadImage(Exception):  # noqa: N818 (an image, not an error of ours)
+  """An image that cannot be read; the text says why."""
+
+
+def decode(
+  image: bytes | np.ndarray, size: int, resize: str = "crop"
+) -> np.ndarray:
+  """Decodes an image to a square.
+
+  Args:
+    image: an encoded image, or uint8 `[H, W, 3]`.
+    size: pixels a side of the square.
+    resize: `crop` scales the short side and cuts the middle out; `squash`
+      scales both sides; `pad` scales the long side and adds black.
+
+  Returns:
+    uint8 RGB `[size, size, 3]`, resampled bilinearly and antialiased.
+
+  Raises:
+    BadImage: what is wrong with it.
+  """
+  try:
+    picture = (
+      Image.fromarray(image)
+      if isinstance(image, np.ndarray)
+      else _open(image, size)
+    )
+    return np.asarray(_square(picture, size, resize))
+  except BadImage:
+    raise
+  except Exception as error:  # Pillow's decoders raise a zoo of them.
+    raise BadImage(_reason(error, image)) from error
+
+
+def read(path: str, size: int, resize: str = "crop") -> np.ndarray:
+  """Decodes a file; raises UserError naming it where it cannot be read."""
+  try:
+    with open(path, "rb") as file:
+      return decode(file.read(), size, resize)
+  except (OSError, BadImage) as error:
+    raise UserError(f"cannot read the image {path}: {error}") from None
+
+
+def _open(encoded: bytes, size: int) -> Image.Image:
+  with warnings.catch_warnings():
+    # Pillow warns of a bomb at a size of its own choosing; ours comes below.
+    warnings.simplefilter("ignore")
+    picture = Image.open(io.BytesIO(encoded))
+    if picture.width * picture.height > MAX_PIXELS:
+      raise BadImage(
+        f"{picture.width}x{picture.height} pixels are more than "
+        f"{MAX_PIXELS:,}: a decompression bomb?"
+      )
+    # JPEG can be decoded at a half, a quarter or an eighth of its size, for
+    # as much less work; twice what is needed is left to antialias.
+    picture.draft("RGB", (2 * size, 2 * size))
+    picture = ImageOps.exif_transpose(picture)
+  return _rgb(picture)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+  if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255.
+    array = np.asarray(picture).astype(np.int64)
+    picture = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
+  if picture.has_transparency_data:
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture)
+  return picture.convert("RGB")
+
+
+def _square(picture: Image.Image, size: int, resize: str) -> Image.Image:
+  width, height = picture.size
+  target = (size, size)
+  if resize == "squash":
+    return picture.resize(target, Image.Resampling.BILINEAR)
+  if resize == "pad":
+    return ImageOps.pad(picture, target, Image.Resampling.BILINEAR)
+  side = min(width, height)
+  left, top = (width - side) / 2, (height - side) / 2
+  return picture.resize(
+    target,
+    Image.Resampling.BILINEAR,
+    box=(left, top, left + side, top + side),
+  )
+
+
+def _reason(error: Exception, image: bytes | np.ndarray) -> str:
+  if isinstance(image, bytes) and not image:
+    return "the file is empty"
+  if isinstance(error, Image.UnidentifiedImageError):
+    return "it is no image that can be read"
+  return str(error).partition("\n")[0] or type(error).__name__
