@@ -51,7 +51,6 @@ def _load(workdir: pathlib.Path) -> tuple[str, Any, Any, Any]:
   from ml_collections import ConfigDict
 
   from mixaug_jax import models, train
-  from mixaug_jax.models import pretrained
   from mixaug_jax.training import experiment
 
   try:
@@ -62,11 +61,8 @@ def _load(workdir: pathlib.Path) -> tuple[str, Any, Any, Any]:
       f"--workdir={workdir} is not the directory of a finished run; train it "
       "to its end first"
     ) from None
-  weights = pretrained.resolve(config.model)
-  model = experiment.create_model(config, weights, len(result["class_names"]))
-  preprocessing = (
-    weights.preprocessing if weights else models.IMAGENET_PREPROCESSING
-  )
+  model = experiment.create_model(config, len(result["class_names"]))
+  preprocessing = models.PREPROCESSING[config.model.preprocessing]
   variables = _variables(
     workdir / "checkpoints" / str(result["chosen_step"]),
     model,

@@ -78,9 +78,9 @@ class LoadReport:
   Attributes:
     source: of the weights, in the user's words.
     loaded: names in the file that went into the model.
-    missing: names that the model wants and the file does not have; these
-      variables keep their initial values.
-    left_over: names in the file that the model has no place for.
+    missing: names that the model wants and the file does not have, or has for
+      another convolution; these variables keep their initial values.
+    left_over: names in the file that were not used.
     new_head: why the head is a new one, or None.
   """
 
@@ -139,7 +139,9 @@ class WeightSource:
   def load(self, variables: Any) -> tuple[Any, LoadReport]:
     """Puts the weights into a model's variables.
 
-    The head is taken where its shape fits, and else left as it is.
+    The head is taken where its shape fits, and else left as it is. So is a
+    batch norm whose convolution is not in the file: its statistics are those
+    of that convolution, and after a random one they let activations explode.
 
     Args:
       variables: `params` and `batch_stats`, as initialised.
@@ -163,6 +165,7 @@ class WeightSource:
       for key in head:
         arrays.pop(entries[key].name, None)
         entries.pop(key)
+    entries, stray = _with_convolutions(entries, arrays)
     values = {key: np.asarray(x, np.float32) for key, x in flat.items()}
     loaded, missing, wrong = [], [], []
     for key, entry in sorted(entries.items(), key=lambda item: item[1].name):
@@ -175,6 +178,7 @@ class WeightSource:
       else:
         values[key] = np.asarray(entry.load(array), np.float32)
         loaded.append(entry.name)
+    missing = sorted(missing + stray)
     self._check(path, loaded, missing, wrong, sorted(arrays))
     report = LoadReport(
       self.name, tuple(loaded), tuple(missing), tuple(sorted(arrays)), new_head
@@ -446,6 +450,27 @@ def _new_head(
     if key[-1] == "bias" and theirs != ours:
       return f"for the file's tells {theirs[0]:,} classes apart"
   return None
+
+
+def _with_convolutions(
+  entries: Mapping[weight_map.Path, weight_map.Entry],
+  arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[weight_map.Path, weight_map.Entry], list[str]]:
+  """Takes out batch norms whose convolution the file lacks; and their names."""
+  kept, stray = {}, []
+  for key, entry in entries.items():
+    _, *modules, _ = key
+    convolution = (
+      "params",
+      *modules[:-1],
+      modules[-1].replace("bn", "conv"),
+      "kernel",
+    )
+    if "bn" in modules[-1] and entries[convolution].name not in arrays:
+      stray.append(entry.name)
+    else:
+      kept[key] = entry
+  return kept, stray
 
 
 def _some(names: Iterable[str]) -> str:
