@@ -93,6 +93,12 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.zero_init_residual = True  # Last batch-norm scale of a block at zero.
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
+  # These follow the pretrained weights; to be set for a file of your own.
+  model.version = placeholder(str)  # v1: stride in a block's first 1x1; v1.5.
+  model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
+  model.bn_epsilon = placeholder(float)  # Added to the variance.
+  model.preprocessing = placeholder(str)  # imagenet, caffe or inception.
+  model.test_size = placeholder(int)  # Pixels at which the weights are tested.
 
   config.optimizer = optimizer = ConfigDict()
   optimizer.name = "sgd"  # Or adamw.

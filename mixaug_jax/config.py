@@ -95,6 +95,10 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     raise UserError(f"{path}: get_config must return a ConfigDict")
   override(config, overrides or {})
   check(config)
+  # What follows the weights is part of the config that a run keeps.
+  from mixaug_jax.models import pretrained
+
+  pretrained.settle(config.model)
   return config.lock()
 
 

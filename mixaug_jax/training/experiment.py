@@ -91,7 +91,7 @@ def _build(config: ConfigDict) -> Experiment:
   mixer = augment.make_mixer(config.mix)
   datasets = data.load(config.data, config.seed)
   num_classes = len(datasets.class_names)
-  model = create_model(config, weights, num_classes)
+  model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
   size = config.data.image_size
@@ -110,9 +110,7 @@ def _build(config: ConfigDict) -> Experiment:
     model=model,
     optimizer=optimizer,
     schedule=schedule,
-    preprocess=(
-      weights.preprocessing if weights else models.IMAGENET_PREPROCESSING
-    ),
+    preprocess=models.PREPROCESSING[config.model.preprocessing],
     augment=augmentation,
     mixer=mixer,
     resize=lambda images: augment.central_crop(images, size),
@@ -127,12 +125,8 @@ def _build(config: ConfigDict) -> Experiment:
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
 
 
-def create_model(
-  config: ConfigDict,
-  weights: pretrained.WeightSource | None,
-  num_classes: int,
-) -> models.ResNet:
-  """The model of a config; the weights decide what depends on them."""
+def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
+  """The model of a settled config, see `pretrained.settle`."""
   model = config.model
   dtype = model.dtype
   if dtype == "auto":
@@ -147,5 +141,7 @@ def create_model(
     head_init=model.head_init,
     frozen=optim.frozen_parts(config.optimizer),
     bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
-    **(weights.architecture if weights else {}),
+    version=model.version,
+    conv_bias=model.conv_bias,
+    bn_epsilon=model.bn_epsilon,
   )

@@ -181,7 +181,7 @@ def make_train_step(
       ema = update_ema(ema, new, state.step, recipe.ema_decay)
     measured["learning_rate"] = recipe.schedule(state.step)
     measured["finite"] = (
-      jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.global_norm(params))
+      jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
     ).astype(jnp.float32)
     new_state = TrainState(
       step=state.step + 1,
