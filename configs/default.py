@@ -143,6 +143,7 @@ def _digits(config: ConfigDict) -> ConfigDict:
   config.data.validation_fraction = 0.5  # Of what is not the test set.
   config.data.examples_per_class = 5
   config.steps = 400
+  config.optimizer.learning_rate = 0.3
   config.evaluate.every_epochs = 40.0
   return config
 
@@ -167,7 +168,7 @@ def _dogs(config: ConfigDict) -> ConfigDict:
   config.data.name = "stanford_dogs"
   config.epochs = 25.0
   config.model.pretrained = "keras"
-  config.optimizer.learning_rate = 0.01
+  config.optimizer.learning_rate = 0.003
   config.optimizer.head_multiplier = 10.0
   config.optimizer.head_warmup_epochs = 1.0
   return config

@@ -28,7 +28,7 @@ from mixaug_jax.training import (
   parallel,
   preemption,
 )
-from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.checkpoint import CHECKPOINTS, Checkpoints
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
 from mixaug_jax.training.writers import (
@@ -62,9 +62,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   if finished := _finished(config, workdir):
     return finished
   exp = experiment.build(config)
+  new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
+  if new and exp.weights is not None:
+    exp.weights.fetch()  # Where it fails, nothing is written yet.
   _open_workdir(config, workdir)
   primary = jax.process_index() == 0
-  state, loaded = exp.initial_state()
+  state, loaded = exp.initial_state(pretrained_weights=new)
   loop = _Loop()
   with contextlib.ExitStack() as stack:
     if primary:

@@ -18,6 +18,7 @@ from absl import logging
 from mixaug_jax.errors import UserError
 
 State = TypeVar("State")
+CHECKPOINTS = "checkpoints"  # In the run directory.
 _CHECKSUMS = "checksums.json"
 
 
@@ -29,7 +30,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 1):
-    self._directory = workdir.absolute() / "checkpoints"
+    self._directory = workdir.absolute() / CHECKPOINTS
     self._keep = keep
     self._best: int | None = None
     self._unsealed: int | None = None

@@ -54,11 +54,18 @@ class Experiment:
     init = jax.jit(lambda key, x: self.recipe.model.init(key, x, train=False))
     return init(jax.random.key(self.config.seed), images)
 
-  def initial_state(self) -> tuple[state.TrainState, str | None]:
-    """The state before step 0, and what was loaded into it, in words."""
+  def initial_state(
+    self, pretrained_weights: bool = True
+  ) -> tuple[state.TrainState, str | None]:
+    """The state before step 0, and what was loaded into it, in words.
+
+    Args:
+      pretrained_weights: whether to load them, if the config names any; a run
+        that goes on from a checkpoint need not.
+    """
     variables = self.init_variables()
     report = None
-    if self.weights is not None:
+    if self.weights is not None and pretrained_weights:
       variables, loaded = self.weights.load(variables)
       report = str(loaded)
     create = jax.jit(

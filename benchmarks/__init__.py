@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, peers measured in the same run."""
