@@ -77,6 +77,11 @@ def _operations(config, size):
   def add(to, name, function, *settings):
     values = [getattr(getattr(config, name), key) for key in settings]
     if values[0] is not None:
+      if None in values:
+        unset = settings[values.index(None)]
+        raise ValueError(
+          f"augment.{name}: {unset} must be set beside {settings[0]}"
+        )
       arguments = dict(zip(settings, values, strict=True))
       to.append((name, functools.partial(function, arguments)))
 
@@ -160,7 +165,7 @@ def _check(name, operation, size):
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
   try:
     jax.eval_shape(operation, keys, images)
-  except (TypeError, ValueError) as error:
+  except ValueError as error:
     raise ValueError(f"augment.{name}: {error}") from None
 
 

@@ -1,0 +1,92 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from mixaug_jax import augment
+
+QUALITIES = (10, 30, 50, 75, 95)
+adjust = jax.jit(augment.adjust_jpeg_quality)
+
+
+def photographs():
+  """Parts of two photographs, none but the first a multiple of 16 pixels."""
+  parts = []
+  for name in ("china.jpg", "flower.jpg"):
+    image = datasets.load_sample_image(name)
+    parts += [
+      image[:224, :224],
+      image[100:223, 200:357],
+      image[50:147, 300:511],
+    ]
+  return parts
+
+
+def psnr(x, y):
+  error = np.mean(np.square(np.float64(x) - np.float64(y)))
+  return 10 * np.log10(255**2 / max(error, 1e-9))
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_close_to_libjpeg(quality):
+  tf = pytest.importorskip("tensorflow")
+  scores = [
+    psnr(adjust(x, quality), tf.image.adjust_jpeg_quality(x, quality))
+    for x in photographs()
+  ]
+  assert np.median(scores) >= 50
+  assert min(scores) >= 45
+
+
+def test_floats_are_coded_as_their_levels():
+  tf = pytest.importorskip("tensorflow")
+  values = photographs()[1].astype(np.float32) / 255
+  ours = adjust(values, 50)
+  theirs = tf.image.adjust_jpeg_quality(values, 50)
+  assert ours.dtype == jnp.float32
+  assert psnr(255 * ours, 255 * theirs) >= 45
+  levels = adjust(photographs()[1], 50)
+  np.testing.assert_allclose(255 * ours, np.float32(levels), atol=1e-3)
+
+
+def test_a_lower_quality_loses_more():
+  image = photographs()[0]
+  kept = [psnr(adjust(image, quality), image) for quality in (5, *QUALITIES)]
+  assert (np.diff(kept) > 0).all()
+
+
+def test_each_example_has_its_quality():
+  images = jnp.asarray(np.stack([photographs()[0][:33, :50]] * 3))
+  together = adjust(images, jnp.array([10, 50, 90]))
+  for image, quality, coded in zip(images, (10, 50, 90), together, strict=True):
+    chex.assert_trees_all_equal(adjust(image, quality), coded)
+
+
+def test_qualities_zero_and_one_are_the_same():
+  image = photographs()[2]
+  chex.assert_trees_all_equal(adjust(image, 0), adjust(image, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 5)])
+def test_one_colour_stays(shape):
+  image = jnp.full((*shape, 3), 128, jnp.uint8)
+  chex.assert_trees_all_equal(adjust(image, 75), image)
+
+
+def test_random_quality_stays_in_its_range():
+  images = jnp.asarray(np.stack([photographs()[0][:32, :32]] * 40))
+  coded = jax.jit(lambda key: augment.random_jpeg_quality(key, images, 30, 33))(
+    jax.random.key(0)
+  )
+  expected = [np.asarray(adjust(images[0], q)).tobytes() for q in range(30, 34)]
+  assert {np.asarray(x).tobytes() for x in coded} == set(expected)
+
+
+@pytest.mark.parametrize("bounds", [(50, 101), (-1, 50), (60, 50)])
+def test_qualities_out_of_range_are_told(bounds):
+  with pytest.raises(ValueError, match="min_jpeg_quality"):
+    augment.random_jpeg_quality(
+      jax.random.key(0), jnp.zeros((8, 8, 3)), *bounds
+    )

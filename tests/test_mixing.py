@@ -1,0 +1,427 @@
+import chex
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from mixaug_jax import augment
+
+MIXERS = (
+  augment.mixup,
+  augment.cutmix,
+  augment.cutout,
+  augment.resizemix,
+  augment.fmix,
+)
+MASKS = (augment.cutmix, augment.resizemix, augment.fmix)
+ALL = (
+  augment.CutMix(),
+  augment.Mixup(),
+  augment.ResizeMix(),
+  augment.FMix(),
+  augment.Cutout(),
+)
+seeds = st.integers(0, 2**31 - 1)
+# Few shapes: each one compiles anew. Odd, non-square, and B = 1 among them.
+shapes = st.sampled_from([(1, 8, 8), (5, 16, 7)])
+both = pytest.mark.parametrize("per_example", [False, True])
+every_mixer = pytest.mark.parametrize("mixer", MIXERS)
+
+
+def constant_images(shape, dtype=jnp.float32):
+  """Image i holds the value i + 1 everywhere, so a pixel tells its source."""
+  values = jnp.arange(1, shape[0] + 1, dtype=dtype)
+  return jnp.broadcast_to(values[:, None, None, None], (*shape, 3))
+
+
+def noise_images(shape, dtype=jnp.float32, seed=0):
+  levels = np.random.default_rng(seed).integers(0, 256, (*shape, 3))
+  if dtype == jnp.uint8:
+    return jnp.asarray(levels, dtype)
+  return jnp.asarray(levels / 255, dtype)
+
+
+def one_hot(batch):
+  return jnp.eye(batch)
+
+
+@hypothesis.given(seeds, shapes, st.booleans(), st.sampled_from(MASKS))
+def test_label_mass_equals_pixel_mass(seed, shape, per_example, mixer):
+  dtype = jnp.uint8 if shape[0] > 1 else jnp.float32
+  images = constant_images(shape, dtype)
+  mixed, labels = mixer(
+    jax.random.key(seed), images, one_hot(shape[0]), per_example=per_example
+  )
+  assert mixed.dtype == dtype
+  sources = np.round(mixed[..., 0]).astype(int) - 1
+  shares = np.stack([(sources == i).mean((1, 2)) for i in range(shape[0])], 1)
+  np.testing.assert_allclose(labels, shares, atol=1e-6)
+
+
+@hypothesis.given(seeds, shapes, st.booleans())
+def test_mixup_blends_images_as_labels(seed, shape, per_example):
+  images = noise_images(shape)
+  mixed, labels = augment.mixup(
+    jax.random.key(seed),
+    images,
+    one_hot(shape[0]),
+    1.0,
+    per_example=per_example,
+  )
+  expected = np.einsum("ij,jhwc->ihwc", labels, images)
+  np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+@every_mixer
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8])
+def test_labels_stay_probabilities_and_pixels_in_range(mixer, dtype):
+  labels = np.random.default_rng(0).dirichlet(np.ones(4), 5)
+  labels = jnp.asarray(labels, jnp.float32)
+  images = noise_images((5, 16, 7), dtype)
+  mixed, soft = mixer(jax.random.key(0), images, labels, per_example=True)
+  assert (mixed.shape, mixed.dtype) == (images.shape, images.dtype)
+  assert (soft.shape, soft.dtype) == (labels.shape, labels.dtype)
+  np.testing.assert_allclose(soft.sum(1), 1, atol=1e-5)
+  assert soft.min() >= 0
+  if dtype != jnp.uint8:
+    assert 0 <= mixed.min() <= mixed.max() <= 1 + 1e-6
+
+
+@every_mixer
+def test_a_key_decides_everything(mixer):
+  images, labels = noise_images((6, 12, 12)), one_hot(6)
+  run = lambda key: mixer(key, images, labels)
+  chex.assert_trees_all_equal(run(jax.random.key(3)), run(jax.random.key(3)))
+  assert not np.array_equal(
+    run(jax.random.key(3))[0], run(jax.random.key(4))[0]
+  )
+  if mixer is augment.cutmix:
+    raw = run(jax.random.PRNGKey(3))
+    chex.assert_trees_all_equal(raw, run(jax.random.key(3)))
+
+
+@hypothesis.given(seeds, st.sampled_from([2, 3, 4, 7, 50]))
+def test_no_example_is_its_own_partner_and_each_is_one(seed, batch):
+  partners = augment.draw_partners(jax.random.key(seed), batch)
+  assert not (partners == jnp.arange(batch)).any()
+  assert sorted(partners.tolist()) == list(range(batch))
+
+
+def test_every_pair_of_partners_is_equally_likely():
+  keys = jax.random.split(jax.random.key(0), 6000)
+  draw = jax.vmap(lambda key: augment.draw_partners(key, 4))
+  partners = np.asarray(jax.jit(draw)(keys))
+  for example in range(4):
+    counts = np.bincount(partners[:, example], minlength=4)
+    expected = np.where(np.arange(4) == example, 0, 2000)
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(2000 * 2 / 3)
+
+
+@hypothesis.given(seeds, st.lists(st.integers(0, 3), min_size=9, max_size=9))
+def test_partners_of_another_class(seed, classes):
+  classes = np.array(classes)
+  partners = np.asarray(
+    augment.draw_partners(jax.random.key(seed), 9, jnp.asarray(classes))
+  )
+  assert len(set(partners)) == 9 or np.bincount(classes).max() > 4
+  own = partners == np.arange(9)
+  assert (classes[partners] != classes)[~own].all()
+  assert not own.any() or np.bincount(classes).max() > 4
+
+
+def test_one_class_alone_is_left_unmixed():
+  images, labels = noise_images((4, 8, 8)), jnp.eye(3)[jnp.zeros(4, int)]
+  mixed, soft = augment.mixup(
+    jax.random.key(0), images, labels, partner="other_class"
+  )
+  chex.assert_trees_all_equal((mixed, soft), (images, labels))
+
+
+@pytest.mark.parametrize("mixer", [augment.mixup, *MASKS])
+def test_a_batch_of_one_is_unchanged(mixer):
+  images, labels = noise_images((1, 9, 9)), jnp.array([[0.3, 0.7]])
+  chex.assert_trees_all_equal(
+    mixer(jax.random.key(0), images, labels), (images, labels)
+  )
+
+
+@both
+def test_probability_zero_and_disabled_leave_the_batch_as_it_was(per_example):
+  images, labels = noise_images((4, 8, 8), jnp.uint8), one_hot(4)
+  run = jax.jit(
+    lambda on, probability: augment.mix(
+      jax.random.key(0),
+      images,
+      labels,
+      ALL,
+      probability=probability,
+      per_example=per_example,
+      enabled=on,
+    ),
+    static_argnums=1,
+  )
+  chex.assert_trees_all_equal(run(False, 1.0), (images, labels))
+  if not per_example:
+    chex.assert_trees_all_equal(run(True, 0.0), (images, labels))
+  assert not np.array_equal(run(True, 1.0)[0], images)
+
+
+def test_probability_is_that_of_an_example():
+  _, soft = augment.mixup(
+    jax.random.key(0),
+    noise_images((400, 1, 2)),
+    one_hot(400),
+    1.0,
+    probability=0.25,
+    per_example=True,
+  )
+  mixed = int((soft.max(1) < 1).sum())
+  assert abs(mixed - 100) < 5 * np.sqrt(400 * 0.25 * 0.75)
+
+
+@hypothesis.given(seeds, st.sampled_from([(0.2, 0.6), (0.5, 0.5), (0.9, 1.0)]))
+def test_cutmix_keeps_lambda_between_its_bounds(seed, bounds):
+  low, high = bounds
+  _, soft = augment.cutmix(
+    jax.random.key(seed),
+    noise_images((6, 24, 20)),
+    one_hot(6),
+    min_lambda=low,
+    max_lambda=high,
+    min_aspect=0.5,
+    max_aspect=2.0,
+    per_example=True,
+  )
+  lam = np.diagonal(soft)
+  # A column of the box where the bounds are closer than one of the image.
+  slack = 1e-6 if high - low >= 1 / 20 else 1 / 20
+  assert low - slack <= lam.min()
+  assert lam.max() <= high + slack
+
+
+def test_boxes_keep_the_aspect_asked_for():
+  images = constant_images((64, 60, 90))
+  mixed, _ = augment.cutmix(
+    jax.random.key(0),
+    images,
+    one_hot(64),
+    min_lambda=0.7,
+    max_lambda=0.8,
+    min_aspect=2.0,
+    max_aspect=2.0,
+    per_example=True,
+  )
+  pasted = np.asarray(mixed != images)[..., 0]
+  height, width = pasted.any(2).sum(1), pasted.any(1).sum(1)
+  np.testing.assert_allclose((width / 90) / (height / 60), 2, rtol=0.1)
+  np.testing.assert_array_equal(pasted.sum((1, 2)), height * width)
+
+
+@pytest.mark.parametrize("mixer", [*MASKS, augment.cutout])
+def test_every_pixel_can_be_covered(mixer):
+  """The last row and column too, and none much more often than its mirror."""
+  images = constant_images((800, 6, 6))
+  mixed, _ = mixer(jax.random.key(0), images, jnp.eye(800, 2), per_example=True)
+  covered = np.asarray(mixed != images)[..., 0].mean(0)
+  assert covered.min() > 0.05
+  np.testing.assert_allclose(covered, covered[::-1, ::-1], atol=0.12)
+
+
+def test_lambda_is_counted_after_clipping():
+  """E of the clipped share is far below the 1/2 of the box as drawn."""
+  _, soft = augment.cutmix(
+    jax.random.key(0),
+    noise_images((3000, 16, 16)),
+    jnp.eye(3000),
+    per_example=True,
+  )
+  pasted = 1 - np.diagonal(soft).mean()
+  assert 0.28 < pasted < 0.36
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_lambda_is_beta_distributed(alpha):
+  stats = pytest.importorskip("scipy.stats")
+  _, soft = augment.mixup(
+    jax.random.key(1),
+    noise_images((2000, 1, 1)),
+    jnp.eye(2000),
+    alpha,
+    per_example=True,
+  )
+  lam = np.diagonal(soft)
+  assert stats.kstest(lam, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_resizemix_shows_the_whole_partner():
+  images = jnp.stack([jnp.zeros((32, 32, 3)), jnp.ones((32, 32, 3))])
+  images = images.at[1, :16].set(0.5)
+  mixed, soft = augment.resizemix(
+    jax.random.key(0), images, one_hot(2), min_scale=0.5, max_scale=0.5
+  )
+  assert float(soft[0, 1]) == 0.25
+  pasted = np.asarray(mixed[0, ..., 0])
+  rows, columns = np.nonzero(pasted.any(1))[0], np.nonzero(pasted.any(0))[0]
+  box = pasted[np.ix_(rows, columns)]
+  assert box.shape == (16, 16)
+  np.testing.assert_allclose(box[:7], 0.5, atol=1e-6)
+  np.testing.assert_allclose(box[9:], 1, atol=1e-6)
+
+
+def test_fmix_takes_the_pixels_that_lambda_says():
+  for lam in (0.0, 0.3, 1.0):
+    _, soft = augment.fmix(
+      jax.random.key(2),
+      noise_images((4, 33, 20)),
+      one_hot(4),
+      min_lambda=lam,
+      max_lambda=lam,
+      per_example=True,
+    )
+    np.testing.assert_allclose(np.diagonal(soft), lam, atol=1.01 / 660)
+
+
+def test_cutout_fills_a_box_and_leaves_labels():
+  images = noise_images((8, 16, 16), jnp.uint8)
+  labels = one_hot(8)
+  cut, soft = augment.cutout(jax.random.key(0), images, labels, fill=1.0)
+  chex.assert_trees_all_equal(soft, labels)
+  changed = np.asarray((cut != images).any(-1))
+  assert (np.asarray(cut)[changed] == 255).all()
+  assert changed.sum((1, 2)).max() <= 64
+
+
+def test_weights_decide_how_often_a_mixer_is_drawn():
+  mixed, soft = augment.mix(
+    jax.random.key(0),
+    constant_images((1000, 4, 4)),
+    jnp.eye(1000),
+    (augment.Cutout(1.0), augment.Mixup(1.0)),
+    (3.0, 1.0),
+    per_example=True,
+  )
+  share = float((soft.max(1) < 1).mean())
+  assert abs(share - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 1000)
+  del mixed
+
+
+@both
+def test_among_several_each_keeps_its_contract(per_example):
+  """The label's mean source is the image's, or the box is blank."""
+  batch = 40 if per_example else 5
+  images = constant_images((batch, 10, 10))
+  run = jax.jit(
+    lambda key: augment.mix(
+      key, images, one_hot(batch), ALL, per_example=per_example
+    )
+  )
+  blank = blended = pasted = 0
+  for seed in range(1 if per_example else 30):
+    mixed, soft = run(jax.random.key(seed))
+    for image, own, label in zip(mixed, images, np.asarray(soft), strict=True):
+      if (image == 0.5).any():
+        blank += 1
+        assert label.max() == 1
+        assert set(np.unique(image)) == {0.5, float(own[0, 0, 0])}
+        continue
+      mass = label @ np.arange(1, batch + 1)
+      np.testing.assert_allclose(image.mean(), mass, rtol=1e-5)
+      levels = np.unique(np.round(image, 4))
+      blended += len(levels) == 1
+      pasted += len(levels) == 2
+  assert min(blank, blended, pasted) > 0
+
+
+@pytest.mark.parametrize(
+  ("per_example", "partner"), [(False, "any"), (True, "other_class")]
+)
+def test_four_devices_mix_as_one(per_example, partner):
+  images, labels = noise_images((8, 10, 12)), one_hot(8)
+  settings = {"per_example": per_example, "partner": partner}
+  key = jax.random.key(5)
+  alone = augment.mix(key, images, labels, ALL, **settings)
+
+  def on_device(images, labels):
+    gather = lambda x: jax.lax.all_gather(x, "devices", tiled=True)
+    shard = augment.Shard(4, jax.lax.axis_index("devices"), gather)
+    return augment.mix(key, images, labels, ALL, shard=shard, **settings)
+
+  split = lambda x: x.reshape(4, 2, *x.shape[1:])
+  together = jax.pmap(on_device, "devices")(split(images), split(labels))
+  join = lambda x: x.reshape(8, *x.shape[2:])
+  chex.assert_trees_all_close(jax.tree.map(join, together), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixer", [augment.mixup, augment.cutmix])
+def test_vmap_and_grad_pass_through(mixer):
+  images, labels = noise_images((3, 4, 6, 6)), jnp.stack([one_hot(4)] * 3)
+  keys = jax.random.split(jax.random.key(0), 3)
+  mixed = jax.vmap(mixer)(keys, images, labels)
+  chex.assert_trees_all_close(
+    jax.tree.map(lambda x: x[1], mixed),
+    mixer(keys[1], images[1], labels[1]),
+    atol=1e-6,
+  )
+  gradient = jax.grad(lambda x: mixer(keys[0], x, labels[0])[0].sum())(
+    images[0]
+  )
+  # A partner once each: what an image loses it gives to another.
+  np.testing.assert_allclose(gradient.sum(0), 4, rtol=1e-5)
+
+
+def test_half_precision_labels_of_many_classes_stay_exact():
+  """Lambda is float32 even where images are not."""
+  images = constant_images((2, 16, 17), jnp.bfloat16)
+  _, soft = augment.cutmix(jax.random.key(4), images, one_hot(2))
+  pixels = np.asarray(soft)[0, 0] * 16 * 17
+  np.testing.assert_allclose(pixels, np.round(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("mixer", "settings", "words"),
+  [
+    (augment.mixup, {"alpha": 0.0}, "alpha must be above 0, got 0.0"),
+    (augment.cutmix, {"alpha": -1.0}, "alpha"),
+    (augment.cutmix, {"alpha": float("nan")}, "alpha"),
+    (augment.cutmix, {"probability": 1.2}, "probability"),
+    (augment.cutmix, {"min_lambda": 0.7, "max_lambda": 0.3}, "min_lambda"),
+    (augment.cutmix, {"max_lambda": 1.5}, "max_lambda"),
+    (augment.cutmix, {"min_aspect": 0.0}, "min_aspect"),
+    (augment.cutmix, {"min_aspect": 3.0, "max_aspect": 2.0}, "max_aspect"),
+    (augment.cutmix, {"partner": "none"}, "partner must be one of any"),
+    (augment.cutout, {"size": 1.5}, "size"),
+    (augment.cutout, {"fill": 2.0}, "fill"),
+    (augment.resizemix, {"min_scale": 0.9}, "min_scale"),
+    (augment.fmix, {"decay_power": 0.0}, "decay_power"),
+  ],
+)
+def test_settings_out_of_range_are_told(mixer, settings, words):
+  with pytest.raises(ValueError, match=words) as told:
+    mixer(jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), **settings)
+  assert "\n" not in str(told.value)
+
+
+@every_mixer
+@pytest.mark.parametrize(
+  ("images", "labels", "words"),
+  [
+    (jnp.zeros((2, 4)), jnp.eye(2), "images must be"),
+    (jnp.zeros((2, 4, 4, 3)), jnp.array([0, 1]), "labels must be prob"),
+    (jnp.zeros((2, 4, 4, 3)), jnp.eye(2, dtype=int), "labels must be prob"),
+    (jnp.zeros((2, 4, 4, 3)), jnp.eye(3), "2 images but 3 labels"),
+  ],
+)
+def test_arguments_of_the_wrong_kind_are_told(mixer, images, labels, words):
+  with pytest.raises(ValueError, match=words):
+    mixer(jax.random.key(0), images, labels)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.0, 0.0), (-1.0, 2.0)])
+def test_weights_that_are_none_are_told(weights):
+  mixers = (augment.CutMix(), augment.Mixup())
+  with pytest.raises(ValueError, match="weights"):
+    augment.mix(
+      jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), mixers, weights
+    )

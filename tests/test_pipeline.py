@@ -1,0 +1,187 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import basic, cutmix, default
+from mixaug_jax import augment
+
+KEY = jax.random.key(1)
+IMAGES = jax.random.uniform(KEY, (6, 20, 20, 3))
+LABELS = jnp.eye(6)
+# A setting that switches each operation on, and one that is out of range.
+SETTINGS = {
+  "random_resized_crop": ({"min_area": 0.5}, {"min_area": 0.0}),
+  "random_crop": ({"padding": 2}, {"padding": -1}),
+  "random_flip_left_right": ({"probability": 0.5}, {"probability": 1.2}),
+  "random_flip_up_down": ({"probability": 0.5}, {"probability": -0.2}),
+  "random_rotation": ({"max_degrees": 20.0}, {"max_degrees": 181.0}),
+  "trivial_augment": ({"enabled": True}, None),
+  "rand_augment": ({"num_layers": 1}, {"num_layers": 0}),
+  "random_brightness": ({"max_delta": 0.4}, {"max_delta": -0.1}),
+  "random_contrast": (
+    {"lower": 0.5, "upper": 1.5},
+    {"lower": 1.5, "upper": 0.5},
+  ),
+  "random_hue": ({"max_delta": 0.2}, {"max_delta": 0.6}),
+  "random_saturation": (
+    {"lower": 0.5, "upper": 1.5},
+    {"lower": 0.5, "upper": None},
+  ),
+  "random_grayscale": ({"probability": 0.5}, {"probability": 2.0}),
+  "random_jpeg_quality": (
+    {"min_jpeg_quality": 20, "max_jpeg_quality": 60},
+    {"min_jpeg_quality": 20, "max_jpeg_quality": 101},
+  ),
+  "random_erasing": ({"probability": 0.5}, {"probability": 0.5, "min_area": 2}),
+}
+
+
+def configured(**operations):
+  config = default.get_config().augment
+  for name, settings in operations.items():
+    config[name].update(settings)
+  return config
+
+
+def keys(positions=range(6), step=3):
+  return augment.example_keys(KEY, step, jnp.asarray(positions))
+
+
+@functools.cache
+def everything():
+  config = configured(**{name: on for name, (on, _) in SETTINGS.items()})
+  return jax.jit(augment.make_augment(config, 16))
+
+
+def test_every_operation_of_the_config_is_tested():
+  assert set(SETTINGS) == set(default.get_config().augment)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_operation_is_switched_on_by_its_setting(name):
+  images = jnp.broadcast_to(IMAGES[0], IMAGES.shape)
+  run = augment.make_augment(configured(**{name: SETTINGS[name][0]}), 16)
+  augmented = jax.jit(run)(keys(), images)
+  assert augmented.shape == (6, 16, 16, 3)
+  assert len({np.asarray(x).tobytes() for x in augmented}) > 1
+  assert -1e-6 <= augmented.min() <= augmented.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+  "name", [name for name, (_, wrong) in SETTINGS.items() if wrong]
+)
+def test_a_setting_out_of_range_is_told_with_its_operation(name):
+  config = configured(**{name: SETTINGS[name][1]})
+  with pytest.raises(ValueError, match=f"augment.{name}: ") as told:
+    augment.make_augment(config, 16)
+  assert "\n" not in str(told.value)
+
+
+def test_nothing_on_takes_the_middle():
+  run = augment.make_augment(default.get_config().augment, 16)
+  np.testing.assert_array_equal(run(keys(), IMAGES), IMAGES[:, 2:18, 2:18])
+
+
+def test_images_too_small_are_told():
+  run = augment.make_augment(default.get_config().augment, 24)
+  with pytest.raises(ValueError, match="does not fit"):
+    run(keys(), IMAGES)
+
+
+def test_draws_depend_on_seed_step_and_position_alone():
+  """Not on the neighbours, nor on the place within this device's share."""
+  run = everything()
+  together = run(keys(), IMAGES)
+  chex.assert_trees_all_equal(run(keys(), IMAGES), together)
+  order = np.array([3, 0, 5, 1, 4, 2])
+  shuffled = run(keys(order), IMAGES[order])
+  chex.assert_trees_all_equal(shuffled, together[order])
+  for other in (
+    keys(step=4),
+    augment.example_keys(jax.random.key(2), 3, jnp.arange(6)),
+  ):
+    changed = (run(other, IMAGES) != together).any((1, 2, 3))
+    assert changed.all()
+
+
+def test_keys_are_those_of_the_position():
+  raw = jax.random.key_data(keys())
+  assert len({x.tobytes() for x in np.asarray(raw)}) == 6
+  chex.assert_trees_all_equal(raw[2:4], jax.random.key_data(keys([2, 3])))
+
+
+@pytest.mark.parametrize("dataset", default.DATASETS)
+def test_the_recipe_of_tf_image_runs(dataset):
+  run = augment.make_augment(basic.get_config(dataset).augment, 16)
+  assert jax.eval_shape(run, keys(), IMAGES).shape == (6, 16, 16, 3)
+
+
+def mixing(**settings):
+  config = default.get_config().mix
+  config.update(settings)
+  return config
+
+
+def test_the_mixer_is_that_of_its_functions():
+  config = mixing(name="cutmix", per_example=True, max_lambda=0.5)
+  mixed = augment.make_mixer(config)(KEY, IMAGES, LABELS)
+  expected = augment.cutmix(
+    KEY, IMAGES, LABELS, per_example=True, max_lambda=0.5
+  )
+  chex.assert_trees_all_equal(mixed, expected)
+
+
+def test_no_alpha_means_the_papers():
+  mixer = augment.make_mixer(mixing(name="mixup"))
+  chex.assert_trees_all_equal(
+    mixer(KEY, IMAGES, LABELS), augment.mixup(KEY, IMAGES, LABELS, 0.2)
+  )
+
+
+def test_several_mixers_by_weight():
+  config = mixing(name="cutmix, mixup", weights="0,1", alpha=1.0)
+  mixed = augment.make_mixer(config)(KEY, IMAGES, LABELS)
+  assert len(np.unique(np.round(mixed[1].max(1), 5))) == 1
+  np.testing.assert_allclose(
+    mixed[0], np.einsum("ij,jhwc->ihwc", mixed[1], IMAGES), atol=1e-5
+  )
+
+
+@pytest.mark.parametrize("name", ["none", "cutmix", "cutmix,mixup"])
+def test_mixing_switched_off_really_stops(name):
+  """By a traced step, as in training, and to the last bit."""
+  mixer = augment.make_mixer(mixing(name=name))
+  run = jax.jit(lambda step: mixer(KEY, IMAGES, LABELS, enabled=step < 10))
+  chex.assert_trees_all_equal(run(10), (IMAGES, LABELS))
+  changed = not np.array_equal(run(9)[0], IMAGES)
+  assert changed == (name != "none")
+
+
+def test_the_recipe_of_cutmix_mixes():
+  mixer = augment.make_mixer(cutmix.get_config().mix)
+  assert (mixer(KEY, IMAGES, LABELS)[1].max(1) < 1).all()
+
+
+@pytest.mark.parametrize(
+  ("settings", "words"),
+  [
+    ({"name": "cutmax"}, "mix.name must be one of none, mixup, cutmix"),
+    ({"name": "none,cutmix"}, "none stands alone"),
+    ({"name": "cutmix", "alpha": 0.0}, "mix: alpha must be above 0"),
+    ({"name": "cutmix", "probability": 1.2}, "mix: probability"),
+    ({"name": "cutmix", "partner": "all"}, "mix: partner"),
+    ({"name": "cutmix", "min_lambda": 0.9, "max_lambda": 0.1}, "min_lambda"),
+    ({"name": "cutmix,mixup", "weights": "1"}, "mix: weights has 1"),
+    ({"name": "cutmix,mixup", "weights": "a,b"}, "mix.weights must be numb"),
+    ({"name": "cutout", "alpha": 1.0}, "mix.alpha means nothing to cutout"),
+    ({"name": "mixup", "max_aspect": 2.0}, "mix.max_aspect means nothing"),
+  ],
+)
+def test_settings_of_mixing_out_of_range_are_told(settings, words):
+  with pytest.raises(ValueError, match=words) as told:
+    augment.make_mixer(mixing(**settings))
+  assert "\n" not in str(told.value)
