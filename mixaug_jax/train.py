@@ -61,10 +61,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """
   if finished := _finished(config, workdir):
     return finished
-  exp = experiment.build(config)
   new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
-  if new and exp.weights is not None:
-    exp.weights.fetch()  # Where it fails, nothing is written yet.
+  exp = experiment.build(config, fetch_weights=new)
   _open_workdir(config, workdir)
   primary = jax.process_index() == 0
   state, loaded = exp.initial_state(pretrained_weights=new)

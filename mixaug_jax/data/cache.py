@@ -170,7 +170,7 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
     )
   print(
     f"decoding {shape[0]:,} images to {shape[1]}x{shape[2]}, once: "
-    f"{size / 2**20:,.0f} MiB in {place}",
+    f"{size / 2**20:,.1f} MiB in {place}",
     file=sys.stderr,
   )
   part.mkdir(exist_ok=True)

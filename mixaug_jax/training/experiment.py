@@ -76,19 +76,24 @@ class Experiment:
     return parallel.replicate(create(variables)), report
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   """Builds what `config` describes, telling every mistake before compiling.
+
+  Args:
+    config: resolved and checked.
+    fetch_weights: whether to download the pretrained weights now, or find
+      their file, rather than when they are loaded.
 
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
   """
   try:
-    return _build(config)
+    return _build(config, fetch_weights)
   except ValueError as error:
     raise UserError(f"config: {error}") from error
 
 
-def _build(config: ConfigDict) -> Experiment:
+def _build(config: ConfigDict, fetch_weights: bool) -> Experiment:
   accumulate = config.optimizer.accumulate
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
@@ -96,6 +101,8 @@ def _build(config: ConfigDict) -> Experiment:
   weights = pretrained.resolve(config.model)
   augmentation = augment.make_augment(config.augment, config.data.image_size)
   mixer = augment.make_mixer(config.mix)
+  if weights is not None and fetch_weights:
+    weights.fetch()
   datasets = data.load(config.data, config.seed)
   num_classes = len(datasets.class_names)
   model = create_model(config, num_classes)
