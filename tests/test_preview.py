@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import preview
+from mixaug_jax.errors import UserError
+
+
+@pytest.fixture
+def cutmix():
+  return config_lib.load("configs/cutmix.py")
+
+
+def test_a_soft_label_in_words():
+  names = ("Pug", "Chihuahua", "Beagle")
+  words = preview.in_words(np.array([0.38, 0.62, 0.0]), names)
+  assert words == "0.62 Chihuahua + 0.38 Pug"
+  assert preview.in_words(np.array([0.0, 0.0, 1.0]), names) == "Beagle"
+
+
+def test_the_sheet_is_written(tmp_path, capsys):
+  output = tmp_path / "preview.png"
+  preview.main(["--config=configs/mixup.py", f"--output={output}", "--count=3"])
+  picture = np.asarray(Image.open(output))
+  assert picture.shape[1] > picture.shape[0] > 300
+  assert len(np.unique(picture)) > 50
+  assert str(output) in capsys.readouterr().out
+
+
+def test_what_is_shown_is_mixed_as_its_labels_say(cutmix):
+  before, classes, after, labels = preview.batch(cutmix, 2)
+  assert before.dtype == np.uint8
+  assert len(before) == len(classes) == len(after) == len(labels) == 50
+  own = np.isclose(after, before / 255, atol=1e-6).all(-1).mean((1, 2))
+  for label, name, share in zip(labels, classes, own, strict=True):
+    for part in label.split(" + "):
+      weight, _, of = part.rpartition(" ")
+      if of == name and weight:  # Pixels of both may be equal by chance.
+        assert share >= float(weight) - 0.01
+
+
+def test_another_step_shows_another_batch(cutmix):
+  first, second = (preview.batch(cutmix, step)[0] for step in (0, 1))
+  assert not np.array_equal(first, second)
+
+
+def test_small_and_large_images_and_long_names_fit():
+  for size in (8, 300):
+    images = np.zeros((2, size, size, 3), np.uint8)
+    long = "0.50 " + "x" * 80 + " + 0.50 " + "y" * 80
+    sheet = preview.sheet(images, ["a", "b"], images / 255, [long, "b"], 9)
+    tile = max(160, size)
+    assert sheet.width >= 2 * tile
+    assert sheet.height >= 2 * tile
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["--output=nowhere/preview.png"],
+    ["--output=preview.nosuchformat"],
+    ["--output=preview.png", "--count=0"],
+    ["--output=preview.png", "--step=-1"],
+    ["--output=preview.png", "--config.mix.alpha=-1"],
+  ],
+)
+def test_mistakes_are_told(arguments):
+  with pytest.raises(UserError):
+    preview.main(["--config=configs/cutmix.py", *arguments])
