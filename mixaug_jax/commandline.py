@@ -11,6 +11,8 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 _PREFIX = "--config."
+# After so long without a sign of life from one process, JAX ends the others.
+_HEARTBEAT_SECONDS = 40
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,14 +111,15 @@ def prepare_jax(
     processes.num_processes,
     processes.process_id,
   )
+  patience = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
   if None not in given:
-    jax.distributed.initialize(*given)
+    jax.distributed.initialize(*given, **patience)
   elif given != (None, None, None):
     raise UserError(
       "--coordinator_address, --num_processes and --process_id go together"
     )
   elif _in_cluster():
-    jax.distributed.initialize()
+    jax.distributed.initialize(**patience)
 
 
 def _in_cluster() -> bool:

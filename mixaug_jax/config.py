@@ -187,13 +187,23 @@ def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
 
 def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
   """The leaves in which two configs differ, one text a leaf."""
-  here, there = leaves(ours), leaves(ConfigDict(theirs))
+  here, there = leaves(ours), _flat(theirs)
   missing = object()
   return [
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
     for key in sorted(here.keys() | there.keys())
     if here.get(key, missing) != there.get(key, missing)
   ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
 
 
 def to_json(config: ConfigDict) -> str:

@@ -10,6 +10,13 @@ class UserError(Exception):
 
   code = 2
 
+  def __str__(self) -> str:
+    """One line, whatever bytes a name or a value in it holds."""
+    text = super().__str__()
+    return "".join(
+      c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
 
 class Diverged(Exception):  # noqa: N818 (it is what happened)
   """The loss or a parameter is no longer finite; exit code 1."""

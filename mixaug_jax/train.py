@@ -6,6 +6,7 @@ checkpoint wants the newest numbers, the step is waited for.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -59,7 +60,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: SIGTERM; the state is saved.
   """
-  if finished := _finished(config, workdir):
+  if finished := finished_result(config, workdir):
     return finished
   new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
   exp = experiment.build(config, fetch_weights=new)
@@ -83,9 +84,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     )
     if primary:
       _write_skipped(workdir, exp.datasets.skipped)
-      print(describe(exp), loaded or "", sep="\n" * bool(loaded))
+      print(describe(exp), *([loaded] if loaded else []), sep="\n", flush=True)
       if first:
-        print(f"resuming from step {first}")
+        print(f"resuming from step {first}", flush=True)
     run = _Run(exp, workdir, checkpoints, loop, writer, progress, stopping)
     return run.finish(run.steps(state))
 
@@ -380,26 +381,37 @@ def describe(exp: experiment.Experiment) -> str:
   )
 
 
-def _finished(
+def finished_result(
   config: ConfigDict, workdir: pathlib.Path
 ) -> dict[str, Any] | None:
-  """The result of a finished run; raises if the run is of another config."""
-  path = workdir / CONFIG_FILE
-  if not path.exists():
+  """The result of a finished run, or None.
+
+  Raises:
+    UserError: the directory is of another config, or damaged.
+  """
+  there = _read_json(workdir / CONFIG_FILE, f"delete {workdir}")
+  if there is None:
     return None
-  try:
-    there = json.loads(path.read_text("utf-8"))
-  except ValueError:
-    raise UserError(
-      f"{path} is damaged; delete {workdir} or name another --workdir"
-    ) from None
   if changed := config_lib.differences(config, there):
     raise UserError(
       f"{workdir} holds a run of another config; it differs in "
       f"{', '.join(changed)}; name another --workdir"
     )
   result = workdir / RESULT_FILE
-  return json.loads(result.read_text("utf-8")) if result.exists() else None
+  return _read_json(result, "delete it, and the same command writes it anew")
+
+
+def _read_json(path: pathlib.Path, mend: str) -> dict[str, Any] | None:
+  """The object in a file; None where there is no file."""
+  if not path.exists():
+    return None
+  try:
+    content = json.loads(path.read_text("utf-8"))
+  except ValueError:
+    content = None
+  if not isinstance(content, dict):
+    raise UserError(f"{path} is damaged; {mend}")
+  return content
 
 
 def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -432,13 +444,6 @@ def _write_predictions(
 
 def _surroundings(exp: experiment.Experiment) -> dict[str, Any]:
   """What a reader needs to know of where a result was made."""
-  root = pathlib.Path(__file__).parent
-  commit = subprocess.run(
-    ["git", "-C", root, "rev-parse", "HEAD"],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
   return {
     "devices": jax.device_count(),
     "device_kind": jax.devices()[0].device_kind,
@@ -449,5 +454,19 @@ def _surroundings(exp: experiment.Experiment) -> dict[str, Any]:
       "validation": len(exp.datasets.validation),
     },
     "versions": {name: metadata.version(name) for name in _PACKAGES},
-    "commit": commit.stdout.strip() or None,
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "commit": _commit(),
   }
+
+
+def _commit() -> str | None:
+  """The git commit of this package, where it is a file of a repository."""
+  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+  run = functools.partial(
+    subprocess.run, capture_output=True, text=True, check=True
+  )
+  try:
+    run([*git, "ls-files", "--error-unmatch", pathlib.Path(__file__).name])
+    return run([*git, "rev-parse", "HEAD"]).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None

@@ -1,0 +1,297 @@
+"""Broken input ends in one sentence or in correct work, and in nothing else.
+
+Seeded and counted: `FUZZ=1000 python -m pytest tests/fuzz -s` prints how many
+inputs of each kind were tried.
+"""
+
+import io
+import json
+import os
+import pathlib
+import pickle
+import random
+import struct
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import data, train
+from mixaug_jax.data.decode import BadImage, decode
+from mixaug_jax.errors import UserError
+from mixaug_jax.training.checkpoint import Checkpoints
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+COUNT = int(os.environ.get("FUZZ", "200"))  # Of each cheap kind.
+SECONDS = 60.0  # No input may take longer.
+
+
+def _one_sentence(error: Exception) -> None:
+  assert str(error)
+  assert "\n" not in str(error).strip()
+
+
+def _mutated(content: bytes, rng: random.Random) -> bytes:
+  """Truncates, flips, repeats, removes or replaces a part."""
+  content = bytearray(content)
+  for _ in range(rng.randint(1, 4)):
+    place = rng.randrange(len(content) + 1)
+    end = min(len(content), place + rng.randint(1, 64))
+    kind = rng.randrange(5)
+    if kind == 0:
+      del content[place:]
+    elif kind == 1 and content:
+      content[min(place, len(content) - 1)] ^= 1 << rng.randrange(8)
+    elif kind == 2:
+      content[place:place] = content[place:end]
+    elif kind == 3:
+      del content[place:end]
+    else:
+      content[place:end] = rng.randbytes(end - place)
+  return bytes(content)
+
+
+def _tell(kind: str, tried: int, refused: int, capsys) -> None:
+  with capsys.disabled():
+    print(f"\nfuzz: {kind}: {tried} tried, {refused} refused")
+
+
+def test_config_overrides(capsys):
+  rng = random.Random(0)
+  keys = list(config_lib.leaves(config_lib.load(f"{ROOT}/configs/mixup.py")))
+  values = ["", "none", "-1", "0", "1e309", "nan", "inf", "-inf", "0x1", "1e3"]
+  values += ["true", "cutmix", "cutmix,cutmix", "∞", "a" * 5000, "[1]", "\0"]
+  values += ["../..", "{}", "1_000", "٣", "0.5", "7", "--", "=", "torchvision"]
+  refused = 0
+  for _ in range(COUNT):
+    overrides = {}
+    for _ in range(rng.randint(1, 3)):
+      key = rng.choice(keys)
+      if rng.random() < 0.2:
+        key = _mutated(key.encode(), rng).decode("utf-8", "replace")
+      overrides[key] = rng.choice(values)
+    try:
+      config = config_lib.load(f"{ROOT}/configs/mixup.py", overrides)
+    except UserError as error:
+      refused += 1
+      _one_sentence(error)
+    else:  # What is accepted is well-formed.
+      config_lib.check(config)
+      assert (
+        config_lib.differences(config, json.loads(config_lib.to_json(config)))
+        == []
+      )
+  _tell("config overrides", COUNT, refused, capsys)
+
+
+def _images():
+  rng = np.random.default_rng(0)
+  for mode, format in (
+    ("RGB", "JPEG"),
+    ("L", "JPEG"),
+    ("CMYK", "JPEG"),
+    ("RGBA", "PNG"),
+    ("P", "PNG"),
+    ("I;16", "PNG"),
+    ("RGB", "WEBP"),
+  ):
+    array = rng.integers(0, 256, (24, 31, 3), np.uint8)
+    if mode == "I;16":
+      picture = Image.fromarray(array[..., 0].astype(np.uint16) * 200)
+    else:
+      picture = Image.fromarray(array).convert(mode)
+    file = io.BytesIO()
+    picture.save(file, format)
+    yield file.getvalue()
+
+
+def test_image_files(capsys):
+  rng = random.Random(1)
+  images = list(_images())
+  refused = 0
+  for index in range(COUNT):
+    broken = _mutated(images[index % len(images)], rng)
+    begin = time.monotonic()
+    try:
+      square = decode(broken, 16, rng.choice(["crop", "squash", "pad"]))
+      assert square.shape == (16, 16, 3)
+      assert square.dtype == np.uint8
+    except BadImage as error:
+      refused += 1
+      _one_sentence(error)
+    assert time.monotonic() - begin < SECONDS
+  _tell("image files", COUNT, refused, capsys)
+
+
+def test_folders(tmp_path, capsys):
+  rng = random.Random(2)
+  good = next(iter(_images()))
+  refused = 0
+  tried = max(1, COUNT // 4)
+  for number in range(tried):
+    root = tmp_path / str(number)
+    labels = rng.sample(["a", "b", "c d", "é", ".x", "<b>"], 3)
+    splits = ["train", "test"] if rng.random() < 0.9 else ["test", "other"]
+    for split in splits:
+      if rng.random() < 0.1:
+        labels = [*labels[1:], f"z{len(labels)}{split}"]
+      for label in labels:
+        folder = root / split / label
+        if rng.random() < 0.03:
+          folder.parent.mkdir(parents=True, exist_ok=True)
+          folder.write_bytes(b"a file where a folder should be")
+          continue
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(rng.randint(0, 9)):
+          name = rng.choice(["x.jpg", "y.PNG", "z.webp", "n.txt", "-.jpeg"])
+          content = good if rng.random() < 0.9 else _mutated(good, rng)
+          (folder / f"{index}{name}").write_bytes(content)
+        if rng.random() < 0.03:
+          (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    overrides = {
+      "data.dir": str(root),
+      "data.image_size": "8",
+      "data.cache_size": "8",
+      "data.cache_dir": str(tmp_path / "cache"),
+      "data.on_error": rng.choice(["raise", "skip"]),
+      "data.placement": rng.choice(["auto", "host", "stream", "device"]),
+    }
+    config = config_lib.load(f"{ROOT}/configs/mixup.py:folder", overrides)
+    try:
+      sets = data.load(config.data, seed=number)
+      assert len(sets.train)
+      assert len(sets.validation)
+    except UserError as error:
+      refused += 1
+      _one_sentence(error)
+  _tell("folders", tried, refused, capsys)
+
+
+class _Hostile:
+  """Unpickled, it writes a file."""
+
+  def __init__(self, path):
+    self._path = str(path)
+
+  def __reduce__(self):
+    return (pathlib.Path.touch, (pathlib.Path(self._path),))
+
+
+def _weight_files(proof: pathlib.Path):
+  """Names and contents: whole small files in each format, and hostile ones."""
+  rng = np.random.default_rng(0)
+  arrays = {
+    "conv1.weight": rng.normal(size=(64, 3, 7, 7)).astype(np.float32),
+    "bn1.weight": np.ones(64, np.float32),
+    "layer1.0.conv1.weight": np.ones((64, 64, 3, 3), np.float16),
+  }
+  safetensors = pytest.importorskip("safetensors.numpy")
+  yield "w.safetensors", safetensors.save(arrays)
+  file = io.BytesIO()
+  np.savez(file, **{"conv1_conv/kernel": arrays["conv1.weight"].T})
+  yield "w.npz", file.getvalue()
+  file = io.BytesIO()
+  np.savez(file, a=np.array([_Hostile(proof)], object))
+  yield "hostile.npz", file.getvalue()
+  yield "hostile.pth", pickle.dumps({"conv1.weight": _Hostile(proof)})
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    archive.writestr("archive/data.pkl", pickle.dumps(_Hostile(proof)))
+    archive.writestr("archive/version", "3\n")
+    archive.writestr("../../escaped", "x")
+  yield "hostile.pt", file.getvalue()
+  huge = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+  yield "huge.safetensors", struct.pack("<Q", 2**62) + huge
+  h5py = pytest.importorskip("h5py")
+  file = io.BytesIO()
+  with h5py.File(file, "w") as h5:
+    h5["conv1_conv/conv1_conv/kernel:0"] = arrays["conv1.weight"].T
+  yield "w.h5", file.getvalue()
+
+
+def test_weight_files(tmp_path, capsys):
+  from mixaug_jax.models import pretrained
+  from mixaug_jax.training import experiment
+
+  rng = random.Random(3)
+  proof = tmp_path / "code_was_run"
+  files = list(_weight_files(proof))
+  base = {"model.name": "resnet18", "data.image_size": "32"}
+  base |= {"batch_size": "48", "evaluate.batch_size": "252"}
+  config = config_lib.load(f"{ROOT}/configs/mixup.py", base)
+  exp = experiment.build(config)
+  variables = exp.init_variables()
+  refused = 0
+  for number in range(COUNT):
+    name, content = files[number % len(files)]
+    path = tmp_path / f"{number}{name}"
+    whole = number < len(files)
+    path.write_bytes(content if whole else _mutated(content, rng))
+    overrides = {
+      **base,
+      "model.pretrained": str(path),
+      "model.allow_partial": rng.choice(["true", "false"]),
+    }
+    begin = time.monotonic()
+    try:
+      changed = config_lib.load(f"{ROOT}/configs/mixup.py", overrides)
+      pretrained.resolve(changed.model).load(variables)
+    except UserError as error:
+      refused += 1
+      _one_sentence(error)
+    assert time.monotonic() - begin < SECONDS
+    assert not proof.exists()
+    path.unlink()
+  _tell("weight files", COUNT, refused, capsys)
+  assert not (tmp_path.parent / "escaped").exists()
+
+
+def test_run_directories(tmp_path, capsys):
+  rng = random.Random(4)
+  config = config_lib.load(f"{ROOT}/configs/mixup.py", {})
+  text = config_lib.to_json(config).encode()
+  result = json.dumps({"test": {"accuracy": 0.5}}).encode()
+  refused, tried = 0, COUNT
+  for number in range(tried):
+    workdir = tmp_path / str(number)
+    workdir.mkdir()
+    (workdir / "config.json").write_bytes(
+      text if rng.random() < 0.3 else _mutated(text, rng)
+    )
+    (workdir / "result.json").write_bytes(_mutated(result, rng))
+    try:
+      train.finished_result(config, workdir)
+    except UserError as error:
+      refused += 1
+      _one_sentence(error)
+  _tell("run directories", tried, refused, capsys)
+
+
+def test_checkpoint_directories(tmp_path, capsys):
+  import jax.numpy as jnp
+
+  rng = random.Random(5)
+  state = {"w": jnp.arange(300.0), "step": jnp.int32(1)}
+  refused, tried = 0, max(1, COUNT // 10)
+  for number in range(tried):
+    checkpoints = Checkpoints(tmp_path / str(number))
+    checkpoints.save(1, state, {}, None)
+    checkpoints.close()
+    files = [
+      path
+      for path in (tmp_path / str(number) / "checkpoints" / "1").rglob("*")
+      if path.is_file()
+    ]
+    victim = rng.choice(sorted(files))
+    victim.write_bytes(_mutated(victim.read_bytes(), rng))
+    try:
+      restored = Checkpoints(tmp_path / str(number)).restore(state)
+      if restored is not None:
+        np.testing.assert_array_equal(restored[0]["w"], state["w"])
+    except UserError as error:
+      refused += 1
+      _one_sentence(error)
+  _tell("checkpoints", tried, refused, capsys)
