@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -114,3 +115,50 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(
   outputs = _run(workdir, devices=second[0], processes=second[1])
   assert "resuming from step 6" in outputs[0][0]
   _assert_close(workdir, one)
+
+
+def test_when_one_process_is_killed_the_other_ends_and_both_resume(
+  one, tmp_path
+):
+  workdir = tmp_path / "run"
+  # Long enough that the first is still at it when the second is gone.
+  slow = ["--config.steps=100000", "--config.log.every_steps=1000"]
+  first, second = _start(workdir, devices=2, processes=2, extra=slow)
+  deadline = time.monotonic() + 120
+  while not list((workdir / "checkpoints").glob("[0-9]*")):
+    assert first.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  second.kill()
+  _, stderr = first.communicate(timeout=120)
+  assert first.returncode not in (0, None)
+  assert "another task died" in stderr
+  second.communicate()
+  several = _start(workdir, devices=2, processes=2, extra=slow)
+  said = ""
+  while "resuming" not in said and (line := several[0].stdout.readline()):
+    said += line
+  for process in several:
+    process.kill()
+    process.communicate()
+  assert "resuming from step" in said
+
+
+def test_sigterm_stops_all_processes_at_the_same_step(tmp_path):
+  workdir = tmp_path / "run"
+  several = _start(
+    workdir,
+    devices=2,
+    processes=2,
+    extra=["--config.steps=100000", "--config.log.every_steps=1000"],
+  )
+  deadline = time.monotonic() + 120
+  while not list((workdir / "checkpoints").glob("[0-9]*")):
+    assert several[0].poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  several[1].terminate()  # One is told; all stop.
+  for process in several:
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert "stopped by SIGTERM at step" in stderr

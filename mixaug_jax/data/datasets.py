@@ -226,7 +226,7 @@ def _chosen_classes(
   """Class ids of `config.data.classes`: a count, or names."""
   if chosen is None:
     return None
-  if chosen.isdigit() and chosen not in names:
+  if chosen.isdigit():  # One name would be no choice of classes.
     if not 2 <= int(chosen) <= len(names):
       raise UserError(
         f"config.data.classes must be 2 to {len(names)}, got {chosen}"
