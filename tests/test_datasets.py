@@ -111,7 +111,7 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
 @pytest.mark.parametrize(
   ("overrides", "sentence"),
   [
-    ({"name": "cifar"}, "must be one of digits"),
+    ({"name": "cifar"}, "must be digits, folder"),
     ({"classes": "1"}, "must be 2 to 10"),
     ({"classes": "2,x"}, "no class 'x'"),
     ({"classes": "11"}, "must be 2 to 10"),

@@ -12,7 +12,6 @@ from mixaug_jax.data import cache
 from mixaug_jax.data.sources import Digits, Folder, Source, Subset
 from mixaug_jax.errors import UserError
 
-NAMES = ("digits", "folder", "stanford_dogs")
 # Larger sets are decoded anew each epoch, unless config.data.placement says.
 _LARGEST_CACHE_BYTES = 200 * 2**30
 # Of an accelerator's memory, what a data set may take of it.
@@ -152,8 +151,14 @@ def open_sources(config: ConfigDict) -> dict[str, Source]:
       if (root / name).is_dir():
         sources[name] = Folder(root / name, sources["train"].class_names)
     return sources
+  if config.name == "stanford_dogs" or config.name.startswith("tfds:"):
+    from mixaug_jax.data import tfds_source
+
+    name = config.name.removeprefix("tfds:")
+    return tfds_source.open_splits(name, config.dir)
   raise UserError(
-    f"config.data.name must be one of {', '.join(NAMES)}, got {config.name!r}"
+    f"config.data.name must be digits, folder, stanford_dogs or tfds:NAME, "
+    f"got {config.name!r}"
   )
 
 

@@ -1,7 +1,9 @@
 """From a config to the parts of a run: data, model, recipe, first state."""
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -87,25 +89,20 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
   """
-  try:
-    return _build(config, fetch_weights)
-  except ValueError as error:
-    raise UserError(f"config: {error}") from error
-
-
-def _build(config: ConfigDict, fetch_weights: bool) -> Experiment:
   accumulate = config.optimizer.accumulate
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap ones first: what follows may decode a whole data set.
   weights = pretrained.resolve(config.model)
-  augmentation = augment.make_augment(config.augment, config.data.image_size)
-  mixer = augment.make_mixer(config.mix)
+  with _told_of_the_config():
+    augmentation = augment.make_augment(config.augment, config.data.image_size)
+    mixer = augment.make_mixer(config.mix)
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed)
   num_classes = len(datasets.class_names)
-  model = create_model(config, num_classes)
+  with _told_of_the_config():
+    model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
   size = config.data.image_size
@@ -137,6 +134,15 @@ def _build(config: ConfigDict, fetch_weights: bool) -> Experiment:
     accumulate=accumulate,
   )
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+@contextlib.contextmanager
+def _told_of_the_config() -> Iterator[None]:
+  """Turns the ValueErrors of what checks its own settings into UserErrors."""
+  try:
+    yield
+  except ValueError as error:
+    raise UserError(f"config: {error}") from error
 
 
 def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:

@@ -1,0 +1,132 @@
+"""TFDS data sets as sources: ArrayRecord, images undecoded, no TensorFlow.
+
+Preparing most data sets does take TensorFlow, once; that happens in a process
+of its own.
+"""
+
+import difflib
+import importlib.util
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from mixaug_jax.data.sources import Item
+from mixaug_jax.errors import UserError
+
+_PREPARE = """
+import sys, tensorflow_datasets as tfds
+name, data_dir = sys.argv[1:]
+tfds.builder(
+  name, data_dir=data_dir or None, file_format="array_record"
+).download_and_prepare()
+"""
+
+
+class Tfds:
+  """One split of a prepared TFDS builder.
+
+  Args:
+    builder: of a data set with the features `image` and `label`.
+    split: its name.
+  """
+
+  def __init__(self, builder: Any, split: str):
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    self.class_names = tuple(features["label"].names)
+    self._fingerprint = (
+      f"{builder.data_path} {split} {builder.info.splits[split].num_examples} "
+      f"{builder.info.splits[split].num_bytes}"
+    )
+    self._records = builder.as_data_source(
+      split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    labels, ids = [], []
+    for index in range(len(self._records)):
+      record = self._records[index]
+      labels.append(record["label"])
+      name = record.get("image/filename", str(index))
+      ids.append(name.decode() if isinstance(name, bytes) else name)
+    self.labels = np.array(labels, np.int32)
+    self.ids = ids
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def __getitem__(self, index: int) -> Item:
+    return {
+      "image": self._records[index]["image"],
+      "label": int(self.labels[index]),
+      "id": self.ids[index],
+    }
+
+  def fingerprint(self) -> str:
+    return self._fingerprint
+
+
+def open_splits(name: str, data_dir: str | None) -> dict[str, Tfds]:
+  """The splits train, validation and test of a data set, those it has.
+
+  Args:
+    name: as `tfds.builder` takes it: `stanford_dogs`, `oxford_flowers102`.
+    data_dir: where prepared data sets are; None: TFDS's own default.
+
+  Raises:
+    UserError: an unknown name, a set without images or labels, or one that
+      is not prepared and cannot be.
+  """
+  import tensorflow_datasets as tfds
+
+  def builder() -> Any:
+    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+
+  try:
+    found = builder()
+  except tfds.core.DatasetNotFoundError:
+    near = difflib.get_close_matches(name, tfds.list_builders(), 1)
+    hint = f"; did you mean tfds:{near[0]}?" if near else ""
+    raise UserError(
+      f"config.data.name: TFDS has no data set {name!r}{hint}"
+    ) from None
+  if missing := {"image", "label"} - set(found.info.features):
+    raise UserError(
+      f"config.data.name: the data set {name} has no feature "
+      f"{min(missing)!r}; it is not one of image classification"
+    )
+  if not found.data_path.exists():
+    _prepare(name, data_dir, found)
+    found = builder()
+  return {
+    split: Tfds(found, split)
+    for split in ("train", "validation", "test")
+    if split in found.info.splits
+  }
+
+
+def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
+  """Downloads and prepares in a process that may import TensorFlow."""
+  if importlib.util.find_spec("tensorflow") is None:
+    raise UserError(
+      f"the data set {name} is not prepared in {builder.data_path}, and to "
+      "prepare it takes TensorFlow, once: pip install 'mixaug-jax[tfds]' "
+      "(configs/*.py:digits needs nothing)"
+    )
+  print(f"preparing {name} in {builder.data_path}, once", file=sys.stderr)
+  done = subprocess.run(
+    [sys.executable, "-c", _PREPARE, name, data_dir or ""],
+    stderr=subprocess.PIPE,
+    stdout=sys.stderr,
+    text=True,
+    check=False,
+  )
+  if done.returncode:
+    lines = done.stderr.strip().splitlines() or ["no reason given"]
+    raise UserError(
+      f"the data set {name} could not be prepared ({lines[-1]}); without a "
+      f"network, download what {builder.info.homepage or 'its homepage'} "
+      f"offers, prepare it where there is one, and copy {builder.data_path} "
+      "here (configs/*.py:digits needs nothing)"
+    )
