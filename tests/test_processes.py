@@ -117,9 +117,7 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(
   _assert_close(workdir, one)
 
 
-def test_when_one_process_is_killed_the_other_ends_and_both_resume(
-  one, tmp_path
-):
+def test_when_one_process_is_killed_the_other_ends_with_a_message(tmp_path):
   workdir = tmp_path / "run"
   # Long enough that the first is still at it when the second is gone.
   slow = ["--config.steps=100000", "--config.log.every_steps=1000"]
@@ -134,14 +132,6 @@ def test_when_one_process_is_killed_the_other_ends_and_both_resume(
   assert first.returncode not in (0, None)
   assert "another task died" in stderr
   second.communicate()
-  several = _start(workdir, devices=2, processes=2, extra=slow)
-  said = ""
-  while "resuming" not in said and (line := several[0].stdout.readline()):
-    said += line
-  for process in several:
-    process.kill()
-    process.communicate()
-  assert "resuming from step" in said
 
 
 def test_sigterm_stops_all_processes_at_the_same_step(tmp_path):
