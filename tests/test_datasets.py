@@ -132,3 +132,20 @@ def test_folders_that_are_no_data_set_are_told(folder, tmp_path):
   (folder / "train" / "c").mkdir()
   with pytest.raises(UserError, match="a class needs some"):
     _folder(folder)
+
+
+def test_the_source_of_the_documentation_works(folder, tmp_path, monkeypatch):
+  page = pathlib.Path(__file__).parent.parent / "docs" / "data.md"
+  code = page.read_text().split("```python\n")[1].split("```")[0]
+  namespace = {}
+  exec(code, namespace)
+  images = sorted((folder / "train").rglob("*.png"))
+  rows = (f"{path.relative_to(tmp_path)},{path.parent.name}" for path in images)
+  (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+  source = namespace["CsvSource"](tmp_path / "list.csv")
+  monkeypatch.setattr(
+    data.datasets, "open_sources", lambda config: {"train": source}
+  )
+  sets = _folder(folder)
+  assert sets.class_names == ("a", "b")
+  assert len(sets.train) + len(sets.validation) == 16
