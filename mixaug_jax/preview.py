@@ -1,6 +1,8 @@
 """`python -m mixaug_jax.preview`: what the network is going to see."""
 
+import math
 import pathlib
+import re
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +76,8 @@ def batch(
   except ValueError as error:
     raise UserError(f"config: {error}") from error
   datasets = data.load(settings, config.seed)
-  names = datasets.class_names
+  # ImageNet's numbers before a name tell nobody anything.
+  names = [re.sub(r"^n\d{8}-", "", name) for name in datasets.class_names]
   batches = data.train_batches(
     datasets.train,
     batch_size=config.batch_size,
@@ -130,7 +133,7 @@ def sheet(
   count = min(count, len(before))
   # Small images grow by whole factors, so that pixels stay squares.
   size = after.shape[1]
-  tile = size * max(1, round(_TILE / size))
+  tile = size * math.ceil(_TILE / size)
   columns = min(count, _COLUMNS)
   rows = 2 * -(-count // columns)
   step_x, step_y = tile + _GAP, tile + _CAPTION + _GAP

@@ -108,6 +108,16 @@ def test_draws_depend_on_seed_step_and_position_alone():
     assert changed.all()
 
 
+def test_uint8_images_are_augmented_as_the_same_floats():
+  levels = jnp.round(255 * IMAGES).astype(jnp.uint8)
+  run = everything()
+  chex.assert_trees_all_close(
+    run(keys(), levels), run(keys(), levels / 255.0), atol=1e-6
+  )
+  bare = augment.make_augment(default.get_config().augment, 16)
+  assert bare(keys(), levels).dtype == jnp.float32
+
+
 def test_keys_are_those_of_the_position():
   raw = jax.random.key_data(keys())
   assert len({x.tobytes() for x in np.asarray(raw)}) == 6
