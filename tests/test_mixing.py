@@ -425,3 +425,26 @@ def test_weights_that_are_none_are_told(weights):
     augment.mix(
       jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), mixers, weights
     )
+
+
+class VariantsTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
+  def test_label_mass_equals_pixel_mass_however_it_is_run(self):
+    # Each example is of its own constant: pixels tell where they came from.
+    images = jnp.broadcast_to(
+      jnp.arange(6, dtype=jnp.float32)[:, None, None, None], (6, 9, 7, 3)
+    )
+    labels = jnp.eye(6)
+    for mixer in (augment.cutmix, augment.mixup):
+      mix = self.variant(lambda k, x, y, m=mixer: m(k, x, y, 1.0))
+      mixed, soft = mix(jax.random.key_data(jax.random.key(4)), images, labels)
+      mixed, soft = (
+        np.reshape(x, (-1, *x.shape[-n:]))
+        for x, n in (
+          (mixed, 3),
+          (soft, 1),
+        )
+      )
+      mass = mixed.mean((1, 2, 3))
+      np.testing.assert_allclose(mass, soft @ np.arange(6), atol=1e-5)
+      assert (soft.max(-1) < 1).any()
