@@ -117,6 +117,9 @@ def test_resized_crops_keep_area_and_aspect():
   y, x = jnp.meshgrid(jnp.arange(64.0), jnp.arange(64.0), indexing="ij")
   images = jnp.broadcast_to(jnp.stack([y, x], -1), (300, 64, 64, 2))
   crops = augment.random_resized_crop(KEY, images, 16, 0.2, 0.5, 0.5, 2.0)
+  # A window beyond the border would end in a fall.
+  assert (jnp.diff(crops[..., 0], axis=1) > 0).all()
+  assert (jnp.diff(crops[..., 1], axis=2) > 0).all()
   spread = crops[:, -4, -4] - crops[:, 3, 3]
   height, width = spread[:, 0] * 16 / 9, spread[:, 1] * 16 / 9
   area, aspect = height * width / 64**2, width / height

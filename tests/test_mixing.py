@@ -335,18 +335,19 @@ def test_among_several_each_keeps_its_contract(per_example):
 
 
 @pytest.mark.parametrize(
-  ("per_example", "partner"), [(False, "any"), (True, "other_class")]
+  ("per_example", "partner", "mixers"),
+  [(False, "any", ALL[:3]), (True, "other_class", ALL[2:])],
 )
-def test_four_devices_mix_as_one(per_example, partner):
+def test_four_devices_mix_as_one(per_example, partner, mixers):
   images, labels = noise_images((8, 10, 12)), one_hot(8)
   settings = {"per_example": per_example, "partner": partner}
   key = jax.random.key(5)
-  alone = augment.mix(key, images, labels, ALL, **settings)
+  alone = augment.mix(key, images, labels, mixers, **settings)
 
   def on_device(images, labels):
     gather = lambda x: jax.lax.all_gather(x, "devices", tiled=True)
     shard = augment.Shard(4, jax.lax.axis_index("devices"), gather)
-    return augment.mix(key, images, labels, ALL, shard=shard, **settings)
+    return augment.mix(key, images, labels, mixers, shard=shard, **settings)
 
   split = lambda x: x.reshape(4, 2, *x.shape[1:])
   together = jax.pmap(on_device, "devices")(split(images), split(labels))
