@@ -103,3 +103,15 @@ def test_when_all_are_damaged_nothing_is_touched(tmp_path):
   with pytest.raises(UserError, match="can be read"):
     checkpoints.restore(_state(0))
   assert checkpoints.steps() == [1, 2]
+
+
+def test_what_changes_after_saving_is_not_saved(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  loop = {"window": {"steps": 9, "loss": 14.4}}
+  checkpoints.save(49, _state(49), loop, None)
+  # The loop goes on while the checkpoint is written in the background.
+  loop["window"].pop("steps")
+  loop["window"]["loss"] += 1.6
+  checkpoints.close()
+  restored = Checkpoints(tmp_path).restore(_state(0))
+  assert restored[1] == {"window": {"steps": 9, "loss": 14.4}}

@@ -6,6 +6,7 @@ data position needs no place of its own: it is the step. `checksums.json`, added
 when all else is on disk, tells a flipped bit that the readers would let pass.
 """
 
+import copy
 import json
 import pathlib
 import zlib
@@ -66,7 +67,9 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), loop=ocp.args.JsonSave(loop)
+        state=ocp.args.StandardSave(state),
+        # A copy of its own: it is written while the caller's goes on changing.
+        loop=ocp.args.JsonSave(copy.deepcopy(loop)),
       ),
     )
     self._unsealed = step
