@@ -62,6 +62,7 @@ def batch(
     UserError: what is wrong with the config or the data.
   """
   import jax
+  import jax.numpy as jnp
 
   from mixaug_jax import augment, data
   from mixaug_jax.training.step import Devices, network_input
@@ -90,14 +91,13 @@ def batch(
   off = config.mix.off_after_epoch
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   recipe = types.SimpleNamespace(
-    seed=config.seed,
     augment=augmentation,
     mixer=mixer,
     num_classes=len(names),
     mix_until=np.inf if off is None else off * per_epoch,
   )
   seen, labels = jax.jit(lambda *args: network_input(recipe, *args, Devices()))(
-    step, images, class_ids
+    jnp.uint32(config.seed), step, images, class_ids
   )
   return (
     images,

@@ -135,6 +135,7 @@ class _Run:
     devices = parallel.devices()
     self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
     self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
+    self._seed = parallel.replicate(np.uint32(exp.config.seed))
     self._earlier_seconds = loop["seconds"]
     self._since = (0, 0.0)
     config = exp.config
@@ -170,7 +171,7 @@ class _Run:
         if step == first + 1:
           state, measured = self._compile(state, arrays, batch)
         else:
-          state, measured = self._train_step(state, arrays, batch)
+          state, measured = self._train_step(state, self._seed, arrays, batch)
         if pending:
           self._read(*pending)
         pending = (step, measured)
@@ -262,7 +263,7 @@ class _Run:
     """The first step, whose time is compilation's and counts as such."""
     begin = time.monotonic()
     with self._progress.pause("compiling"):
-      state, measured = self._train_step(state, arrays, batch)
+      state, measured = self._train_step(state, self._seed, arrays, batch)
       jax.block_until_ready(measured)
     self._loop["compile_seconds"] += time.monotonic() - begin
     return state, measured

@@ -126,7 +126,6 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     mixer=mixer,
     resize=lambda images: augment.central_crop(images, size),
     num_classes=num_classes,
-    seed=config.seed,
     mix_until=np.inf if off is None else off * per_epoch,
     loss=losses.LOSSES[config.loss.name],
     label_smoothing=config.loss.label_smoothing,

@@ -58,11 +58,10 @@ class Recipe:
     optimizer: applied to float32 parameters.
     schedule: the learning rate of a step, for the log.
     preprocess: float images in [0, 1] to what the network expects.
-    augment: `(keys [B], images [B, H, W, 3]) -> images`, in [0, 1].
+    augment: `(keys [B], uint8 images [B, H, W, 3]) -> images`, in [0, 1].
     mixer: `(key, images, labels, enabled=, shard=) -> (images, labels)`.
     resize: brings stored images to the size of evaluation, unaugmented.
     num_classes: C.
-    seed: of all augmentation and drop-out.
     mix_until: mixing stops for good at this step.
     loss: of `(logits, soft labels)`.
     label_smoothing: in training only.
@@ -78,7 +77,6 @@ class Recipe:
   mixer: Callable[..., tuple[jax.Array, jax.Array]]
   resize: Callable[[jax.Array], jax.Array]
   num_classes: int
-  seed: int
   mix_until: float
   loss: losses.Loss
   label_smoothing: float
@@ -93,6 +91,7 @@ def to_float(images: jax.Array) -> jax.Array:
 
 def network_input(
   recipe: Recipe,
+  seed: jax.Array,
   step: jax.Array,
   images: jax.Array,
   class_ids: jax.Array,
@@ -104,7 +103,8 @@ def network_input(
   stored images; the number of devices changes nothing.
 
   Args:
-    recipe: of which augmentation, mixing and seed are read.
+    recipe: of which augmentation and mixing are read.
+    seed: uint32 scalar.
     step: int32 scalar.
     images: stored uint8 `[b, S, S, 3]`, this device's share.
     class_ids: int32 `[b]`.
@@ -113,10 +113,10 @@ def network_input(
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
   """
-  key = jax.random.fold_in(jax.random.key(recipe.seed), step)
+  key = jax.random.fold_in(jax.random.key(seed), step)
   positions = devices.index() * len(images) + jnp.arange(len(images))
-  keys = augment.example_keys(jax.random.key(recipe.seed), step, positions)
-  augmented = recipe.augment(keys, to_float(images))
+  keys = augment.example_keys(jax.random.key(seed), step, positions)
+  augmented = recipe.augment(keys, images)
   labels = jax.nn.one_hot(class_ids, recipe.num_classes)
   return recipe.mixer(
     jax.random.fold_in(key, 1),
@@ -129,9 +129,11 @@ def network_input(
 
 def make_train_step(
   recipe: Recipe, devices: Devices
-) -> Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]:
-  """Returns `step(state, arrays, batch) -> (state, metrics)`.
+) -> Callable[[TrainState, jax.Array, Any, Batch], tuple[TrainState, Metrics]]:
+  """Returns `step(state, seed, arrays, batch) -> (state, metrics)`.
 
+  `seed`, a uint32 scalar, is that of augmentation, mixing and drop-out; an
+  argument, so that runs that differ in it share their compiled program.
   `arrays` is the data set where it lives on the device, else empty. The
   metrics are float32 scalars, equal on every device: `loss` (smoothing
   included), `mixed_accuracy`, `learning_rate` and `finite` (0 once the loss
@@ -156,13 +158,13 @@ def make_train_step(
 
   gradient = jax.grad(forward, has_aux=True)
 
-  def step(state, arrays, batch):
+  def step(state, seed, arrays, batch):
     images, class_ids = data.fetch(arrays, batch)
     images, labels = network_input(
-      recipe, state.step, images, class_ids, devices
+      recipe, seed, state.step, images, class_ids, devices
     )
     dropout_key = jax.random.fold_in(
-      jax.random.fold_in(jax.random.key(recipe.seed), state.step), 2
+      jax.random.fold_in(jax.random.key(seed), state.step), 2
     )
     dropout_key = jax.random.fold_in(dropout_key, devices.index())
     gradients, batch_stats, measured = _accumulated(
