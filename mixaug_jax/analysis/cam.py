@@ -1,0 +1,155 @@
+"""Class activation maps: where in an image a class is seen."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from mixaug_jax.models.resnet import ResNet
+
+
+@functools.partial(jax.jit, static_argnames=("model", "stage"))
+def class_activation_map(
+  model: ResNet,
+  variables: dict,
+  images: jax.Array,
+  class_ids: jax.Array,
+  stage: str | None = None,
+) -> jax.Array:
+  """Maps of how much each place speaks for a class.
+
+  Without a stage, CAM (Zhou et al., 2016, arXiv:1512.04150) of the activations
+  `a` before the head, whose kernel is `w` and bias `b`:
+
+    map[y, x] = sum_k w[k, class] a[y, x, k]
+
+  Its mean over y and x plus `b[class]` is the logit of the class.
+
+  With one, Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) of the
+  activations of that stage:
+
+    map[y, x] = relu(sum_k mean_yx(d logit[class] / d a[y, x, k]) a[y, x, k])
+
+  At the last stage, that is the positive part of CAM over its number of cells.
+
+  Args:
+    model: a ResNet; it runs as in evaluation.
+    variables: its parameters and batch statistics.
+    images: preprocessed, `[B, H, W, 3]`.
+    class_ids: the class of each map, int `[B]`; may be traced.
+    stage: None or a name of `model.stages`, the head apart.
+
+  Returns:
+    float32 `[B, h, w]`, of the resolution of the stage.
+
+  Raises:
+    ValueError: a stage that there is not.
+  """
+  stages = model.stages[:-1]
+  if stage is not None and stage not in stages:
+    raise ValueError(
+      f"there is no activation map of stage {stage!r}; the stages that have "
+      f"one are {', '.join(stages)}"
+    )
+  # Frozen stages would stop the gradient that Grad-CAM is made of.
+  model = model.clone(frozen=())
+  activations = model.apply(
+    variables, images, train=False, stop=stage or stages[-1]
+  )
+  if stage is None:
+    weights = variables["params"]["head"]["kernel"][:, class_ids].T
+    return _weighted_sum(activations, weights)
+
+  def logit_sum(activations: jax.Array) -> jax.Array:
+    # Examples do not meet in evaluation, so the gradient of the sum holds the
+    # gradient of each one's logit.
+    start = model.stages[model.stages.index(stage) + 1]
+    logits = model.apply(variables, activations, train=False, start=start)
+    return jnp.take_along_axis(logits, class_ids[:, None], axis=1).sum()
+
+  gradients = jax.grad(logit_sum)(activations)
+  weights = gradients.astype(jnp.float32).mean(axis=(1, 2))
+  return jax.nn.relu(_weighted_sum(activations, weights))
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def heatmap(maps: jax.Array, size: int) -> jax.Array:
+  """Maps to be laid over images: upsampled, each over its own maximum.
+
+  Args:
+    maps: float `[B, h, w]`; negative values count as zero.
+    size: pixels a side, not below h and w.
+
+  Returns:
+    float32 `[B, size, size]` in [0, 1], interpolated bilinearly between the
+    centres of the cells; zeros where a map has nothing positive.
+  """
+  shape = (len(maps), size, size)
+  return _over_maximum(jax.image.resize(_over_maximum(maps), shape, "bilinear"))
+
+
+@jax.jit
+def energy_inside(maps: jax.Array, boxes: jax.Array) -> jax.Array:
+  """The share of a map's energy inside a box (arXiv:1910.01279).
+
+  That is the "energy-based pointing game" of Score-CAM (Wang et al., 2020);
+  a cell that the box covers in part counts by the covered area.
+
+  Args:
+    maps: float `[B, h, w]`; negative values count as zero.
+    boxes: float `[B, 4]`, (ymin, xmin, ymax, xmax) in fractions of the image.
+
+  Returns:
+    float32 `[B]` in [0, 1]; 0 for a map with nothing positive.
+  """
+  energy = _over_maximum(maps)
+  ymin, xmin, ymax, xmax = jnp.asarray(boxes, jnp.float32).T
+  rows = _covered(ymin, ymax, energy.shape[1])
+  columns = _covered(xmin, xmax, energy.shape[2])
+  inside = (energy * rows[:, :, None] * columns[:, None, :]).sum(axis=(1, 2))
+  total = energy.sum(axis=(1, 2))
+  return inside / jnp.where(total > 0, total, 1)
+
+
+def overlay(
+  images: np.ndarray, heatmaps: np.ndarray, alpha: float = 0.5
+) -> np.ndarray:
+  """Heat maps in the colours of matplotlib's "inferno" over images.
+
+  Args:
+    images: uint8 `[B, S, S, 3]`.
+    heatmaps: float `[B, S, S]` in [0, 1].
+    alpha: weight of the colours; 0 leaves the images as they are.
+
+  Returns:
+    uint8 `[B, S, S, 3]`.
+  """
+  colours = matplotlib.colormaps["inferno"](np.asarray(heatmaps))[..., :3]
+  blended = (1 - alpha) * np.asarray(images) + alpha * 255 * colours
+  return np.round(blended).astype(np.uint8)
+
+
+def _weighted_sum(activations: jax.Array, weights: jax.Array) -> jax.Array:
+  """Of activations `[B, h, w, c]` by channel weights `[B, c]`."""
+  return jnp.einsum(
+    "bhwc,bc->bhw",
+    activations.astype(jnp.float32),
+    weights,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+
+
+def _over_maximum(maps: jax.Array) -> jax.Array:
+  """Positive parts, each map over its maximum; zeros stay zeros."""
+  positive = jax.nn.relu(jnp.asarray(maps, jnp.float32))
+  maximum = positive.max(axis=(1, 2), keepdims=True)
+  return positive / jnp.where(maximum > 0, maximum, 1)
+
+
+def _covered(low: jax.Array, high: jax.Array, cells: int) -> jax.Array:
+  """Of each cell of a side the share from `low` to `high`, `[B, cells]`."""
+  edges = jnp.arange(cells)
+  low, high = low[:, None] * cells, high[:, None] * cells
+  return jnp.clip(jnp.minimum(high, edges + 1) - jnp.maximum(low, edges), 0, 1)
