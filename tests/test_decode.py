@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mixaug_jax.data.decode import BadImage, decode
+from mixaug_jax.data.decode import BadImage, box_in_square, decode
 
 
 def _gradient(width=40, height=24):
@@ -108,6 +108,52 @@ def test_crop_takes_the_middle_pad_adds_black_squash_keeps_all():
   assert squashed[[2, 15, 27]].tolist() == [0, 255, 0]
   padded = _decode(Image.new("RGB", (30, 10), "white"), 30, "pad")[:, 15, 0]
   assert padded[[2, 15, 27]].tolist() == [0, 255, 0]
+
+
+def _green_box(square):
+  """Edges of the region that is more green than black, in fractions."""
+  rows, columns = np.nonzero(square[..., 1] > 127)
+  return (
+    np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+    / square.shape[0]
+  )
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(90, 50), (50, 90), (64, 64), (130, 129)])
+@pytest.mark.parametrize(
+  "box",
+  [(0.3, 0.4, 0.7, 0.65), (0.0, 0.1, 0.9, 1.0), (0, 0, 1, 1)],
+)
+def test_a_box_lies_where_its_pixels_do(resize, size, box):
+  width, height = size
+  edges = np.round(np.multiply(box, [height, width, height, width]))
+  top, left, bottom, right = (int(edge) for edge in edges)
+  picture = Image.new("RGB", size, "black")
+  picture.paste((0, 255, 0), (left, top, right, bottom))
+  actual = box_in_square(
+    resize, height, width, edges / [height, width, height, width]
+  )
+  assert actual.dtype == np.float32
+  square = _decode(picture, 40, resize)
+  np.testing.assert_allclose(actual, _green_box(square), atol=1 / 40)
+
+
+def test_a_box_that_the_crop_cuts_off_has_no_area():
+  ymin, xmin, ymax, xmax = box_in_square("crop", 10, 30, [0.2, 0, 0.8, 0.3])
+  assert (ymax - ymin) * (xmax - xmin) == 0
+
+
+def test_boxes_of_many_pictures_are_placed_at_once():
+  boxes = np.random.default_rng(0).uniform(size=(6, 4)).astype(np.float32)
+  heights, widths = np.arange(6) + 10, np.arange(6)[::-1] * 7 + 5
+  for resize in ("crop", "squash", "pad"):
+    together = box_in_square(resize, heights, widths, boxes)
+    for row in range(6):
+      np.testing.assert_array_equal(
+        together[row],
+        box_in_square(resize, heights[row], widths[row], boxes[row]),
+      )
 
 
 def test_shrinking_is_antialiased():

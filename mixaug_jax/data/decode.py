@@ -51,6 +51,34 @@ def decode(
     raise BadImage(_reason(error, image)) from error
 
 
+def box_in_square(
+  resize: str, height: int, width: int, box: np.ndarray
+) -> np.ndarray:
+  """Where a box of the picture lies in the square that `decode` makes of it.
+
+  Args:
+    resize: as for `decode`.
+    height: of the upright picture; one, or one a box, `[...]`.
+    width: likewise.
+    box: (ymin, xmin, ymax, xmax) in fractions of the picture, `[..., 4]`.
+
+  Returns:
+    float32 `[..., 4]`, in fractions of the square, to within the pixel that
+    `pad` rounds to; what `crop` cuts off is not in it, so a box outside of
+    the middle has no area.
+  """
+  box = np.asarray(box, np.float32)
+  if resize == "squash":
+    return box
+  # The square, laid over the picture centre on centre, has the short side to
+  # crop and the long one to pad.
+  pixels = np.stack([height, width, height, width], axis=-1)
+  extent = pixels.min if resize == "crop" else pixels.max
+  side = extent(axis=-1, keepdims=True)
+  square = (box * pixels - (pixels - side) / 2) / side
+  return square.clip(0, 1).astype(np.float32)
+
+
 def read(path: str, size: int, resize: str = "crop") -> np.ndarray:
   """Decodes a file; raises UserError naming it where it cannot be read."""
   try:
