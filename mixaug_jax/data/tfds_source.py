@@ -5,6 +5,7 @@ of its own.
 """
 
 import difflib
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -36,6 +37,7 @@ class Tfds:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
+    self._has_boxes = "objects" in features and "bbox" in features["objects"]
     self.class_names = tuple(features["label"].names)
     self._fingerprint = (
       f"{builder.data_path} {split} {builder.info.splits[split].num_examples} "
@@ -65,6 +67,23 @@ class Tfds:
 
   def fingerprint(self) -> str:
     return self._fingerprint
+
+  @functools.cached_property
+  def boxes(self) -> np.ndarray | None:
+    """Around the objects of each picture, or None where the set has none.
+
+    float32 `[N, 4]`, (ymin, xmin, ymax, xmax) in fractions of the picture;
+    NaN for a picture without objects. The first use reads all records.
+    """
+    if not self._has_boxes:
+      return None
+    union = np.full((len(self), 4), np.nan, np.float32)
+    for index in range(len(self)):
+      boxes = self._records[index]["objects"]["bbox"]
+      if len(boxes):
+        union[index, :2] = boxes[:, :2].min(axis=0)
+        union[index, 2:] = boxes[:, 2:].max(axis=0)
+    return union
 
 
 def open_splits(name: str, data_dir: str | None) -> dict[str, Tfds]:
