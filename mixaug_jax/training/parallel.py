@@ -68,6 +68,14 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
   }
 
 
+def spread(images: np.ndarray) -> jax.Array:
+  """Puts `[B, ...]` on the local devices, split where B divides over them."""
+  local = jax.local_devices()
+  mesh = Mesh(np.array(local), (AXIS,))
+  axis = PartitionSpec(AXIS if len(images) % len(local) == 0 else None)
+  return jax.device_put(images, NamedSharding(mesh, axis))
+
+
 def replicate(tree: Any) -> Any:
   """Puts a copy of every array on each local device."""
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))

@@ -1,0 +1,244 @@
+"""Run directories, read back: config, result, rows, predictions, network."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import special
+
+from mixaug_jax import augment, models, train
+from mixaug_jax.analysis import cam
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import experiment, parallel
+from mixaug_jax.training.checkpoint import CHECKPOINTS
+from mixaug_jax.training.writers import METRICS_FILE
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """What a run said of a split.
+
+  Attributes:
+    logits: float32 `[N, C]`.
+    labels: int32 `[N]`.
+    ids: a name for each example, `[N]`.
+  """
+
+  logits: np.ndarray
+  labels: np.ndarray
+  ids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run.
+
+  Attributes:
+    workdir: its directory.
+    config: as resolved for it.
+    result: what result.json holds.
+  """
+
+  workdir: pathlib.Path
+  config: ConfigDict
+  result: dict[str, Any]
+
+  @functools.cached_property
+  def rows(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    text = self._read(METRICS_FILE)
+    try:
+      return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+      raise self._damaged(METRICS_FILE) from None
+
+  def predictions(self, split: str) -> Predictions:
+    """Those of the chosen weights on `validation` or `test`."""
+    name = f"predictions_{split}.npz"
+    try:
+      with np.load(self.workdir / name, allow_pickle=False) as file:
+        return Predictions(file["logits"], file["labels"], file["ids"])
+    except (OSError, ValueError, KeyError, EOFError):
+      raise self._damaged(name) from None
+
+  def classifier(self) -> "Classifier":
+    """The network with its chosen weights."""
+    model = experiment.create_model(
+      self.config, len(self.result["class_names"])
+    )
+    step = self.result["chosen_step"]
+    variables = _variables(
+      self.workdir / CHECKPOINTS / str(step),
+      model,
+      average=self.result["chosen"] == "ema",
+    )
+    return Classifier(self.config, model, variables)
+
+  def _read(self, name: str) -> str:
+    try:
+      return (self.workdir / name).read_text("utf-8")
+    except (OSError, ValueError):
+      raise self._damaged(name) from None
+
+  def _damaged(self, name: str) -> UserError:
+    return UserError(
+      f"{self.workdir / name} is missing or damaged; delete "
+      f"{self.workdir / train.RESULT_FILE}, and the training command writes "
+      "both anew"
+    )
+
+
+def open_run(workdir: pathlib.Path) -> Run:
+  """Opens a finished run.
+
+  Raises:
+    UserError: it is not one.
+  """
+  try:
+    config = ConfigDict(json.loads((workdir / train.CONFIG_FILE).read_text()))
+    result = json.loads((workdir / train.RESULT_FILE).read_text())
+    if not isinstance(result, dict):
+      raise ValueError
+  except (OSError, ValueError):
+    raise UserError(
+      f"--workdir={workdir} is not the directory of a finished run; train it "
+      "to its end first"
+    ) from None
+  return Run(workdir, config, result)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+  """A trained network.
+
+  Attributes:
+    config: of its run.
+    model: the module.
+    variables: `params` and `batch_stats`.
+  """
+
+  config: ConfigDict
+  model: models.ResNet
+  variables: Any
+
+  @property
+  def stored_size(self) -> int:
+    """Pixels a side of the images that `logits` takes."""
+    return self.config.data.cache_size or self.config.data.image_size
+
+  @property
+  def preprocessing(self) -> models.Preprocessing:
+    return models.PREPROCESSING[self.config.model.preprocessing]
+
+  def preprocess(self, images: jax.Array) -> jax.Array:
+    """Stored uint8 `[B, S, S, 3]` to what the network takes, unaugmented."""
+    size = self.config.data.image_size
+    images = augment.central_crop(images, size)
+    return self.preprocessing(images.astype(jnp.float32) / 255)
+
+  def shown(self, images: np.ndarray) -> np.ndarray:
+    """What the network sees of stored images, uint8 `[B, H, H, 3]`."""
+    size = self.config.data.image_size
+    return np.asarray(augment.central_crop(jnp.asarray(images), size))
+
+  def activation_maps(
+    self, images: np.ndarray, class_ids: np.ndarray, stage: str | None = None
+  ) -> np.ndarray:
+    """Maps of each image's class, float32 `[B, h, w]`.
+
+    Args:
+      images: stored, uint8 `[B, S, S, 3]`.
+      class_ids: int `[B]`.
+      stage: see `cam.class_activation_map`.
+
+    Raises:
+      UserError: a stage that the model has not.
+    """
+    try:
+      maps = jax.jit(
+        lambda variables, images, class_ids: cam.class_activation_map(
+          self.model, variables, self.preprocess(images), class_ids, stage
+        )
+      )(self.variables, images, class_ids)
+    except ValueError as error:
+      raise UserError(f"--stage: {error}") from None
+    return np.asarray(maps)
+
+  def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:
+    """Returns `logits(images uint8 [B, S, S, 3]) -> float32 [V, B, C]`.
+
+    V is the number of views that the names in `views` make, see
+    `augment.make_views`. The batch is spread over the local devices and may
+    have any size; every new one compiles.
+
+    Raises:
+      UserError: views that there are not.
+    """
+    try:
+      make = augment.make_views(views, self.config.data.image_size)
+    except ValueError as error:
+      raise UserError(f"--views: {error}") from None
+
+    @jax.jit
+    def run(variables, images):
+      seen = make(images).astype(jnp.float32) / 255
+      flat = self.preprocessing(seen.reshape(-1, *seen.shape[2:]))
+      logits = self.model.apply(variables, flat, train=False)
+      return logits.reshape(*seen.shape[:2], -1)
+
+    variables = parallel.replicate(self.variables)
+
+    def logits(images: np.ndarray) -> np.ndarray:
+      return jax.device_get(run(variables, parallel.spread(images)))
+
+    return logits
+
+
+def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+  """The mean over views.
+
+  Args:
+    logits: `[V, N, C]`.
+    how: `logits` averages them, `probabilities` their softmax.
+
+  Returns:
+    `[N, C]`: logits whose softmax is the averaged prediction.
+  """
+  if how == "logits":
+    return logits.mean(0)
+  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+  return special.logsumexp(log, axis=0) - np.log(len(logits))
+
+
+def _variables(checkpoint: pathlib.Path, model: Any, average: bool) -> Any:
+  """`params` and `batch_stats` of a checkpoint, or their moving averages."""
+  import orbax.checkpoint as ocp
+
+  like = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False
+    )
+  )
+  if average:
+    like = {"ema": like}
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+  try:
+    restored = ocp.PyTreeCheckpointer().restore(
+      checkpoint.absolute() / "state",
+      args=ocp.args.PyTreeRestore(
+        like, jax.tree.map(lambda _: as_numpy, like), partial_restore=True
+      ),
+    )
+  except Exception as error:  # Orbax raises whatever its readers raise.
+    reason = str(error).partition("\n")[0][:200]
+    raise UserError(
+      f"the checkpoint {checkpoint} cannot be read: {reason}"
+    ) from error
+  return restored["ema"] if average else restored
