@@ -1,27 +1,39 @@
 """The bounding boxes of a TFDS data set, read when they are asked for."""
 
+import io
 import types
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from mixaug_jax.data.tfds_source import Tfds
 
 BOXES = [
-  [[0.1, 0.2, 0.5, 0.6]],
-  [[0.3, 0.1, 0.4, 0.9], [0.2, 0.5, 0.8, 0.7]],
-  np.zeros((0, 4)),
+  [(0.1, 0.2, 0.5, 0.6)],
+  [(0.3, 0.1, 0.4, 0.9), (0.2, 0.5, 0.8, 0.7)],
+  [],
 ]
 
 
-class _Records(list):
-  """As a TFDS data source gives them, counting how often it is read."""
+class _Records:
+  """Serialised examples; TFDS itself decodes them, and reads are counted."""
 
-  reads = 0
+  def __init__(self, features, examples):
+    self._features, self.reads = features, 0
+    self._serialised = [
+      features.serialize_example(features.encode_example(example))
+      for example in examples
+    ]
+
+  def __len__(self):
+    return len(self._serialised)
 
   def __getitem__(self, index):
     self.reads += 1
-    return super().__getitem__(index)
+    return self._features.deserialize_example_np(
+      self._serialised[index], decoders={"image": tfds.decode.SkipDecoding()}
+    )
 
 
 def _source(with_boxes):
@@ -29,21 +41,28 @@ def _source(with_boxes):
     "image": tfds.features.Image(),
     "label": tfds.features.ClassLabel(names=["cat", "dog"]),
   }
-  records = _Records({"image": b"", "label": 0} for _ in BOXES)
+  examples = [{"image": _png(), "label": 0} for _ in BOXES]
   if with_boxes:
     box = tfds.features.BBoxFeature()
     features["objects"] = tfds.features.Sequence({"bbox": box})
-    for record, boxes in zip(list(records), BOXES, strict=True):
-      record["objects"] = {"bbox": np.float32(boxes)}
+    for example, boxes in zip(examples, BOXES, strict=True):
+      example["objects"] = [{"bbox": tfds.features.BBox(*b)} for b in boxes]
+  features = tfds.features.FeaturesDict(features)
+  records = _Records(features, examples)
   split = types.SimpleNamespace(num_examples=len(records), num_bytes=9)
   builder = types.SimpleNamespace(
     data_path="pets/1.0.0",
-    info=types.SimpleNamespace(
-      features=tfds.features.FeaturesDict(features), splits={"test": split}
-    ),
+    info=types.SimpleNamespace(features=features, splits={"test": split}),
     as_data_source=lambda split, decoders: records,
   )
   return Tfds(builder, "test"), records
+
+
+def _png():
+  file = io.BytesIO()
+  Image.new("RGB", (8, 6)).save(file, "PNG")
+  file.seek(0)
+  return file
 
 
 def test_several_objects_have_one_box_around_them():

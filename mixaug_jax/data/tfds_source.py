@@ -79,10 +79,9 @@ class Tfds:
       return None
     union = np.full((len(self), 4), np.nan, np.float32)
     for index in range(len(self)):
-      boxes = self._records[index]["objects"]["bbox"]
-      if len(boxes):
-        union[index, :2] = boxes[:, :2].min(axis=0)
-        union[index, 2:] = boxes[:, 2:].max(axis=0)
+      if boxes := list(self._records[index]["objects"]["bbox"]):
+        union[index, :2] = np.min(boxes, axis=0)[:2]
+        union[index, 2:] = np.max(boxes, axis=0)[2:]
     return union
 
 
