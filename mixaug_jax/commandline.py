@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from ml_collections import ConfigDict
+
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
@@ -29,8 +31,12 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
   )
 
 
-def add_config(flags: argparse.ArgumentParser) -> None:
-  """Adds `--config`, for `parse` to resolve together with overrides."""
+def add_config(
+  flags: argparse.ArgumentParser,
+  load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
+) -> None:
+  """Adds `--config`, for `parse` to `load` together with overrides."""
+  flags.set_defaults(load_config=load)
   flags.add_argument(
     "--config",
     required=True,
@@ -45,13 +51,14 @@ def parse(
 ) -> argparse.Namespace:
   """Parses `argv`; `--config` and its overrides become one ConfigDict.
 
-  `spec` keeps the text of `--config`. Raises UserError.
+  `spec` keeps the text of `--config`, `overrides` those of its keys. Raises
+  UserError.
   """
   rest, overrides = split_overrides(argv)
   arguments = flags.parse_args(rest)
   if hasattr(arguments, "config"):
-    arguments.spec = arguments.config
-    arguments.config = config_lib.load(arguments.config, overrides)
+    arguments.spec, arguments.overrides = arguments.config, overrides
+    arguments.config = arguments.load_config(arguments.config, overrides)
   elif overrides:
     raise UserError(f"{flags.prog} takes no --config.KEY overrides")
   return arguments

@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import runpy
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,6 +74,35 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   Raises:
     UserError: naming the file, key or value that is wrong.
   """
+  config = read(spec)
+  if "arms" in config:
+    raise UserError(
+      f"--config={spec} is a comparison; run it by python -m mixaug_jax.compare"
+    )
+  override(config, overrides or {})
+  return resolve(config)
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """Checks every value and settles what follows others; locks the config.
+
+  Raises:
+    UserError: naming the key or value that is wrong.
+  """
+  check(config)
+  # What follows the weights is part of the config that a run keeps.
+  from mixaug_jax.models import pretrained
+
+  pretrained.settle(config.model)
+  return config.lock()
+
+
+def read(spec: str) -> ConfigDict:
+  """What `get_config` of a file returns, for `PATH` or `PATH:DATASET`.
+
+  Raises:
+    UserError: naming what is wrong with the file.
+  """
   path, _, dataset = spec.partition(":")
   if not pathlib.Path(path).is_file():
     raise UserError(
@@ -93,13 +123,18 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     raise UserError(f"--config={spec}: {error}") from error
   if not isinstance(config, ConfigDict):
     raise UserError(f"{path}: get_config must return a ConfigDict")
-  override(config, overrides or {})
-  check(config)
-  # What follows the weights is part of the config that a run keeps.
-  from mixaug_jax.models import pretrained
+  return config
 
-  pretrained.settle(config.model)
-  return config.lock()
+
+def as_overrides(base: ConfigDict, other: ConfigDict) -> str:
+  """The leaves of `other` that differ from `base`, as text for `override`.
+
+  Returns:
+    `KEY=VALUE KEY=VALUE`, quoted as a shell would need it.
+  """
+  ours, theirs = leaves(base), leaves(other)
+  changed = (key for key in theirs if theirs[key] != ours[key])
+  return shlex.join(f"{key}={theirs[key]}" for key in changed)
 
 
 def override(config: ConfigDict, values: Mapping[str, str]) -> None:
@@ -118,8 +153,9 @@ def override(config: ConfigDict, values: Mapping[str, str]) -> None:
     )
   # A length given by hand replaces the recipe's, in whichever unit.
   for given, other in (("steps", "epochs"), ("epochs", "steps")):
-    if given in values and other not in values:
-      config[other] = None
+    for parent in ("", "base."):
+      if parent + given in values and parent + other not in values:
+        _node(config, parent.rstrip("."))[other] = None
 
 
 def check(config: ConfigDict) -> None:

@@ -266,6 +266,7 @@ class _Run:
       state, measured = self._train_step(state, self._seed, arrays, batch)
       jax.block_until_ready(measured)
     self._loop["compile_seconds"] += time.monotonic() - begin
+    self._progress.begin()
     return state, measured
 
   def _read(self, step: int, measured: dict[str, jax.Array]) -> None:

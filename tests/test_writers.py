@@ -67,6 +67,7 @@ def test_the_bar_leaves_pauses_out_of_rate_and_time_left(monkeypatch):
   progress = writers.Progress(100, 10, stream)
   with progress.pause("compiling"):
     now[0] += 1000
+  progress.begin()
   progress.update(1)
   now[0] += 10
   with progress.pause("evaluating"):

@@ -107,13 +107,19 @@ class Progress:
     self._batch_size = batch_size
     self._stream = stream or sys.stderr
     self._bar = self._stream.isatty()
-    self._started = time.monotonic()
+    self._started: float | None = None
     self._paused = 0.0
     self._drawn = 0.0
     self._first: int | None = None
 
+  def begin(self) -> None:
+    """Starts the clock: the first step is compiled and done."""
+    self._started, self._paused = time.monotonic(), 0.0
+
   def seconds(self) -> float:
-    """Seconds of training so far, pauses left out."""
+    """Seconds of training since `begin`, pauses left out."""
+    if self._started is None:
+      return 0.0
     return time.monotonic() - self._started - self._paused
 
   @contextlib.contextmanager
