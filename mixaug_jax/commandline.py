@@ -5,7 +5,10 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from ml_collections import ConfigDict
 
@@ -15,6 +18,8 @@ from mixaug_jax.errors import Diverged, Interrupted, UserError
 _PREFIX = "--config."
 # After so long without a sign of life from one process, JAX ends the others.
 _HEARTBEAT_SECONDS = 40
+# How long one that failed waits for the others to say so too.
+_GOODBYE_SECONDS = 10.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,8 +145,9 @@ def _in_cluster() -> bool:
 def run(command: Callable[[Sequence[str]], int | None]) -> None:
   """Runs a command and leaves with its exit code.
 
-  0 done, 2 the user's mistake, 1 a run that diverged, 143 after SIGTERM, each
-  told in one sentence on stderr; 130 after Ctrl-C.
+  0 done, 2 the user's mistake, 1 a run that diverged or lost one of its
+  processes, 143 after SIGTERM, each told in one sentence on stderr; 130 after
+  Ctrl-C.
   """
   try:
     code = command(sys.argv[1:]) or 0
@@ -155,22 +161,71 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
   except Exception as error:
-    if not _disk_full(error):
+    if _disk_full(error):
+      print(
+        "mixaug_jax: there is no space left on the disk; make room, and the "
+        "same command goes on from the newest checkpoint",
+        file=sys.stderr,
+      )
+      code = UserError.code
+    elif not _several_processes():
       raise
-    print(
-      "mixaug_jax: there is no space left on the disk; make room, and the same "
-      "command goes on from the newest checkpoint",
-      file=sys.stderr,
-    )
-    code = UserError.code
+    elif _lost_another(error):
+      print(
+        "mixaug_jax: another process of this run died or cannot be reached, "
+        "and its own output says why; start all of them again, and they go on "
+        "from the newest checkpoint",
+        file=sys.stderr,
+      )
+      code = 1
+      _leave(code, 0)
+    else:
+      traceback.print_exc()
+      code = 1
+  if code and _several_processes():
+    _leave(code, _GOODBYE_SECONDS)
   sys.exit(code)
+
+
+def _several_processes() -> bool:
+  jax = sys.modules.get("jax")
+  return jax is not None and jax.distributed.is_initialized()
+
+
+def _leave(code: int, seconds: float) -> NoReturn:
+  """Leaves a run of several processes that has failed in this one.
+
+  At a normal exit JAX waits 5 minutes for the others to come to theirs. They
+  do at once if they failed alike, and may never if they did not: they wait
+  for this one in a collective, and end when it is gone.
+  """
+  import jax
+
+  goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+  goodbye.start()
+  goodbye.join(seconds)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _lost_another(error: BaseException | None) -> bool:
+  """Whether `error` comes of another process's end."""
+  signs = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
+  return any(sign in str(e) for e in _chain(error) for sign in signs)
 
 
 def _disk_full(error: BaseException | None) -> bool:
   """Whether a full disk stands anywhere behind `error`."""
+  text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
+  return any(
+    getattr(e, "errno", None) == errno.ENOSPC or text in str(e)
+    for e in _chain(error)
+  )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+  """An exception and those that it came of."""
   while error is not None:
-    text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
-    if getattr(error, "errno", None) == errno.ENOSPC or text in str(error):
-      return True
+    yield error
     error = error.__cause__ or error.__context__
-  return False

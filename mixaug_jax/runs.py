@@ -162,11 +162,9 @@ class Classifier:
       UserError: a stage that the model has not.
     """
     try:
-      maps = jax.jit(
-        lambda variables, images, class_ids: cam.class_activation_map(
-          self.model, variables, self.preprocess(images), class_ids, stage
-        )
-      )(self.variables, images, class_ids)
+      maps = cam.class_activation_map(
+        self.model, self.variables, self.preprocess(images), class_ids, stage
+      )
     except ValueError as error:
       raise UserError(f"--stage: {error}") from None
     return np.asarray(maps)

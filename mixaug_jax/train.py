@@ -64,15 +64,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     return finished
   new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
   exp = experiment.build(config, fetch_weights=new)
-  _open_workdir(config, workdir)
   primary = jax.process_index() == 0
-  state, loaded = exp.initial_state(pretrained_weights=new)
-  loop = _Loop()
   with contextlib.ExitStack() as stack:
-    if primary:
-      stack.enter_context(lock.hold(workdir))
+    _open_workdir(config, workdir, stack)
+    state, loaded = exp.initial_state(pretrained_weights=new)
+    loop = _Loop()
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    stack.callback(checkpoints.close)
+    stack.enter_context(checkpoints)
     stopping = stack.enter_context(preemption.watch())
     if restored := checkpoints.restore(parallel.to_global(state)):
       state, loop = parallel.to_local(restored[0]), _Loop(**restored[1])
@@ -416,15 +414,29 @@ def _read_json(path: pathlib.Path, mend: str) -> dict[str, Any] | None:
   return content
 
 
-def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
+def _open_workdir(
+  config: ConfigDict, workdir: pathlib.Path, stack: contextlib.ExitStack
+) -> None:
+  """Makes the run directory, locks it, and writes the config into it.
+
+  Process 0 does; where it cannot, every process raises.
+  """
+
+  def refusal() -> str:
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(lock.hold(workdir))
       _write_aside(workdir / CONFIG_FILE, config_lib.to_json(config))
-  except OSError as error:
-    raise UserError(
-      f"cannot write to --workdir={workdir}: {error.strerror}; name another"
-    ) from None
+    except UserError as error:
+      return str(error)
+    except OSError as error:
+      return (
+        f"cannot write to --workdir={workdir}: {error.strerror}; name another"
+      )
+    return ""
+
+  if why := parallel.from_first(refusal):
+    raise UserError(why)
 
 
 def _write_aside(path: pathlib.Path, text: str) -> None:

@@ -9,7 +9,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mixaug_jax.errors import UserError
 
@@ -77,6 +77,16 @@ def box_in_square(
   side = extent(axis=-1, keepdims=True)
   square = (box * pixels - (pixels - side) / 2) / side
   return square.clip(0, 1).astype(np.float32)
+
+
+def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
+  """Height and width of the upright picture, its pixels unread."""
+  if isinstance(image, np.ndarray):
+    return image.shape[:2]
+  picture = Image.open(io.BytesIO(image))
+  width, height = picture.size
+  sideways = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  return (width, height) if sideways else (height, width)
 
 
 def read(path: str, size: int, resize: str = "crop") -> np.ndarray:

@@ -171,6 +171,12 @@ class Subset:
       self.class_names = tuple(source.class_names[c] for c in classes)
     self.ids = [source.ids[row] for row in self._rows]
 
+  @property
+  def boxes(self) -> np.ndarray | None:
+    """Bounding boxes, where the source has them; see `Tfds.boxes`."""
+    boxes = getattr(self._source, "boxes", None)
+    return None if boxes is None else boxes[self._rows]
+
   def __len__(self) -> int:
     return len(self._rows)
 

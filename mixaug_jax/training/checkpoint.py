@@ -10,13 +10,14 @@ import copy
 import json
 import pathlib
 import zlib
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax.training import parallel
 
 State = TypeVar("State")
 CHECKPOINTS = "checkpoints"  # In the run directory.
@@ -105,17 +106,19 @@ class Checkpoints:
             loop=ocp.args.JsonRestore(),
           ),
         )
+      except jax.errors.JaxRuntimeError:  # Another process gone, no memory.
+        raise
       except Exception as error:  # Orbax raises whatever its readers raise.
-        damaged[candidate] = error
+        damaged[candidate] = _first_line(error)
         continue
-      for bad, error in damaged.items():
-        self._move_aside(bad, error)
+      for bad, why in damaged.items():
+        self._move_aside(bad, why)
       return restored["state"], restored["loop"]
     if damaged:
-      step, error = next(iter(damaged.items()))
+      step, why = next(iter(damaged.items()))
       raise UserError(
         f"no checkpoint in {self._directory} can be read (the newest, {step}: "
-        f"{_first_line(error)}); delete the run directory to start anew"
+        f"{why}); delete the run directory to start anew"
       )
     return None
 
@@ -128,6 +131,19 @@ class Checkpoints:
       aside.write_text(json.dumps(_checksums(directory), indent=1))
       aside.rename(directory / _CHECKSUMS)
     self._unsealed = None
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+    """Closes, unless that would be waiting for processes that are gone.
+
+    A run that diverges or is stopped ends in all processes at the same step;
+    of any other fault the others may know nothing.
+    """
+    together = kind is None or issubclass(kind, (Diverged, Interrupted))
+    if together or jax.process_count() == 1:
+      self.close()
 
   def close(self) -> None:
     """Waits, deletes what need not be kept, and ends the threads."""
@@ -142,30 +158,46 @@ class Checkpoints:
         self._manager.delete(step)
 
   def _verify(self, step: int) -> None:
-    """Raises ValueError where a file is not what was written."""
-    directory = self._directory / str(step)
-    path = directory / _CHECKSUMS
-    if not path.exists():  # Killed right after saving; Orbax has its say.
-      return
-    expected, actual = json.loads(path.read_text()), _checksums(directory)
-    for name in sorted(expected.keys() | actual.keys()):
-      if expected.get(name) != actual.get(name):
-        raise ValueError(f"{name} is not what was saved")
+    """Raises ValueError, in all processes, where a file is not as written."""
+    if why := parallel.from_first(lambda: _damage(self._directory / str(step))):
+      raise ValueError(why)
 
-  def _move_aside(self, step: int, error: Exception) -> None:
-    aside = self._directory.parent / f"damaged_checkpoint_{step}"
-    number = 1
-    while aside.exists():
-      number += 1
-      aside = aside.with_name(f"damaged_checkpoint_{step}_{number}")
-    (self._directory / str(step)).rename(aside)
+  def _move_aside(self, step: int, why: str) -> None:
+    moved = parallel.from_first(
+      lambda: _rename_aside(self._directory / str(step))
+    )
     self._manager.reload()
     logging.warning(
-      "checkpoint %d is damaged (%s) and was moved to %s",
-      step,
-      _first_line(error),
-      aside,
+      "checkpoint %d is damaged (%s) and was moved to %s", step, why, moved
     )
+
+
+def _damage(checkpoint: pathlib.Path) -> str:
+  """What is wrong with the files of a checkpoint, or nothing."""
+  path = checkpoint / _CHECKSUMS
+  if not path.exists():  # Killed right after saving; Orbax has its say.
+    return ""
+  try:
+    expected = dict(json.loads(path.read_text()))
+  except (ValueError, TypeError):
+    return f"{_CHECKSUMS} cannot be read"
+  actual = _checksums(checkpoint)
+  for name in sorted(expected.keys() | actual.keys()):
+    if expected.get(name) != actual.get(name):
+      return f"{name} is not what was saved"
+  return ""
+
+
+def _rename_aside(checkpoint: pathlib.Path) -> str:
+  """Moves a checkpoint out of Orbax's sight; returns where to."""
+  name = f"damaged_checkpoint_{checkpoint.name}"
+  aside = checkpoint.parent.parent / name
+  number = 1
+  while aside.exists():
+    number += 1
+    aside = aside.with_name(f"{name}_{number}")
+  checkpoint.rename(aside)
+  return str(aside)
 
 
 def _checksums(directory: pathlib.Path) -> dict[str, int]:

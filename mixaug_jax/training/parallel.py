@@ -18,6 +18,7 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.training.step import Devices
 
 AXIS = "devices"
+_TEXT_BYTES = 1000  # Of what `from_first` tells.
 
 
 def devices() -> Devices:
@@ -103,6 +104,24 @@ def clean_batch(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     "position": np.arange(host, dtype=np.int32),
   }
   return {**batch, **shard(extra)}
+
+
+def from_first(say: Callable[[], str]) -> str:
+  """What `say` returns on process 0, told to all; the others do not call it.
+
+  What one process finds out about the run directory has to be known to all,
+  or some go on and wait for ever for the one that does not.
+  """
+  if jax.process_count() == 1:
+    return say()
+  from jax.experimental import multihost_utils
+
+  text = say() if jax.process_index() == 0 else ""
+  row = np.zeros(_TEXT_BYTES, np.uint8)
+  content = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
+  row[: len(content)] = content
+  told = np.asarray(multihost_utils.broadcast_one_to_all(row))
+  return told.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 def to_global(tree: Any) -> Any:

@@ -1,0 +1,80 @@
+"""The page of a comparison: one file that asks nothing of the network."""
+
+import base64
+import importlib.resources
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import markupsafe
+
+
+def render(**content: Any) -> str:
+  """Fills report.html; all that is not `Markup` is escaped.
+
+  Args:
+    **content: the names that the template uses.
+  """
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters |= {
+    "percent": _percent,
+    "points": _points,
+    "p_value": _p_value,
+    "duration": _duration,
+  }
+  template = importlib.resources.files(__package__) / "report.html"
+  return environment.from_string(template.read_text("utf-8")).render(**content)
+
+
+def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
+  """A PNG as an element of the page."""
+  data = base64.b64encode(path.read_bytes()).decode()
+  return markupsafe.Markup(
+    '<img alt="{}" src="data:image/png;base64,{}">'
+  ).format(description, data)
+
+
+def drawing(svg: str) -> markupsafe.Markup:
+  """An SVG of ours, whose texts are escaped already."""
+  return markupsafe.Markup(svg)
+
+
+def _percent(interval: Mapping[str, Any] | float | None) -> str:
+  """`81.2`, or `81.2 (79.0 to 83.1)` of an interval."""
+  if interval is None:
+    return "—"
+  if not isinstance(interval, Mapping):
+    return f"{100 * interval:.1f}"
+  text = f"{100 * interval['mean']:.1f}"
+  if interval["low"] is not None:
+    low, high = 100 * interval["low"], 100 * interval["high"]
+    text += f" ({low:.1f} to {high:.1f})"
+  return text
+
+
+def _points(interval: Mapping[str, Any] | None) -> str:
+  """`+8.1 (6.0 to 10.3)`."""
+  if interval is None:
+    return "—"
+  text = _percent(interval)
+  return text if text.startswith("-") else f"+{text}"
+
+
+def _p_value(p: float | None) -> str:
+  if p is None:
+    return "—"
+  return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _duration(seconds: float | None) -> str:
+  if seconds is None:
+    return "—"
+  if seconds < 120:
+    return f"{seconds:.1f} s"
+  return f"{seconds / 60:.1f} min"
