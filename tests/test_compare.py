@@ -1,0 +1,274 @@
+"""A comparison through its command: results, resuming, mistakes, the page."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mixaug_jax import cells, plan
+from mixaug_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = str(ROOT / "configs" / "compare.py")
+SMALL = """
+from ml_collections import ConfigDict
+from configs import default
+
+
+def get_config(dataset="digits"):
+  config = ConfigDict()
+  config.base = default.get_config(dataset)
+  config.base.steps = 20
+  config.base.evaluate.every_epochs = 10.0
+  config.base.log.every_steps = 2
+  config.baseline, config.goal, config.seeds = "none", 0.05, 2
+  config.arms = ConfigDict({"none": "", "cut": "mix.name=cutmix"})
+  return config
+"""
+
+
+def _plan(workdir="/nowhere", **overrides):
+  overrides = {key.replace("__", "."): x for key, x in overrides.items()}
+  config = plan.load(CONFIG, overrides)
+  return plan.make(config, pathlib.Path(workdir), CONFIG, overrides)
+
+
+def test_arms_of_a_seed_differ_in_their_overrides_alone():
+  cells = {cell.name: cell for cell in _plan(base__steps="7").cells}
+  assert len(cells) == 21
+  base, other = cells["baseline/2"].config, cells["basic+mixup/2"].config
+  assert (base.seed, base.steps, base.mix.name) == (2, 7, "none")
+  assert other.mix.name == "mixup"
+  assert other.augment.random_crop.padding == 2
+  with other.unlocked():
+    other.mix, other.augment = base.mix, base.augment
+  assert other == base
+
+
+def test_seeds_come_whole_so_that_a_broken_off_comparison_has_pairs():
+  seeds = [cell.seed for cell in _plan().cells]
+  assert seeds == sorted(seeds)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "said"),
+  [
+    ({"base__stepz": "3"}, "base.stepz is not a config key; did you mean"),
+    ({"seeds": "0"}, "config.seeds"),
+    ({"goal": "5"}, "config.goal"),
+    ({"baseline": "nothing"}, "config.baseline must be an arm"),
+    ({"arms__mixup": "mix.alfa=1"}, "arm mixup: config.mix.alfa"),
+    ({"arms__mixup": "mix.alpha"}, "'mix.alpha' must be KEY=VALUE"),
+    ({"arms__mixup": "seed=4"}, "seed must be the same in all arms"),
+    ({"arms__mixup": "data.classes=3"}, "data.classes must be the same"),
+    ({"arms__mixup": "mix.name='cut"}, "No closing quotation"),
+  ],
+)
+def test_a_mistake_is_named(overrides, said):
+  with pytest.raises(UserError, match=re.escape(said)):
+    _plan(**overrides)
+
+
+def test_a_cell_that_there_is_not_is_named():
+  with pytest.raises(UserError, match="--only=cutmix/9 is no run"):
+    _plan().cell("cutmix/9")
+  assert _plan().cell("cutmix/1").seed == 1
+
+
+def _command(tmp_path, workdir, *extra):
+  config = tmp_path / "small.py"
+  config.write_text(SMALL)
+  return [
+    *(sys.executable, "-m", "mixaug_jax.compare", f"--config={config}"),
+    *(f"--workdir={workdir}", *extra),
+  ]
+
+
+def _run(tmp_path, workdir, *extra, code=0):
+  done = subprocess.run(
+    _command(tmp_path, workdir, *extra),
+    cwd=ROOT,
+    env=dict(os.environ, XLA_FLAGS=""),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == code, done.stdout + done.stderr
+  assert "Traceback" not in done.stderr
+  return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A whole comparison: two arms, two seeds, 20 steps each."""
+  root = tmp_path_factory.mktemp("comparison")
+  return root, _run(root, root / "runs")
+
+
+def _csv(workdir):
+  rows = list(csv.DictReader((workdir / "results.csv").open()))
+  for row in rows:
+    del row["seconds"], row["images_per_second"]
+  return rows
+
+
+def test_every_cell_is_a_run_and_the_numbers_are_theirs(finished):
+  root, done = finished
+  workdir = root / "runs"
+  rows = _csv(workdir)
+  assert [(r["arm"], r["seed"]) for r in rows] == [
+    *(("none", "0"), ("none", "1"), ("cut", "0"), ("cut", "1")),
+  ]
+  for row in rows:
+    of_run = workdir / row["arm"] / f"seed_{row['seed']}" / "result.json"
+    measured = json.loads(of_run.read_text())["test"]
+    for name in ("accuracy", "top5_accuracy", "loss"):
+      assert float(row[name]) == pytest.approx(measured[name], rel=1e-5)
+  numbers = json.loads((workdir / "results.json").read_text())
+  accuracies = [float(row["accuracy"]) for row in rows]
+  difference = numbers["arms"]["cut"]["difference"]
+  assert difference["mean"] == pytest.approx(
+    np.mean(accuracies[2:]) - np.mean(accuracies[:2])
+  )
+  assert difference["low"] <= difference["mean"] <= difference["high"]
+  assert numbers["best"] == "cut"
+  assert numbers["arms"]["cut"]["verdict"] in done.stdout
+  assert {"accuracy.png", "difference.png", "activation_maps.png"} <= {
+    path.name for path in (workdir / "figures").iterdir()
+  }
+
+
+def test_finished_cells_are_not_run_again(finished):
+  root, _ = finished
+  result = root / "runs" / "cut" / "seed_1" / "result.json"
+  before = result.stat().st_mtime_ns
+  done = _run(root, root / "runs")
+  assert "4 finished already" in done.stdout
+  assert result.stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused_before_anything_runs(finished):
+  root, _ = finished
+  done = _run(root, root / "runs", "--config.base.batch_size=10", code=2)
+  assert "batch_size (there 50, here 10)" in done.stderr
+
+
+def test_nothing_to_report_is_said(tmp_path):
+  done = _run(tmp_path, tmp_path / "runs", "--report_only", code=2)
+  assert "no run in" in done.stderr
+  assert not (tmp_path / "runs").exists()
+
+
+def test_killed_in_the_middle_it_ends_as_if_it_had_not_been(finished, tmp_path):
+  root, _ = finished
+  workdir = tmp_path / "runs"
+  process = subprocess.Popen(
+    _command(tmp_path, workdir),
+    cwd=ROOT,
+    env=dict(os.environ, XLA_FLAGS=""),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  second = workdir / "cut" / "seed_0" / "config.json"
+  while not second.exists():
+    assert process.poll() is None
+    time.sleep(0.05)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  done = _run(tmp_path, workdir)
+  assert re.search(r"[12] finished already", done.stdout)
+  assert _csv(workdir) == _csv(root / "runs")
+
+
+def test_a_failed_run_is_told_and_the_others_go_on(finished, tmp_path):
+  root, _ = finished
+  shutil.copytree(root / "runs", tmp_path / "runs")
+  shutil.rmtree(tmp_path / "runs" / "cut")
+  done = _run(
+    tmp_path,
+    tmp_path / "runs",
+    "--config.arms.cut=mix.name=cutmix optimizer.learning_rate=1e30",
+    "--config.seeds=1",
+    code=1,
+  )
+  assert "cut/0: failed with 1: the loss is" in done.stdout
+  assert "seed_0.log" in done.stdout
+  page = (tmp_path / "runs" / "report.html").read_text()
+  assert "Not finished, and so left out: cut/0" in page
+
+
+def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
+  done = _run(tmp_path, tmp_path / "runs", "--dry_run")
+  assert "cut/1: python -m mixaug_jax.compare" in done.stdout
+  assert "--only=cut/1" in done.stdout
+  assert re.search(r"4 runs of about \d+ s", done.stdout)
+  assert not (tmp_path / "runs").exists()
+
+
+def test_gpus_are_shared_out_one_a_run(monkeypatch):
+  monkeypatch.setattr(
+    cells.subprocess,
+    "run",
+    lambda *_, **__: subprocess.CompletedProcess([], 0, "gpu 2\n", ""),
+  )
+  monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+  name = "CUDA_VISIBLE_DEVICES"
+  assert cells._places() == [{name: "0"}, {name: "1"}]
+  monkeypatch.setenv(name, "5,7")
+  assert cells._places() == [{name: "5"}, {name: "7"}]
+
+
+_PROBE = """<script>
+addEventListener("load", () => {
+  const broken = [...document.images].filter(i => !i.naturalWidth).length;
+  const asked = performance.getEntriesByType("resource")
+    .filter(e => !e.name.startsWith("data:")).map(e => e.name);
+  const page = document.documentElement;
+  document.body.dataset.probe = JSON.stringify({
+    images: document.images.length, drawings: document.querySelectorAll(
+      "figure svg").length, broken, asked,
+    over: page.scrollWidth - page.clientWidth,
+  });
+});
+</script>"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_the_page_whole(finished, tmp_path, width):
+  browser = shutil.which("chromium") or shutil.which("google-chrome")
+  if not browser:
+    pytest.skip("there is no Chromium")
+  root, _ = finished
+  page = tmp_path / "report.html"
+  content = (root / "runs" / "report.html").read_text()
+  page.write_text(content.replace("</head>", f"{_PROBE}</head>"))
+  done = subprocess.run(
+    [
+      *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
+      *("--disable-quic", "--no-first-run", "--disable-background-networking"),
+      *("--disable-component-update", "--disable-sync"),
+      *(
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},900",
+      ),
+      *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert "CONSOLE" not in done.stderr
+  probe = re.search(r'data-probe="([^"]+)"', done.stdout)[1]
+  seen = json.loads(probe.replace("&quot;", '"'))
+  assert seen["images"] == 3  # Two contact sheets, one of activation maps.
+  assert seen["drawings"] >= 8
+  assert (seen["broken"], seen["asked"], seen["over"]) == (0, [], 0)
