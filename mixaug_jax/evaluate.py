@@ -136,17 +136,20 @@ def _over(
 
 def table(measured: dict) -> str:
   """The measures as aligned text."""
+  labels = {
+    name: f"{name} ({row['views']})" for name, row in measured["views"].items()
+  }
+  width = max(map(len, labels.values()))
   lines = [
     f"{measured['split']}, {measured['examples']:,} images; views averaged by "
     f"{measured['average']}; ECE: expected calibration error, scaled: by a "
     "temperature fitted on validation",
-    f"{'views':28}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
+    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
     f"{'ms/image':>10}",
   ]
   for name, row in measured["views"].items():
-    label = f"{name} ({row['views']})"
     lines.append(
-      f"{label:28}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
+      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
       f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
       f"{row['calibration_error_scaled']:8.2%}{row['milliseconds']:10.2f}"
     )
