@@ -40,7 +40,8 @@ def run(plan: Plan) -> list[Cell]:
     The cells that failed.
 
   Raises:
-    UserError: the directory is in use, or cannot be written.
+    UserError: the directory is in use or cannot be written, or the config
+      that all arms share is one that cannot run.
   """
   left = [cell for cell in plan.cells if not cell.finished]
   print(
@@ -71,6 +72,9 @@ def run(plan: Plan) -> list[Cell]:
       begin = time.monotonic()
       code = _run_cell(plan, cell, environment)
       progress.ended(cell, code, time.monotonic() - begin)
+      if code == UserError.code and cell.arm == plan.baseline:
+        # Its config is that of all, and without it nothing can be compared.
+        raise UserError(_last_line(log(cell).read_text("utf-8", "replace")))
       return code
     finally:
       environments.put(environment)
@@ -79,7 +83,11 @@ def run(plan: Plan) -> list[Cell]:
     lock.hold(plan.workdir),
     concurrent.futures.ThreadPoolExecutor(len(places)) as pool,
   ):
-    codes = list(pool.map(train_one, left))
+    try:
+      codes = list(pool.map(train_one, left))
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
   return [cell for cell, code in zip(left, codes, strict=True) if code]
 
 

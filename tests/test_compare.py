@@ -206,6 +206,17 @@ def test_a_failed_run_is_told_and_the_others_go_on(finished, tmp_path):
   assert "Not finished, and so left out: cut/0" in page
 
 
+def test_a_mistake_in_what_all_arms_share_ends_it_at_once(tmp_path):
+  done = _run(
+    tmp_path,
+    tmp_path / "runs",
+    "--config.base.optimizer.warmup_epochs=90",
+    code=2,
+  )
+  assert done.stdout.count("failed with 2") == 1
+  assert "the run has but 20" in done.stderr
+
+
 def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
   done = _run(tmp_path, tmp_path / "runs", "--dry_run")
   assert "cut/1: python -m mixaug_jax.compare" in done.stdout
