@@ -7,8 +7,10 @@ of its own.
 import difflib
 import functools
 import importlib.util
+import pathlib
 import subprocess
 import sys
+import urllib.parse
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,16 @@ from mixaug_jax.errors import UserError
 _PREPARE = """
 import sys, tensorflow_datasets as tfds
 name, data_dir = sys.argv[1:]
-tfds.builder(
-  name, data_dir=data_dir or None, file_format="array_record"
-).download_and_prepare()
+try:
+  tfds.builder(
+    name, data_dir=data_dir or None, file_format="array_record"
+  ).download_and_prepare()
+except Exception as error:
+  print(type(error).__name__ + ":", *str(error).split())
+  sys.exit(1)
 """
+_PATIENCE_SECONDS = 10  # With a host; TFDS itself tries for minutes.
+_NAMED_FILES = 5  # In a sentence; more are counted.
 
 
 class Tfds:
@@ -132,19 +140,69 @@ def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
       "prepare it takes TensorFlow, once: pip install 'mixaug-jax[tfds]' "
       "(configs/*.py:digits needs nothing)"
     )
-  print(f"preparing {name} in {builder.data_path}, once", file=sys.stderr)
+  path = pathlib.Path(builder.data_path)
+  downloads = path.parents[builder.info.full_name.count("/")] / "downloads"
+  if host := _unreachable(builder, downloads):
+    raise _not_prepared(builder, downloads, f"{host} cannot be reached")
+  print(f"preparing {name} in {path}, once", file=sys.stderr)
   done = subprocess.run(
     [sys.executable, "-c", _PREPARE, name, data_dir or ""],
-    stderr=subprocess.PIPE,
-    stdout=sys.stderr,
+    stdout=subprocess.PIPE,
+    # Progress bars on a terminal; elsewhere they, and warnings, are noise.
+    stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,
     text=True,
     check=False,
   )
   if done.returncode:
-    lines = done.stderr.strip().splitlines() or ["no reason given"]
-    raise UserError(
-      f"the data set {name} could not be prepared ({lines[-1]}); without a "
-      f"network, download what {builder.info.homepage or 'its homepage'} "
-      f"offers, prepare it where there is one, and copy {builder.data_path} "
-      "here (configs/*.py:digits needs nothing)"
-    )
+    lines = done.stdout.strip().splitlines() or ["no reason given"]
+    raise _not_prepared(builder, downloads, lines[-1])
+
+
+def _unreachable(builder: Any, downloads: pathlib.Path) -> str | None:
+  """A host of files still to be downloaded that does not answer, if any.
+
+  Where files were put by hand, TFDS knows whether they are all it takes.
+  """
+  import requests
+  from tensorflow_datasets.core.download import resource
+
+  hosts = {}
+  for url, info in (builder.url_infos or {}).items():
+    if info.filename and (downloads / "manual" / info.filename).exists():
+      return None
+    kept = resource.get_dl_fname(url, info.checksum)
+    if url.startswith("http") and not any(downloads.rglob(kept)):
+      hosts.setdefault(urllib.parse.urlsplit(url).hostname, url)
+  for host, url in hosts.items():
+    try:
+      requests.get(url, stream=True, timeout=_PATIENCE_SECONDS).close()
+    except requests.RequestException:
+      return host
+  return None
+
+
+def _not_prepared(
+  builder: Any, downloads: pathlib.Path, reason: str
+) -> UserError:
+  """Why a data set is not there, and how it can come there by hand."""
+  files = {
+    url: info.filename
+    for url, info in (builder.url_infos or {}).items()
+    if info.filename
+  }
+  named = [
+    url if url.endswith(f"/{file}") else f"{url} as {file}"
+    for url, file in list(files.items())[:_NAMED_FILES]
+  ]
+  if len(files) > len(named):
+    named.append(f"{len(files) - len(named)} more that TFDS lists")
+  mend = (
+    f"download {', '.join(named)}, put the files into {downloads / 'manual'}, "
+    "and give the same command again"
+    if named
+    else f"prepare it elsewhere and copy {builder.data_path} from there"
+  )
+  return UserError(
+    f"the data set {builder.name} is not prepared in {builder.data_path} and "
+    f"could not be ({reason}); {mend} (configs/*.py:digits needs no download)"
+  )
