@@ -64,16 +64,20 @@ def run(plan: Plan) -> list[Cell]:
   for place in places:
     environments.put(place)
   progress = _Progress(len(left), len(places))
+  over = threading.Event()
 
-  def train_one(cell: Cell) -> int:
+  def train_one(cell: Cell) -> int | None:
     environment = environments.get()
     try:
+      if over.is_set():
+        return None
       progress.started(cell)
       begin = time.monotonic()
       code = _run_cell(plan, cell, environment)
       progress.ended(cell, code, time.monotonic() - begin)
       if code == UserError.code and cell.arm == plan.baseline:
         # Its config is that of all, and without it nothing can be compared.
+        over.set()  # Or this thread takes the next cell before it is told.
         raise UserError(_last_line(log(cell).read_text("utf-8", "replace")))
       return code
     finally:
