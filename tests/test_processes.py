@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXTRA = (
-  "--config.steps=12",
+  "--config.steps=24",
   "--config.batch_size=48",
   # Rounding differs between the runs, and a high rate makes much of it.
   "--config.optimizer.learning_rate=0.02",
@@ -100,6 +101,20 @@ def test_two_processes_of_two_devices_equal_one_of_four(one, two):
   assert "validation" not in outputs[1][0]  # One of them speaks.
 
 
+def _saved(workdir):
+  """The steps of the finished checkpoints."""
+  names = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def _flip_a_bit(checkpoint):
+  files = (path for path in checkpoint.rglob("*") if path.is_file())
+  largest = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 4
+  largest.write_bytes(content)
+
+
 @pytest.mark.parametrize(
   ("first", "second"), [((2, 2), (4, 1)), ((4, 1), (2, 2))]
 )
@@ -109,46 +124,66 @@ def test_a_checkpoint_resumes_on_another_number_of_processes(
   del first
   source = two[0] if second == (4, 1) else one
   workdir = tmp_path / "run"
-  subprocess.run(["cp", "-r", source, workdir], check=True)
+  shutil.copytree(source, workdir)
   (workdir / "result.json").unlink()
-  for saved in (workdir / "checkpoints").iterdir():
-    if saved.name.isdigit() and int(saved.name) > 6:
-      subprocess.run(["rm", "-r", saved], check=True)
+  for step in _saved(workdir):
+    if 12 < step < 24:
+      shutil.rmtree(workdir / "checkpoints" / str(step))
+  _flip_a_bit(workdir / "checkpoints" / "24")
   outputs = _run(workdir, devices=second[0], processes=second[1])
-  assert "resuming from step 6" in outputs[0][0]
+  assert "checkpoint 24 is damaged" in outputs[0][1]
+  assert "resuming from step 12" in outputs[0][0]
   _assert_close(workdir, one)
 
 
-def test_when_one_process_is_killed_the_other_ends_with_a_message(tmp_path):
-  workdir = tmp_path / "run"
-  # Long enough that the first is still at it when the second is gone.
-  slow = ["--config.steps=100000", "--config.log.every_steps=1000"]
-  first, second = _start(workdir, devices=2, processes=2, extra=slow)
+def _until_saved(workdir, several):
+  """Waits for the first checkpoint."""
   deadline = time.monotonic() + 120
-  while not list((workdir / "checkpoints").glob("[0-9]*")):
-    assert first.poll() is None
+  while not _saved(workdir):
+    assert [process.poll() for process in several] == [None] * len(several)
     assert time.monotonic() < deadline
-    time.sleep(0.1)
-  second.kill()
-  _, stderr = first.communicate(timeout=120)
-  assert first.returncode not in (0, None)
-  assert "another task died" in stderr
-  second.communicate()
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("killed", "moment"), [(0, "saving"), (1, "training")])
+def test_one_killed_ends_the_other_and_both_resume(
+  two, tmp_path, killed, moment
+):
+  workdir = tmp_path / "run"
+  several = _start(workdir, devices=2, processes=2)
+  if moment == "saving":
+    unfinished = "checkpoints/1*.orbax-checkpoint-tmp"
+    while not list(workdir.glob(unfinished)):
+      assert several[0].poll() is None
+  else:
+    while not several[0].stderr.readline().startswith("[8]"):
+      assert several[0].poll() is None
+  several[killed].kill()
+  other = several[1 - killed]
+  _, stderr = other.communicate(timeout=120)
+  assert other.returncode not in (0, None)
+  # A sentence of ours, or of JAX where it was the first to notice.
+  assert "another process of this run died" in stderr or (
+    "another task died" in stderr
+  )
+  several[killed].communicate()
+  saved = _saved(workdir)[-1]
+  outputs = _run(workdir, devices=2, processes=2)
+  assert f"resuming from step {saved}\n" in outputs[0][0]
+  np.testing.assert_array_equal(_logits(workdir), _logits(two[0]))
+  _assert_close(workdir, two[0])
 
 
 def test_sigterm_stops_all_processes_at_the_same_step(tmp_path):
   workdir = tmp_path / "run"
-  several = _start(
-    workdir,
-    devices=2,
-    processes=2,
-    extra=["--config.steps=100000", "--config.log.every_steps=1000"],
-  )
-  deadline = time.monotonic() + 120
-  while not list((workdir / "checkpoints").glob("[0-9]*")):
-    assert several[0].poll() is None
-    assert time.monotonic() < deadline
-    time.sleep(0.1)
+  long = ["--config.steps=100000", "--config.log.every_steps=1000"]
+  several = _start(workdir, devices=2, processes=2, extra=long)
+  _until_saved(workdir, several)
+  # Others are refused meanwhile, all of them.
+  for process in _start(workdir, devices=2, processes=2, extra=long):
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2, stderr
+    assert f"in use by process {several[0].pid}" in stderr
   several[1].terminate()  # One is told; all stop.
   for process in several:
     _, stderr = process.communicate(timeout=60)
