@@ -174,14 +174,13 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
     file=sys.stderr,
   )
   part.mkdir(exist_ok=True)
-  with open(images_path, "r+b" if done else "w+b") as file:
-    file.truncate(size)
   if size == 0:
     raise ValueError("a source without images")
-  images = np.memmap(images_path, np.uint8, "r+", shape=shape)
   with (
+    open(images_path, "r+b" if done else "w+b") as file,
     open(journal_path, "a") as journal,
     threads() as pool,
+    concurrent.futures.ThreadPoolExecutor(1, "store") as storing,
     tqdm(
       total=shape[0],
       initial=min(shape[0], len(done) * BLOCK),
@@ -190,19 +189,29 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
       leave=False,
     ) as bar,
   ):
-    for block in blocks:
-      if block in done:
-        continue
+    file.truncate(size)
+
+    def store(block: int, decoded: np.ndarray, bad: Bad) -> None:
+      file.seek(block * BLOCK * decoded[0].size)
+      file.write(decoded)
+      file.flush()
+      os.fsync(file.fileno())  # Before the journal says so.
+      done[block] = {"crc": zlib.crc32(decoded), "bad": bad}
+      journal.write(json.dumps({"block": block, **done[block]}) + "\n")
+      journal.flush()
+      bar.update(len(decoded))
+
+    stored = None  # The block before, while the next one is decoded.
+    for block in [block for block in blocks if block not in done]:
       rows = np.arange(block * BLOCK, min(shape[0], (block + 1) * BLOCK))
       decoded, bad = decode_rows(
         source, rows, shape[1], settings["resize"], pool
       )
-      images[rows[0] : rows[-1] + 1] = decoded
-      images.flush()  # Before the journal says so.
-      done[block] = {"crc": zlib.crc32(decoded), "bad": bad}
-      journal.write(json.dumps({"block": block, **done[block]}) + "\n")
-      journal.flush()
-      bar.update(len(rows))
+      if stored:
+        stored.result()
+      stored = storing.submit(store, block, decoded, bad)
+    if stored:
+      stored.result()
   header = {
     **settings,
     "crc": [done[block]["crc"] for block in blocks],
