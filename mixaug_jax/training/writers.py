@@ -67,7 +67,13 @@ class TensorBoardWriter(_ScalarWriter):
   """Event files for TensorBoard, by tensorboardX; needs no TensorFlow."""
 
   def __init__(self, directory: pathlib.Path, first_step: int):
+    # tensorboardX imports PyTorch, where there is one, for the name of a type:
+    # seconds at every start. None in its place says that there is none.
+    torch = sys.modules.setdefault("torch", None)
     from tensorboardX import SummaryWriter
+
+    if torch is None:
+      del sys.modules["torch"]
 
     # A resumed run hides what an earlier one wrote beyond its first step.
     self._writer = SummaryWriter(
