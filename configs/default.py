@@ -111,6 +111,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.clip_norm = placeholder(float)  # Global gradient norm.
   optimizer.accumulate = 1  # Parts of a batch computed one by one.
   optimizer.freeze = placeholder(str)  # Top-level parts: "stem,stage1".
+  optimizer.head_from = "head"  # The parts from here on count as the head.
   optimizer.head_multiplier = 1.0  # Learning rate of the head over the rest.
   optimizer.layer_decay = 1.0  # Learning rate of a stage over the next one.
   optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.

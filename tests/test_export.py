@@ -132,6 +132,21 @@ def test_networks_that_a_framework_lacks_are_told(
     weight_export.export(tmp_path / "x", kind, name, model, {})
 
 
+@pytest.mark.parametrize("kind", weight_export.FORMATS)
+@pytest.mark.parametrize("taken", ["gone/weights", "directory"])
+def test_a_place_that_cannot_be_written_is_told(tmp_path, kind, taken):
+  if kind == "torchvision":
+    pytest.importorskip("torch")
+  (tmp_path / "directory").mkdir()
+  name, attributes = (
+    ("resnet50", KERAS) if kind == "keras" else ("resnet18", {})
+  )
+  model, variables = _model(name, **attributes)
+  with pytest.raises(UserError, match=r"cannot write .*; name another"):
+    weight_export.export(tmp_path / taken, kind, name, model, variables)
+  assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """The directory of a finished run, its second checkpoint the chosen one."""

@@ -142,6 +142,24 @@ def test_learning_rates_go_by_depth(params):
   assert rates == pytest.approx(expected, rel=1e-5)
 
 
+def test_parts_that_count_as_the_head_learn_as_it_does(params):
+  values = {
+    "head_from": "stage2",
+    "layer_decay": 0.5,
+    "head_multiplier": 10.0,
+    "schedule": "constant",
+  }
+  optimizer, _ = _make(params, **values)
+  rates = _rates(_updates(optimizer, params))
+  expected = dict(zip(PARTS, (0.05, 0.1, 1.0, 1.0, 1.0), strict=True))
+  assert rates == pytest.approx(expected, rel=1e-5)
+  optimizer, _ = _make(params, **values, head_warmup_epochs=1.0)
+  for steps, body in ((10, 0.0), (11, 0.1)):
+    rates = _rates(_updates(optimizer, params, steps))
+    expected = dict(zip(PARTS, (body / 2, body, 1, 1, 1), strict=True))
+    assert rates == pytest.approx(expected, rel=1e-5)
+
+
 def test_frozen_parts_stay_and_do_not_count_in_the_norm(params):
   optimizer, _ = _make(
     params,

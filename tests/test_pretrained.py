@@ -136,6 +136,16 @@ class _Malicious:
     return open, (str(self.marker), "w")
 
 
+def test_a_pth_that_could_unpack_to_any_size_is_refused(tmp_path):
+  """A zip of 1 MB can hold 1 GB of zeros; torch.save never compresses."""
+  path = tmp_path / "bomb.pth"
+  with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("archive/data.pkl", pickle.dumps({}))
+    archive.writestr("archive/data/0", bytes(1 << 20))
+  with pytest.raises(ValueError, match="compressed"):
+    torch_file.read_state_dict(path)
+
+
 def test_code_in_a_pth_is_refused_and_not_run(tmp_path):
   marker = tmp_path / "ran"
   path = tmp_path / "evil.pth"
@@ -189,6 +199,23 @@ def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
     assert source.preprocessing.bgr
     loaded, _ = source.load(jax.tree.map(np.zeros_like, keras_resnet50))
     _assert_same(loaded, keras_resnet50)
+
+
+def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
+  """Those of an optimiser, as Keras 3 writes them, and one without a layer."""
+  import h5py
+
+  with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+    for layer, count in (("conv1_conv", 2), ("adam", 3)):
+      variables = file.create_group(f"layers/{layer}/vars")
+      variables.attrs["name"] = layer
+      for index in range(count):
+        variables[str(index)] = np.full(index + 1, float(count))
+    file["alone"] = np.zeros(1)
+  read = weight_formats.read(tmp_path / "x.weights.h5")
+  names = ["adam/0", "adam/1", "adam/2", "alone"]
+  assert sorted(read) == [*names, "conv1_conv/bias", "conv1_conv/kernel"]
+  np.testing.assert_array_equal(read["conv1_conv/bias"], [2.0, 2.0])
 
 
 def test_the_head_of_kerass_published_file_has_another_name(keras_resnet50):
@@ -250,6 +277,22 @@ def test_every_mismatch_is_told_at_once(resnet18, faulty):
       assert "bn1.bias, layer2.0.bn1.bias" in missing
       assert "layer2.0.conv1.weight" in missing
       assert "layer5.conv.weight" in left_over
+
+
+@pytest.mark.parametrize(
+  "bad", [np.array([[np.nan, 1.0]]), np.array([["a", "b"]])]
+)
+def test_what_is_no_number_is_told(tmp_path, bad):
+  """Loaded, it would make the first loss a NaN."""
+  named = {"predictions/bias": np.zeros(2, np.float32)}
+  np.savez(tmp_path / "x.npz", **named, **{"predictions/kernel": bad})
+  source = pretrained.resolve(
+    _config(tmp_path / "x.npz", "resnet50", allow_partial=True)
+  )
+  head = {"kernel": np.zeros((1, 2)), "bias": np.zeros(2)}
+  sentence = "not finite numbers: predictions/kernel; .* the file anew"
+  with pytest.raises(UserError, match=sentence):
+    source.load({"params": {"head": head}})
 
 
 def test_a_partial_file_loads_when_allowed_and_reports(resnet18, faulty):
@@ -383,6 +426,27 @@ def test_off_line_the_file_and_its_place_are_named(web, tmp_path):
   assert "https://storage.googleapis.com/" in sentence
   assert str(tmp_path / "cache" / "resnet50_weights") in sentence
   assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("there", [(), ("config.json",)])
+def test_off_line_all_files_of_a_timm_model_are_named_at_once(
+  web, tmp_path, monkeypatch, there
+):
+  import huggingface_hub
+
+  def download(*_, **__):
+    raise ConnectionError("Name or service not known")
+
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+  if there:
+    _timm(tmp_path)
+  with pytest.raises(UserError) as raised:
+    pretrained.resolve(_config("timm/resnet18.a1_in1k")).fetch()
+  url = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main"
+  directory = tmp_path / "cache" / "timm" / "resnet18.a1_in1k"
+  for name in ("config.json", "model.safetensors"):
+    pair = f"{url}/{name} to {directory / name}"
+    assert (pair in str(raised.value)) == (name not in there)
 
 
 def _timm(tmp_path, **described):

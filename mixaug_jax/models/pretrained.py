@@ -69,6 +69,7 @@ _TORCHVISION_SHA256 = {
   },
 }
 _TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/{}"
+_TIMM_FILES = ("config.json", "model.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +168,7 @@ class WeightSource:
         entries.pop(key)
     entries, stray = _with_convolutions(entries, arrays)
     values = {key: np.asarray(x, np.float32) for key, x in flat.items()}
-    loaded, missing, wrong = [], [], []
+    loaded, missing, wrong, unusable = [], [], [], []
     for key, entry in sorted(entries.items(), key=lambda item: item[1].name):
       array = arrays.pop(entry.name, None)
       wanted = entry.export(values[key]).shape
@@ -175,11 +176,13 @@ class WeightSource:
         missing.append(entry.name)
       elif array.shape != wanted:
         wrong.append(f"{entry.name} {array.shape} in place of {wanted}")
+      elif (numbers := _finite(array)) is None:
+        unusable.append(entry.name)
       else:
-        values[key] = np.asarray(entry.load(array), np.float32)
+        values[key] = entry.load(numbers)
         loaded.append(entry.name)
     missing = sorted(missing + stray)
-    self._check(path, loaded, missing, wrong, sorted(arrays))
+    self._check(path, loaded, missing, wrong, unusable, sorted(arrays))
     report = LoadReport(
       self.name, tuple(loaded), tuple(missing), tuple(sorted(arrays)), new_head
     )
@@ -191,12 +194,15 @@ class WeightSource:
     loaded: list[str],
     missing: list[str],
     wrong: list[str],
+    unusable: list[str],
     left_over: list[str],
   ) -> None:
     """Raises one UserError for all that does not fit."""
     faults = []
     if wrong:
       faults.append(f"of another shape: {_some(wrong)}")
+    if unusable:
+      faults.append(f"not finite numbers: {_some(unusable)}")
     if missing and not (self.allow_partial and loaded):
       faults.append(f"missing: {_some(missing)}")
     if left_over and not (self.allow_partial and loaded):
@@ -204,7 +210,9 @@ class WeightSource:
     if not faults:
       return
     mend = "choose weights of config.model.name, or that model"
-    if loaded and not wrong:
+    if unusable and not wrong:
+      mend = "write or fetch the file anew"
+    elif loaded and not wrong:
       mend = "set config.model.allow_partial=true to take what is there"
     raise UserError(
       f"the weights {path} do not fit the model; {'; '.join(faults)}; {mend}"
@@ -347,7 +355,7 @@ def _download(url: str, algorithm: str, digest: str) -> pathlib.Path:
     try:
       fetch(url, part, None)
     except (OSError, ValueError) as error:  # All of requests' are OSErrors.
-      raise _offline(url, path, error) from error
+      raise _offline({url: path}, error) from error
     if not _digest(pathlib.Path(part), algorithm).startswith(digest):
       raise UserError(
         f"{url} came with another {algorithm} than {digest}; try again, or "
@@ -409,14 +417,22 @@ def _timm_file(name: str, file: str) -> pathlib.Path:
       "see https://huggingface.co/timm"
     ) from None
   except (OSError, ValueError, errors.HfHubHTTPError) as error:
-    raise _offline(url, path, error) from error
+    # All that the run will ask for, not one file after the other.
+    wanted = {
+      _TIMM_URL.format(name, other): path.with_name(other)
+      for other in _TIMM_FILES
+      if not path.with_name(other).exists()
+    }
+    raise _offline(wanted, error) from error
   return path
 
 
-def _offline(url: str, path: pathlib.Path, error: Exception) -> UserError:
+def _offline(wanted: Mapping[str, pathlib.Path], error: Exception) -> UserError:
+  """Names what to fetch from where, and where to put it."""
+  each = " and ".join(f"{url} to {path}" for url, path in wanted.items())
   return UserError(
-    f"cannot download {url} ({type(error).__name__}); fetch it by other means "
-    f"and put it at {path}"
+    f"cannot download the weights ({type(error).__name__}); fetch by other "
+    f"means {each}"
   )
 
 
@@ -471,6 +487,15 @@ def _with_convolutions(
     else:
       kept[key] = entry
   return kept, stray
+
+
+def _finite(array: np.ndarray) -> np.ndarray | None:
+  """As float32; None where that is no array of finite numbers."""
+  try:
+    numbers = np.asarray(array, np.float32)
+  except (TypeError, ValueError):  # Of text, say.
+    return None
+  return numbers if np.isfinite(numbers).all() else None
 
 
 def _some(names: Iterable[str]) -> str:

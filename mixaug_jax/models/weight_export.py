@@ -1,5 +1,6 @@
 """Writes the variables of a ResNet as files of other frameworks."""
 
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -82,8 +83,16 @@ def export(
     entry.name: entry.export(np.asarray(flat[key], np.float32))
     for key, entry in weight_map.entries(target.dialect, variables).items()
   }
+  # Aside first: a file that is there is whole. Opened here, as each library
+  # has errors of its own for a place that cannot be written.
+  aside = path.with_name(f"{path.name}.part")
   try:
-    target.write(path, arrays, model)
+    aside.open("wb").close()
+    try:
+      target.write(aside, arrays, model)
+      os.replace(aside, path)
+    finally:
+      aside.unlink(missing_ok=True)
   except OSError as error:
     raise UserError(
       f"cannot write {path}: {error.strerror or error}; name another --output"

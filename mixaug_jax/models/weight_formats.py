@@ -63,12 +63,13 @@ def _read_h5(path: pathlib.Path) -> Arrays:
     if not isinstance(item, h5py.Dataset):
       return
     parts = name.split("/")
-    if parts[-2] == "vars":  # Keras 3: variables by number in their layer.
+    if parts[-2:-1] == ["vars"]:  # Keras 3: variables by number in their layer.
       variables = item.parent
-      kind = _KERAS_3_VARIABLES[len(variables)]
       if "name" not in variables.attrs:
         raise ValueError("it lacks the layers' names; save it by Keras 3.5+")
-      parts = [variables.attrs["name"], kind[int(parts[-1])]]
+      kinds = _KERAS_3_VARIABLES.get(len(variables))
+      kind = kinds[int(parts[-1])] if kinds else parts[-1]
+      parts = [variables.attrs["name"], kind]
     arrays[_keras_name(parts)] = item[()]
 
   with h5py.File(path) as file:
@@ -85,11 +86,11 @@ _KERAS_3_VARIABLES = {
 
 
 def _keras_name(parts: list[str]) -> str:
-  layer, variable = parts[-2], parts[-1].removesuffix(":0")
+  variable = parts[-1].removesuffix(":0")
   variable = {"moving_mean": "mean", "moving_variance": "var"}.get(
     variable, variable
   )
-  return f"{layer}/{variable}"
+  return "/".join([*parts[-2:-1], variable])
 
 
 READERS: Mapping[str, Callable[[pathlib.Path], Arrays]] = {

@@ -40,7 +40,7 @@ def make_optimizer(
 
   Returns:
     The optimiser, and its base learning rate as a function of the step: that
-    of the last stage, without multipliers.
+    of the last stage before the head, without multipliers.
 
   Raises:
     UserError: naming the key that does not fit the run or the model.
@@ -50,6 +50,11 @@ def make_optimizer(
     raise UserError(
       f"config.optimizer.freeze: the model has no part "
       f"{', '.join(sorted(unknown))}; its parts are {', '.join(_parts(params))}"
+    )
+  if config.head_from not in params:
+    raise UserError(
+      f"config.optimizer.head_from: the model has no part {config.head_from}; "
+      f"its parts are {', '.join(_parts(params))}"
     )
   if set(frozen) == set(params):
     raise UserError(
@@ -66,7 +71,7 @@ def make_optimizer(
       "lower them or train longer"
     )
   schedule = _schedule(config, total_steps, warmup)
-  # The trunk warms up when the head is warm.
+  # The trunk warms up when the head and what counts as head are warm.
   trunk = schedule
   if head_warmup:
     trunk = lambda step: jnp.where(
@@ -74,13 +79,17 @@ def make_optimizer(
       0.0,
       schedule(step) * jnp.minimum(1, (step - head_warmup + 1) / (warmup + 1)),
     )
+  body, head = _body_and_head(config, params)
   rates = {
+    part: _times(trunk, config.layer_decay ** (len(body) - 1 - index))
+    for index, part in enumerate(body)
+  }
+  rates |= {part: _times(schedule, config.head_multiplier) for part in head}
+  scales = {
     part: optax.set_to_zero()
     if part in frozen
-    else optax.scale_by_learning_rate(
-      _times(schedule if part == "head" else trunk, multiplier)
-    )
-    for part, multiplier in _multipliers(config, params).items()
+    else optax.scale_by_learning_rate(rate)
+    for part, rate in rates.items()
   }
   steps = []
   if frozen:
@@ -95,7 +104,7 @@ def make_optimizer(
     steps.append(optax.scale_by_adam())
   if config.weight_decay:
     steps.append(optax.add_decayed_weights(config.weight_decay, decays(params)))
-  steps.append(optax.partition(rates, {part: part for part in params}))
+  steps.append(optax.partition(scales, {part: part for part in params}))
   return optax.chain(*steps), schedule
 
 
@@ -115,16 +124,13 @@ def _parts(params: Any) -> list[str]:
   return sorted(params, key=lambda part: (part == "head", part != "stem", part))
 
 
-def _multipliers(config: ConfigDict, params: Any) -> dict[str, float]:
-  """Learning rates over the base one: each stage's below that of the next."""
-  trunk = [part for part in _parts(params) if part != "head"]
-  multipliers = {
-    part: config.layer_decay ** (len(trunk) - 1 - index)
-    for index, part in enumerate(trunk)
-  }
-  if "head" in params:
-    multipliers["head"] = config.head_multiplier
-  return multipliers
+def _body_and_head(
+  config: ConfigDict, params: Any
+) -> tuple[list[str], list[str]]:
+  """The parts before `config.optimizer.head_from`, and those from it on."""
+  parts = _parts(params)
+  first = parts.index(config.head_from)
+  return parts[:first], parts[first:]
 
 
 def _times(schedule: Schedule, multiplier: float) -> Schedule:

@@ -1,0 +1,118 @@
+"""A logistic regression on frozen features: what fine-tuning must beat.
+
+    python -m benchmarks.frozen_features --weights=FILE --dogs=DIR \
+        [--config.data.image_size=96] [--stage=stage3] [--divide_by_255]
+
+`FILE` is whatever `config.model.pretrained` takes, and may be partial; `DIR`
+holds train/<class>/* and test/<class>/*. The photographs are those that a run
+of `configs/baseline.py:folder` with the same overrides trains, chooses and is
+tested on. The features are the means over the image of what the stage gives.
+The regularisation is chosen on validation; test is read once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixaug_jax import commandline, data, models
+from mixaug_jax import config as config_lib
+from mixaug_jax.models import pretrained
+
+BATCH = 50
+INVERSE_REGULARISATIONS = 10.0 ** np.arange(-5, 1)
+
+
+def main(argv: Sequence[str]) -> None:
+  flags = commandline.parser("frozen_features", __doc__.partition("\n")[0])
+  flags.prog = "benchmarks.frozen_features"
+  flags.add_argument("--weights", required=True)
+  flags.add_argument("--dogs", required=True)
+  flags.add_argument("--stage", default="stage3", help="conv4 is stage3")
+  flags.add_argument(
+    "--divide_by_255",
+    action="store_true",
+    help="feed RGB in [0, 1], not what the weights ask for",
+  )
+  rest, overrides = commandline.split_overrides(argv)
+  arguments = flags.parse_args(rest)
+  commandline.prepare_jax()
+  config = config_lib.load(
+    "configs/baseline.py:folder",
+    {
+      "data.dir": arguments.dogs,
+      "model.pretrained": arguments.weights,
+      "model.allow_partial": "true",
+      **overrides,
+    },
+  )
+  datasets = data.load(config.data, config.seed)
+  extract = extractor(config, arguments.stage, not arguments.divide_by_255)
+  features, labels = {}, {}
+  for name in ("train", "validation", "test"):
+    split = getattr(datasets, name)
+    features[name], labels[name] = extract(split), split.labels
+  for name, accuracy in regress(features, labels).items():
+    print(f"{name}: {accuracy:.2%} of {len(labels[name]):,}")
+
+
+def extractor(config: ConfigDict, stage: str, preprocessed: bool):
+  """Returns `features(split) -> float32 [N, channels]`."""
+  import jax
+  import jax.numpy as jnp
+
+  from mixaug_jax import augment
+
+  source = pretrained.resolve(config.model)
+  model = models.create_model(
+    config.model.name, num_classes=2, **source.architecture
+  )
+  size = config.data.image_size
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
+    )
+  )
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  variables, report = source.load(zeros)
+  print(report, file=sys.stderr)
+
+  @jax.jit
+  def run(variables, images):
+    images = augment.central_crop(images, size).astype(jnp.float32) / 255
+    if preprocessed:
+      images = source.preprocessing(images)
+    maps = model.apply(variables, images, train=False, stop=stage)
+    return jnp.mean(maps, axis=(1, 2))
+
+  def features(split: data.Split) -> np.ndarray:
+    positions = np.arange(len(split))
+    padded = np.resize(positions, -(-len(split) // BATCH) * BATCH)
+    batches = padded.reshape(-1, BATCH)
+    rows = [run(variables, split.images(batch)) for batch in batches]
+    return np.concatenate(rows)[: len(split)]
+
+  return features
+
+
+def regress(
+  features: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> dict[str, float]:
+  """Accuracy on validation and test of the regression best on validation."""
+  from sklearn import linear_model, pipeline, preprocessing
+
+  fitted = []
+  for inverse in INVERSE_REGULARISATIONS:
+    classifier = pipeline.make_pipeline(
+      preprocessing.StandardScaler(),
+      linear_model.LogisticRegression(C=inverse, max_iter=1000),
+    )
+    fitted.append(classifier.fit(features["train"], labels["train"]))
+  score = lambda one, name: one.score(features[name], labels[name])
+  best = max(fitted, key=lambda one: score(one, "validation"))
+  return {name: score(best, name) for name in ("validation", "test")}
+
+
+if __name__ == "__main__":
+  commandline.run(main)
