@@ -232,6 +232,7 @@ def test_a_frozen_trunk_trains_nothing_but_the_head(params):
   [
     ({"freeze": "stem,stage9"}, "no part stage9.*stem, stage1"),
     ({"freeze": ",".join(PARTS)}, "nothing to train"),
+    ({"head_from": "stage4"}, "head_from.*no part stage4.*stem, stage1"),
     ({"warmup_epochs": 10.0}, "take 100 steps.*has but 100"),
     ({"warmup_epochs": 5.0, "head_warmup_epochs": 6.0}, "take 110 steps"),
   ],

@@ -1,0 +1,150 @@
+"""Fine-tuning against random weights and frozen features: docs/results.md.
+
+    python -m benchmarks.fine_tuning --weights=FILE --dogs=DIR \
+        [--workdir=runs/fine_tuning] [--config.KEY=VALUE ...]
+
+Trains 20 breeds twice with the same data, resolution, augmentation and number
+of steps, from the weights in FILE (which may end at stage3, that is conv4) and
+from random ones; then fits a logistic regression to the frozen features of the
+same weights. DIR holds train/<class>/* and test/<class>/*. It prints every
+command, the validation accuracy by epoch and the test accuracies, and draws
+WORKDIR/curves.png. The same command resumes.
+"""
+
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mixaug_jax import commandline
+from mixaug_jax.analysis import figures
+
+DATA = {
+  "data.classes": 20,
+  "data.examples_per_class": 60,
+  "data.validation_fraction": 0.2,
+  "data.image_size": 96,
+  "data.cache_size": 96,
+}
+TRAINING = {
+  "augment.random_resized_crop.min_area": 0.5,
+  "augment.random_flip_left_right.probability": 0.5,
+  "batch_size": 20,
+  "epochs": 10,
+  "evaluate.batch_size": 60,
+}
+ARMS = {
+  "pretrained": {
+    "optimizer.learning_rate": 0.003,
+    "optimizer.head_from": "stage4",
+    "optimizer.head_multiplier": 10,
+    "optimizer.warmup_epochs": 1,
+    "optimizer.freeze": "stem,stage1",
+  },
+  "random weights": {
+    "optimizer.learning_rate": 0.03,
+    "optimizer.warmup_epochs": 1,
+  },
+}
+FROZEN = "frozen features"
+
+
+def main(argv: Sequence[str]) -> None:
+  rest, overrides = commandline.split_overrides(argv)
+  flags = commandline.parser("fine_tuning", __doc__.partition("\n")[0])
+  flags.prog = "benchmarks.fine_tuning"
+  flags.add_argument("--weights", required=True)
+  flags.add_argument("--dogs", required=True)
+  flags.add_argument(
+    "--workdir", type=pathlib.Path, default=pathlib.Path("runs/fine_tuning")
+  )
+  arguments = flags.parse_args(rest)
+  weights = {
+    "model.pretrained": arguments.weights,
+    "model.allow_partial": "true",
+  }
+  results, curves = {}, {}
+  for arm, settings in ARMS.items():
+    settings = {
+      **({} if arm == "random weights" else weights),
+      **{"data.dir": arguments.dogs, **DATA, **TRAINING, **settings},
+      **overrides,
+    }
+    workdir = arguments.workdir / arm.replace(" ", "_")
+    _run("mixaug_jax.main", [f"--workdir={workdir}"], settings)
+    results[arm] = json.loads((workdir / "result.json").read_text())
+    curves[arm] = _curve(workdir, results[arm])
+  kept = {
+    key: value
+    for key, value in {**DATA, **overrides}.items()
+    if key.startswith("data.") or key == "seed"
+  }
+  printed = _run(
+    "benchmarks.frozen_features",
+    [f"--weights={arguments.weights}", f"--dogs={arguments.dogs}"],
+    kept,
+  )
+  print(_table(curves))
+  for arm, result in results.items():
+    test, seconds = result["test"], result["seconds"]
+    print(
+      f"{arm}: test {test['accuracy']:.1%} of {test['examples']:,.0f}, chosen "
+      f"at step {result['chosen_step']}; {seconds / 60:.1f} min of training"
+    )
+  print(f"{FROZEN}: {printed.strip()}")
+  _draw(curves, arguments.workdir / "curves.png")
+
+
+def _run(module: str, flags: list[str], settings: dict[str, Any]) -> str:
+  """Runs a command, printed as it can be typed; returns what it prints."""
+  changed = [f"--config.{key}={value}" for key, value in settings.items()]
+  words = ["-m", module, *flags, *changed]
+  print("$ python", shlex.join(words), flush=True)
+  done = subprocess.run(
+    [sys.executable, *words], stdout=subprocess.PIPE, text=True
+  )
+  if done.returncode:
+    sys.exit(done.returncode)
+  return done.stdout
+
+
+def _curve(
+  workdir: pathlib.Path, result: dict[str, Any]
+) -> tuple[list[int], list[float]]:
+  """Epochs and the accuracy on validation after each."""
+  rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]
+  rows = [row for row in rows if row["split"] == "validation"]
+  epochs = [
+    round(row["step"] * result["epochs"] / result["steps"]) for row in rows
+  ]
+  return epochs, [row["accuracy"] for row in rows]
+
+
+def _table(curves: dict[str, tuple[list[int], list[float]]]) -> str:
+  epochs, _ = next(iter(curves.values()))
+  lines = [f"| epoch | {' | '.join(map(str, epochs))} |"]
+  lines.append("|---" * (len(epochs) + 1) + "|")
+  for arm, (_, values) in curves.items():
+    each = " | ".join(f"{100 * value:.1f}" for value in values)
+    lines.append(f"| {arm} | {each} |")
+  return "\n".join(lines)
+
+
+def _draw(
+  curves: dict[str, tuple[list[int], list[float]]], path: pathlib.Path
+) -> None:
+  figure = figures.curves(
+    {arm: [curve] for arm, curve in curves.items()},
+    figures.colours(list(curves), "random weights"),
+    "validation accuracy",
+    percent=True,
+  )
+  figure.axes[0].set_xlabel("epoch")
+  figures.png(figure, path, dpi=120)
+
+
+if __name__ == "__main__":
+  commandline.run(main)
