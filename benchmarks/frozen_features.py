@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import commandline, data, models
 from mixaug_jax import config as config_lib
+from mixaug_jax.errors import UserError
 from mixaug_jax.models import pretrained
 
 BATCH = 50
@@ -68,6 +69,8 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
   model = models.create_model(
     config.model.name, num_classes=2, **source.architecture
   )
+  if stage not in model.stages[:-1]:
+    raise UserError(f"--stage must be one of {', '.join(model.stages[:-1])}")
   size = config.data.image_size
   shapes = jax.eval_shape(
     lambda: model.init(

@@ -96,9 +96,10 @@ class LoadReport:
     if self.new_head:
       parts.append(f"a new head, {self.new_head}")
     if self.missing:
-      parts.append(f"not in it and left as initialised: {_some(self.missing)}")
-    if self.left_over:
-      parts.append(f"left over: {_some(self.left_over)}")
+      parts.append(f"left as initialised: {_some(self.missing)}")
+    # Batch norms without a convolution are missing and left over.
+    if others := [x for x in self.left_over if x not in self.missing]:
+      parts.append(f"left over: {_some(others)}")
     return "; ".join(parts)
 
 
