@@ -5,9 +5,11 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
+from mixaug_jax.data import sources
 from mixaug_jax.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -48,6 +50,19 @@ def test_digits_are_fifty_balanced_examples_of_the_seeds_choosing():
   assert _load(0).train.ids == one.train.ids
   used = [*one.train.ids, *one.validation.ids, *one.test.ids]
   assert len(used) == len(set(used))
+
+
+def test_digits_are_those_of_scikit_learn():
+  digits = load_digits()
+  train, test = sources.Digits("train"), sources.Digits("test")
+  assert len(train) + len(test) == len(digits.target)
+  for source in (train, test):
+    for index, name in enumerate(source.ids):
+      row = int(name.removeprefix("digits/"))
+      assert source.labels[index] == digits.target[row]
+      np.testing.assert_allclose(
+        source[index]["image"][..., 0], digits.images[row] * 255 / 16, atol=0.5
+      )
 
 
 def test_digits_are_upright_rgb_of_the_size_asked_for():
