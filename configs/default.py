@@ -93,6 +93,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.zero_init_residual = True  # Last batch-norm scale of a block at zero.
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
+  model.remat = False  # Compute blocks twice, to save memory.
   # These follow the pretrained weights; to be set for a file of your own.
   model.version = placeholder(str)  # v1: stride in a block's first 1x1; v1.5.
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ KERAS_STAGES = (
   "predictions",
 )
 SIZES = [(97, 75), (224, 224)]
+QUICKLY = {"xla_backend_optimization_level": 1}  # Compiled, not run.
 
 
 def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
@@ -215,7 +217,9 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride):
 def small():
   model = models.create_model("small_resnet", 10, zero_init_residual=True)
   images = jax.random.normal(jax.random.key(1), (6, 16, 16, 3))
-  init = jax.jit(lambda key, x: model.init(key, x, train=False))
+  init = jax.jit(
+    lambda key, x: model.init(key, x, train=False), compiler_options=QUICKLY
+  )
   return model, init(jax.random.key(0), images), images
 
 
@@ -286,6 +290,32 @@ def test_dropout_acts_in_training_alone(small):
       variables, images, train=False
     ),
   )
+
+
+def test_remat_keeps_less_and_changes_nothing(small):
+  _, variables, images = small
+  params = jax.tree.map(lambda x: x + 0.1, variables["params"])
+
+  def measured(remat):
+    model = models.create_model("small_resnet", 10, remat=remat)
+
+    def loss(params):
+      logits, changed = model.apply(
+        {**variables, "params": params},
+        images,
+        train=True,
+        mutable=["batch_stats"],
+      )
+      return jnp.sum(logits**2), changed
+
+    pull = jax.eval_shape(lambda p: jax.vjp(loss, p, has_aux=True)[1], params)
+    kept = sum(x.size for x in jax.tree.leaves(pull))
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    return kept, jax.jit(gradient, compiler_options=QUICKLY)(params)
+
+  (plain, expected), (less, values) = measured(False), measured(True)
+  assert less < plain / 2
+  chex.assert_trees_all_close(values, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_synchronised_statistics_are_those_of_all_devices(small):

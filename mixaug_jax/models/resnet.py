@@ -140,6 +140,9 @@ class ResNet(nn.Module):
     zero_init_residual: as in `Block`.
     head_init: initialiser of the head's kernel, a key of HEAD_INITS.
     dropout: rate, before the head.
+    remat: whether the backward pass computes what is inside a block anew,
+      rather than keep it from the forward pass (Chen et al., 2016,
+      arXiv:1604.06174): less memory, more time, the same numbers.
     dtype: of the computation up to the head; parameters, batch statistics
       and the head are float32.
   """
@@ -158,6 +161,7 @@ class ResNet(nn.Module):
   zero_init_residual: bool = False
   head_init: str = "lecun_normal"
   dropout: float = 0.0
+  remat: bool = False
   dtype: Dtype = jnp.float32
 
   @property
@@ -215,7 +219,7 @@ class ResNet(nn.Module):
       return functools.partial(self._head, train=train)
     index = self.stages.index(name) - 1
     block = functools.partial(
-      Block,
+      nn.remat(Block) if self.remat else Block,
       width=self.width * 2**index,
       bottleneck=self.bottleneck,
       stride_first=self.version == "v1",

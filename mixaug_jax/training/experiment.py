@@ -17,6 +17,10 @@ from mixaug_jax.models import pretrained
 from mixaug_jax.training import losses, optim, parallel, state
 from mixaug_jax.training.step import Recipe
 
+# Random numbers take LLVM's last level over a second an array to compile, to
+# the same numbers.
+_INIT_OPTIONS = {"xla_backend_optimization_level": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -53,7 +57,11 @@ class Experiment:
     """Random parameters and batch statistics; of the seed alone."""
     size = self.config.data.image_size
     images = jnp.zeros((1, size, size, 3), jnp.float32)
-    init = jax.jit(lambda key, x: self.recipe.model.init(key, x, train=False))
+    options = _INIT_OPTIONS if jax.default_backend() == "cpu" else None
+    init = jax.jit(
+      lambda key, x: self.recipe.model.init(key, x, train=False),
+      compiler_options=options,
+    )
     return init(jax.random.key(self.config.seed), images)
 
   def initial_state(
@@ -158,6 +166,7 @@ def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
     freeze_batch_norm=model.freeze_batch_norm,
     zero_init_residual=model.zero_init_residual,
     head_init=model.head_init,
+    remat=model.remat,
     frozen=optim.frozen_parts(config.optimizer),
     bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
     version=model.version,
