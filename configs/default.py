@@ -85,6 +85,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.model = model = ConfigDict()
   model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
+  model.last_stage = placeholder(str)  # Of the network: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
   model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
   model.allow_partial = False  # Take a weight file that lacks some arrays.

@@ -122,6 +122,7 @@ def test_pytorch_loads_an_export_with_the_same_logits(
     ("keras", "resnet18", {}, "no network like this run's resnet18"),
     ("torchvision", "resnet50", KERAS, "choose --format=keras"),
     ("safetensors", "small_resnet", {}, "none has"),
+    ("safetensors", "resnet50", {"last_stage": "stage3"}, "none has"),
   ],
 )
 def test_networks_that_a_framework_lacks_are_told(

@@ -232,6 +232,22 @@ def test_slices_join_to_the_whole(small):
     np.testing.assert_array_equal(whole, joined)
 
 
+def test_a_network_that_ends_early_is_the_beginning_of_the_whole(small):
+  model, variables, images = small
+  short = models.create_model("small_resnet", 10, last_stage="stage2")
+  assert short.stages == (*model.stages[:3], "head")
+  made = short.init(jax.random.key(0), images, train=False)
+  assert made["params"].keys() == set(short.stages)
+  assert made["params"]["head"]["kernel"].shape == (32, 10)
+  mixed = {
+    kind: {**tree, **{k: variables[kind][k] for k in tree if k != "head"}}
+    for kind, tree in made.items()
+  }
+  ours = short.apply(mixed, images, train=False, stop="stage2")
+  whole = model.apply(variables, images, train=False, stop="stage2")
+  np.testing.assert_array_equal(ours, whole)
+
+
 def test_blocks_start_as_their_shortcuts(small):
   model, variables, images = small
   x = model.apply(variables, images, train=False, stop="stem")
@@ -348,6 +364,7 @@ def test_synchronised_statistics_are_those_of_all_devices(small):
     ({"version": "v2"}, "v1 or v1.5"),
     ({"head_init": "ones"}, "lecun_normal, zeros"),
     ({"frozen": ("stage4",)}, "has no stage4"),
+    ({"last_stage": "stage4"}, "stage1, stage2, stage3, got 'stage4'"),
   ],
 )
 def test_what_there_is_not_is_told(attributes, sentence):

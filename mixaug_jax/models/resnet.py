@@ -259,12 +259,18 @@ _MODELS = {
 NAMES = tuple(_MODELS)
 
 
-def create_model(name: str, num_classes: int, **attributes: Any) -> ResNet:
+def create_model(
+  name: str,
+  num_classes: int,
+  last_stage: str | None = None,
+  **attributes: Any,
+) -> ResNet:
   """Makes a ResNet by name.
 
   Args:
     name: one of NAMES.
     num_classes: the number of logits.
+    last_stage: `stage3`, say, for a network that has none after it; None: all.
     **attributes: further attributes of `ResNet`.
 
   Raises:
@@ -274,10 +280,17 @@ def create_model(name: str, num_classes: int, **attributes: Any) -> ResNet:
     raise ValueError(
       f"model.name must be one of {', '.join(NAMES)}, got {name!r}"
     )
-  model = ResNet(
-    num_classes=num_classes,
-    **{**_MODELS[name], **attributes},
-  )
+  attributes = {**_MODELS[name], **attributes}
+  if last_stage is not None:
+    sizes = attributes["stage_sizes"]
+    stages = [f"stage{number + 1}" for number in range(len(sizes))]
+    if last_stage not in stages:
+      raise ValueError(
+        f"model.last_stage must be one of {', '.join(stages)}, "
+        f"got {last_stage!r}"
+      )
+    attributes["stage_sizes"] = sizes[: stages.index(last_stage) + 1]
+  model = ResNet(num_classes=num_classes, **attributes)
   if model.version not in ("v1", "v1.5"):
     raise ValueError(f"version must be v1 or v1.5, got {model.version!r}")
   if model.head_init not in HEAD_INITS:

@@ -119,7 +119,7 @@ def _check_architecture(kind: str, name: str, model: ResNet) -> None:
 
 def _has(dialect: weight_map.Dialect, model: ResNet) -> bool:
   """Whether a framework has a network that gives the same logits."""
-  if model.small_images:
+  if model.small_images or len(model.stage_sizes) < 4:
     return False
   wanted = dict(dialect.architecture)
   if not model.bottleneck:  # Two versions of these there are not,

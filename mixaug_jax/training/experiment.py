@@ -161,6 +161,7 @@ def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
   return models.create_model(
     model.name,
     num_classes,
+    last_stage=model.last_stage,
     dtype=jnp.dtype(dtype),
     dropout=model.dropout,
     freeze_batch_norm=model.freeze_batch_norm,
