@@ -4,11 +4,11 @@
         [--workdir=runs/fine_tuning] [--config.KEY=VALUE ...]
 
 Trains 20 breeds twice with the same data, resolution, augmentation and number
-of steps, from the weights in FILE (which may end at stage3, that is conv4) and
-from random ones; then fits a logistic regression to the frozen features of the
-same weights. DIR holds train/<class>/* and test/<class>/*. It prints every
-command, the validation accuracy by epoch and the test accuracies, and draws
-WORKDIR/curves.png. The same command resumes.
+of steps: a ResNet-50 that ends at stage3, which is conv4, from the weights in
+FILE and from random ones. Then it fits a logistic regression to the same
+weights' frozen features of that stage. DIR holds train/<class>/* and
+test/<class>/*. It prints every command, the validation accuracy by epoch and
+the test accuracies, and draws WORKDIR/curves.png. The same command resumes.
 """
 
 import json
@@ -26,28 +26,31 @@ DATA = {
   "data.classes": 20,
   "data.examples_per_class": 60,
   "data.validation_fraction": 0.2,
-  "data.image_size": 96,
-  "data.cache_size": 96,
+  "data.image_size": 64,
+  "data.cache_size": 64,
+}
+NETWORK = {
+  "model.last_stage": "stage3",
+  "model.version": "v1",
+  "model.conv_bias": "true",
 }
 TRAINING = {
   "augment.random_resized_crop.min_area": 0.5,
   "augment.random_flip_left_right.probability": 0.5,
+  "loss.label_smoothing": 0.1,
   "batch_size": 20,
-  "epochs": 10,
-  "evaluate.batch_size": 60,
+  "epochs": 8,
+  "optimizer.warmup_epochs": 0.5,
+  "evaluate.batch_size": 79,
 }
 ARMS = {
   "pretrained": {
-    "optimizer.learning_rate": 0.003,
-    "optimizer.head_from": "stage4",
-    "optimizer.head_multiplier": 10,
-    "optimizer.warmup_epochs": 1,
-    "optimizer.freeze": "stem,stage1",
+    "optimizer.learning_rate": 0.004,
+    "optimizer.head_multiplier": 4,
+    "optimizer.freeze": "stem,stage1,stage2",
+    "model.head_init": "zeros",
   },
-  "random weights": {
-    "optimizer.learning_rate": 0.03,
-    "optimizer.warmup_epochs": 1,
-  },
+  "random weights": {"optimizer.learning_rate": 0.03},
 }
 FROZEN = "frozen features"
 
@@ -70,11 +73,16 @@ def main(argv: Sequence[str]) -> None:
   for arm, settings in ARMS.items():
     settings = {
       **({} if arm == "random weights" else weights),
-      **{"data.dir": arguments.dogs, **DATA, **TRAINING, **settings},
+      **{"data.dir": arguments.dogs, **DATA, **NETWORK, **TRAINING},
+      **settings,
       **overrides,
     }
     workdir = arguments.workdir / arm.replace(" ", "_")
-    _run("mixaug_jax.main", [f"--workdir={workdir}"], settings)
+    _run(
+      "mixaug_jax.main",
+      ["--config=configs/baseline.py:folder", f"--workdir={workdir}"],
+      settings,
+    )
     results[arm] = json.loads((workdir / "result.json").read_text())
     curves[arm] = _curve(workdir, results[arm])
   kept = {
