@@ -31,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -43,6 +43,7 @@ from PIL import Image, ImageDraw
 ROOT = pathlib.Path(__file__).parent.parent
 CLASSES, BATCH, WORKERS = 10, 64, 2
 PLACEMENTS = ("device", "host", "stream")
+PACKAGES = ("jax", "grain", "pillow", "numpy", "tensorflow-cpu", "torch")
 PEERS = {"tf.data": "tensorflow", "DataLoader": "torch"}
 LATER_SECONDS = 3.0  # Of later epochs, at least; always whole ones.
 SAMPLE_SECONDS = 0.05
@@ -306,16 +307,15 @@ def elsewhere(
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def machine() -> str:
-  """What the figures were measured on."""
+def machine(packages: Iterable[str] = PACKAGES) -> str:
+  """What the figures were measured on, with the versions of `packages`."""
   model = platform.processor() or platform.machine()
   with contextlib.suppress(OSError, StopIteration):
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     model = next(x for x in lines if x.startswith("model name"))
     model = model.partition(":")[2].strip()
-  names = ("jax", "grain", "pillow", "numpy", "tensorflow-cpu", "torch")
   versions = []
-  for name in names:
+  for name in packages:
     with contextlib.suppress(metadata.PackageNotFoundError):
       versions.append(f"{name} {metadata.version(name)}")
   cores = len(os.sched_getaffinity(0))

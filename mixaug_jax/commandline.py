@@ -22,6 +22,14 @@ _HEARTBEAT_SECONDS = 40
 _GOODBYE_SECONDS = 10.0
 
 
+# On a CPU these versions of jaxlib, and no earlier ones, hand convolutions to
+# YNNPACK, which takes longer for a train step than Eigen. XLA aborts at a flag
+# that it does not know, so later versions are left as they come.
+_WITH_YNNPACK = ((0, 10),)
+_YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+
+
 class _Parser(argparse.ArgumentParser):
   """An argument parser whose mistakes are one sentence."""
 
@@ -107,10 +115,14 @@ def prepare_jax(
   environment that tells them, the processes find each other.
   """
   if deterministic:
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+    _add_xla_flag("--xla_gpu_deterministic_ops=true")
   import jax
+  import jaxlib.version
   import platformdirs
+
+  chosen = _YNNPACK_FLAG in os.environ.get("XLA_FLAGS", "")
+  if jaxlib.version.__version_info__[:2] in _WITH_YNNPACK and not chosen:
+    _add_xla_flag(f"{_YNNPACK_FLAG}=-{_CONVOLUTIONS}")
 
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
@@ -132,6 +144,10 @@ def prepare_jax(
     )
   elif _in_cluster():
     jax.distributed.initialize(**patience)
+
+
+def _add_xla_flag(flag: str) -> None:
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 def _in_cluster() -> bool:

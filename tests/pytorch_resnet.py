@@ -1,10 +1,13 @@
-"""ResNet v1.5 in PyTorch, with torchvision's names: a peer to test against."""
+"""ResNet v1.5 in PyTorch, with torchvision's names: a peer to measure against.
+
+As in torchvision, ReLUs work in place.
+"""
 
 import torch
 from torch import nn
 
 
-def make(blocks, bottleneck, num_classes):
+def make(blocks, bottleneck, num_classes, width=64, small_images=False):
   """A network for evaluation, whose forward returns stem to logits."""
 
   class Block(nn.Module):
@@ -38,28 +41,31 @@ def make(blocks, bottleneck, num_classes):
       for index in range(1, self.count + 1):
         y = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(y))
         if index < self.count:
-          y = torch.relu(y)
-      return torch.relu(y + (self.downsample(x) if self.downsample else x))
+          y = torch.relu_(y)
+      return torch.relu_(y + (self.downsample(x) if self.downsample else x))
 
   class Net(nn.Module):
     def __init__(self):
       super().__init__()
-      self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-      self.bn1 = nn.BatchNorm2d(64)
-      inputs = 64
+      size, stride = (3, 1) if small_images else (7, 2)
+      self.conv1 = nn.Conv2d(3, width, size, stride, size // 2, bias=False)
+      self.bn1 = nn.BatchNorm2d(width)
+      inputs = width
       for stage, count in enumerate(blocks):
         made = []
         for index in range(count):
           stride = 2 if stage and not index else 1
-          made.append(Block(inputs, 64 * 2**stage, stride))
-          inputs = 64 * 2**stage * (4 if bottleneck else 1)
+          made.append(Block(inputs, width * 2**stage, stride))
+          inputs = width * 2**stage * (4 if bottleneck else 1)
         setattr(self, f"layer{stage + 1}", nn.Sequential(*made))
       self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x):
-      x = torch.relu(self.bn1(self.conv1(x)))
-      outputs = [nn.functional.max_pool2d(x, 3, 2, 1)]
-      for stage in range(1, 5):
+      x = torch.relu_(self.bn1(self.conv1(x)))
+      if not small_images:
+        x = nn.functional.max_pool2d(x, 3, 2, 1)
+      outputs = [x]
+      for stage in range(1, len(blocks) + 1):
         outputs.append(getattr(self, f"layer{stage}")(outputs[-1]))
       return [*outputs, self.fc(outputs[-1].mean((2, 3)))]
 

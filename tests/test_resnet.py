@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixaug_jax import models
-from mixaug_jax.models import convolution, pretrained
+from mixaug_jax.models import convolution, pooling, pretrained
 
 KERAS_STAGES = (
   "pool1_pool",
@@ -211,6 +212,24 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride):
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
   for one, other in zip(pull(ours), peer_pull(theirs), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 9, 7, 5), (1, 1, 2, 3)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_and_its_gradient_equal_xlas(shape, ties):
+  """Ties, of which ReLU makes many, included."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], shape)
+  if ties:
+    x = jnp.maximum(jnp.round(x), 0)
+  plain = lambda x: nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+  ours, pull = jax.vjp(pooling.max_pool, x)
+  theirs, peer_pull = jax.vjp(plain, x)
+  np.testing.assert_array_equal(ours, theirs)
+  gradient = jax.random.normal(keys[1], ours.shape)
+  np.testing.assert_allclose(
+    pull(gradient)[0], peer_pull(gradient)[0], rtol=1e-6, atol=1e-6
+  )
 
 
 @pytest.fixture(scope="module")

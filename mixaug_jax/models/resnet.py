@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixaug_jax.models.convolution import Conv
+from mixaug_jax.models.pooling import max_pool
 
 Dtype = Any
 HEAD_INITS = {
@@ -117,7 +118,7 @@ class Stem(nn.Module):
     x = nn.relu(self.norm(name="bn")(x))
     if self.small_images:
       return x
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    return max_pool(x)
 
 
 class ResNet(nn.Module):
