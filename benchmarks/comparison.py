@@ -1,0 +1,130 @@
+"""How long does a comparison on digits take, and where does the time go?
+
+    pip install torch     # Measured only; may be missing.
+    python -m benchmarks.comparison [--arms=baseline,cutmix] [--seeds=3]
+
+`python -m mixaug_jax.compare` with some of its arms: with every run compiling
+for itself, one after the other; with a compilation cache that is empty at first
+and shared; and as it is used, with several runs side by side. The peer is a
+script of PyTorch's that makes the same network, takes as many steps of SGD on
+random images, and does no more: no augmentation, no evaluation, no checkpoints,
+no report.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks import input_pipeline
+
+CONFIG = """
+from configs import compare
+
+def get_config(dataset="digits"):
+  config = compare.get_config(dataset)
+  for name in set(config.arms) - set({arms!r}):
+    del config.arms[name]
+  return config
+"""
+
+
+def compared(
+  arms: list[str], seeds: int, cache: bool, *extra: str
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+  """Runs a comparison.
+
+  Returns:
+    The seconds of each run by what they went to, in the order of their ends,
+    and those of the whole.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    config = pathlib.Path(folder, "some_arms.py")
+    config.write_text(CONFIG.format(arms=arms))
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+      [
+        *(sys.executable, "-m", "mixaug_jax.compare", f"--config={config}"),
+        *(f"--workdir={folder}/runs", f"--config.seeds={seeds}", *extra),
+      ],
+      cwd=input_pipeline.ROOT,
+      env={
+        **os.environ,
+        "XDG_CACHE_HOME": f"{folder}/cache",
+        "JAX_ENABLE_COMPILATION_CACHE": str(cache),
+        "PYTHONPATH": str(input_pipeline.ROOT),
+      },
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    runs, last = [], begin
+    for line in process.stdout:  # [1/6] baseline/0: test 70.20%; 13 s
+      if match := re.match(r"\[\S+ (\S+): test \S+ (\d+) s", line):
+        last = time.perf_counter()
+        name, wall = match[1], int(match[2])
+        path = f"{name.replace('/', '/seed_')}/result.json"
+        result = json.loads(pathlib.Path(folder, "runs", path).read_text())
+        steps, first = result["seconds"], result["compile_seconds"]
+        rest = wall - steps - first
+        runs.append({"steps": steps, "the first step": first, "rest": rest})
+    if process.wait():
+      raise RuntimeError("the comparison failed, see above")
+    end = time.perf_counter()
+  return runs, {"report": end - last, "whole": end - begin}
+
+
+def peer(steps: int) -> float:
+  """Seconds of a process that trains with PyTorch."""
+  begin = time.perf_counter()
+  subprocess.run(
+    [
+      *(sys.executable, "-m", "benchmarks.startup"),
+      *("--work=pytorch", f"--steps={steps}"),
+    ],
+    cwd=input_pipeline.ROOT,
+    stdout=subprocess.DEVNULL,
+    check=True,
+  )
+  return time.perf_counter() - begin
+
+
+def main() -> None:
+  flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  flags.add_argument("--arms", default="baseline,cutmix")
+  flags.add_argument("--seeds", type=int, default=3)
+  arguments = flags.parse_args()
+  arms, seeds = arguments.arms.split(","), arguments.seeds
+  print(input_pipeline.machine(("jax", "flax", "orbax-checkpoint", "torch")))
+  print(f"\nSeconds; {len(arms)} arms, {seeds} seeds")
+  print(
+    "\n| | whole | report | a run | of it steps | the first step | start, "
+    "evaluation, checkpoints |\n|---|---|---|---|---|---|---|"
+  )
+  for title, cache, extra in (
+    ("each run compiles for itself", False, ("--jobs=1",)),
+    ("a shared cache, empty at first", True, ("--jobs=1",)),
+    ("and side by side, as it is used", True, ()),
+  ):
+    runs, whole = compared(arms, seeds, cache, *extra)
+    mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
+    cells = [whole["whole"], whole["report"], sum(mean.values())]
+    cells += mean.values()
+    print(f"| {title} | {' | '.join(f'{x:.1f}' for x in cells)} |", flush=True)
+  if importlib.util.find_spec("torch"):
+    times = [peer(400) for _ in range(seeds)]
+    run = statistics.median(times)
+    print(
+      f"| PyTorch, steps alone | {run * len(arms) * seeds:.1f} | | {run:.1f} "
+      "| | | |"
+    )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,63 @@
+"""The regression check: what falls is named, what wavers is measured again."""
+
+import json
+
+import pytest
+
+from benchmarks import check
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """Runs the check with made-up ratios, given for each time it measures."""
+  record = tmp_path / "recorded.json"
+  ratios = {"a step": 1.2, "a start": 2.0}
+  record.write_text(json.dumps({"machine": "that one", "ratios": ratios}))
+  monkeypatch.setattr(check, "RECORD", record)
+
+  def of(*flags, step, start=(2.0,)):
+    left = {"a step": list(step), "a start": list(start)}
+    measurements = {
+      "step": lambda _: {"a step": left["a step"].pop(0)},
+      "start": lambda _: {"a start": left["a start"].pop(0)},
+    }
+    monkeypatch.setattr(check, "MEASUREMENTS", measurements)
+    code = check.main(["--only=step,start", *flags])
+    assert not any(left.values())
+    return code, json.loads(record.read_text())["ratios"]
+
+  return of
+
+
+def test_what_is_still_so_passes(run, capsys):
+  assert run(step=[1.03])[0] == 0
+  assert "| a step | 1.20 | 1.03 |" in capsys.readouterr().out
+
+
+def test_what_fell_twice_is_named(run, capsys):
+  assert run(step=[0.9, 1.01])[0] == 1
+  told = capsys.readouterr().err
+  assert "a step: 1.01" in told
+  assert "a start" not in told
+
+
+def test_a_busy_moment_is_forgiven(run, capsys):
+  assert run(step=[0.5, 1.1])[0] == 0
+  assert not capsys.readouterr().err
+
+
+def test_recording_replaces_what_was_measured_and_nothing_else(run):
+  assert run("--record", step=[0.5], start=[3.0]) == (
+    0,
+    {"a step": 0.5, "a start": 3.0},
+  )
+  assert run("--only=step", step=[0.45], start=[]) == (
+    0,
+    {"a step": 0.5, "a start": 3.0},
+  )
+
+
+def test_what_there_is_no_measure_of_is_told(run, capsys):
+  with pytest.raises(SystemExit):
+    run("--only=steps", step=[], start=[])
+  assert "step, start" in capsys.readouterr().err
