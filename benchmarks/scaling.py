@@ -45,14 +45,14 @@ SAVERS = {
     "as it is": {},
     "`model.remat=true`": {"model.remat": "true"},
     "`optimizer.accumulate=2`": {"optimizer.accumulate": "2"},
-    "`optimizer.accumulate=8`": {"optimizer.accumulate": "8"},
+    "`optimizer.accumulate=4`": {"optimizer.accumulate": "4"},
     "both, 2 parts": {"model.remat": "true", "optimizer.accumulate": "2"},
   },
   "pytorch": {
     "as it is": {},
     "`torch.utils.checkpoint`": {"checkpoint": True},
     "2 parts": {"parts": 2},
-    "8 parts": {"parts": 8},
+    "4 parts": {"parts": 4},
   },
 }
 # Pixels a side; blocks of each stage; channels of the stem.

@@ -33,15 +33,19 @@ def log(cell: Cell) -> pathlib.Path:
   return cell.workdir.with_suffix(".log")
 
 
-def run(plan: Plan) -> list[Cell]:
-  """Trains what is not finished; side by side where there are several GPUs.
+def run(plan: Plan, jobs: int | None = None) -> list[Cell]:
+  """Trains what is not finished, several runs side by side.
+
+  Args:
+    plan: the comparison.
+    jobs: runs at the same time; None: one a GPU, or one on a CPU.
 
   Returns:
     The cells that failed.
 
   Raises:
-    UserError: the directory is in use or cannot be written, or the config
-      that all arms share is one that cannot run.
+    UserError: the directory is in use or cannot be written, there are not so
+      many GPUs, or the config that all arms share is one that cannot run.
   """
   left = [cell for cell in plan.cells if not cell.finished]
   print(
@@ -60,7 +64,7 @@ def run(plan: Plan) -> list[Cell]:
       "another"
     ) from None
   environments = queue.SimpleQueue()
-  places = _places()
+  places = _places(jobs)
   for place in places:
     environments.put(place)
   progress = _Progress(len(left), len(places))
@@ -95,7 +99,7 @@ def run(plan: Plan) -> list[Cell]:
   return [cell for cell, code in zip(left, codes, strict=True) if code]
 
 
-def dry_run(plan: Plan) -> None:
+def dry_run(plan: Plan, jobs: int | None = None) -> None:
   """Prints the runs, their commands and, after a short trial, the time."""
   left = [cell for cell in plan.cells if not cell.finished]
   for cell in plan.cells:
@@ -108,12 +112,13 @@ def dry_run(plan: Plan) -> None:
     return
   print(f"timing {_PROBE_STEPS} steps of {left[0].name} ...", flush=True)
   overhead, total = _probe(plan, left[0])
-  jobs = len(_places())
-  seconds = len(left) * (overhead + total) / jobs
+  # Runs that share a CPU hardly end sooner than one after the other.
+  at_once = max(1, len([place for place in _places(jobs) if place]))
+  seconds = len(left) * (overhead + total) / at_once
   print(
     f"{len(left)} runs of about {overhead + total:.0f} s, {overhead:.0f} s of "
     f"it start-up, compilation and the last evaluation"
-    + (f", {jobs} at a time" if jobs > 1 else "")
+    + (f", {at_once} at a time" if at_once > 1 else "")
     + f": about {_duration(seconds)}, evaluations on the way left out"
   )
 
@@ -180,11 +185,13 @@ def _wait_for_lock(cell: Cell) -> None:
       time.sleep(0.2)
 
 
-def _places() -> list[dict[str, str]]:
+def _places(jobs: int | None) -> list[dict[str, str]]:
   """An environment for each run that may go on at the same time.
 
   Asked in another process: this one must not take the GPUs' memory.
   """
+  if jobs is not None and jobs < 1:
+    raise UserError(f"--jobs must be at least 1, got {jobs}")
   asked = subprocess.run(
     [
       *(sys.executable, "-c"),
@@ -196,10 +203,13 @@ def _places() -> list[dict[str, str]]:
   )
   words = asked.stdout.split()
   if words[:1] != ["gpu"]:
-    return [{}]
+    return [{}] * (jobs or 1)
   visible = os.environ.get(_DEVICES)
   names = visible.split(",") if visible else map(str, range(int(words[1])))
-  return [{_DEVICES: name} for name in names]
+  places = [{_DEVICES: name} for name in names]
+  if jobs and jobs > len(places):
+    raise UserError(f"--jobs={jobs}, but there are {len(places)} GPUs")
+  return places[:jobs]
 
 
 class _Progress:

@@ -34,6 +34,12 @@ def main(argv: Sequence[str]) -> int:
     help="print the runs, their commands and an estimate of the time",
   )
   flags.add_argument(
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="runs at the same time; default: one a GPU, or one on a CPU",
+  )
+  flags.add_argument(
     "--until_stdin_closes", action="store_true", help="stop with the parent"
   )
   arguments = commandline.parse(flags, argv)
@@ -47,11 +53,11 @@ def main(argv: Sequence[str]) -> int:
   from mixaug_jax import cells
 
   if arguments.dry_run:
-    cells.dry_run(the_plan)
+    cells.dry_run(the_plan, arguments.jobs)
     return 0
   failed = []
   if not arguments.report_only:
-    failed = cells.run(the_plan)
+    failed = cells.run(the_plan, arguments.jobs)
   if not any(cell.finished for cell in the_plan.cells):
     raise UserError(
       f"no run in {arguments.workdir} is finished, so there is nothing to "

@@ -233,9 +233,19 @@ def test_gpus_are_shared_out_one_a_run(monkeypatch):
   )
   monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
   name = "CUDA_VISIBLE_DEVICES"
-  assert cells._places() == [{name: "0"}, {name: "1"}]
+  assert cells._places(None) == [{name: "0"}, {name: "1"}]
   monkeypatch.setenv(name, "5,7")
-  assert cells._places() == [{name: "5"}, {name: "7"}]
+  assert cells._places(None) == [{name: "5"}, {name: "7"}]
+  assert cells._places(1) == [{name: "5"}]
+  with pytest.raises(UserError, match="--jobs=3, but there are 2 GPUs"):
+    cells._places(3)
+
+
+def test_a_cpu_is_shared_by_as_many_runs_as_asked_for():
+  assert cells._places(3) == [{}] * 3
+  assert cells._places(None) == [{}]
+  with pytest.raises(UserError, match="at least 1, got 0"):
+    cells._places(0)
 
 
 _PROBE = """<script>
