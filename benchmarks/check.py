@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       f"--only: {min(unknown)!r} is none of {', '.join(MEASUREMENTS)}"
     )
   machine = input_pipeline.machine(PACKAGES)
+  if not (RECORD.exists() or arguments.record):
+    flags.error(f"there is no {RECORD.name} yet; --record writes it")
   record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
   recorded = {} if arguments.record else record["ratios"]
   if not arguments.record:

@@ -61,3 +61,12 @@ def test_what_there_is_no_measure_of_is_told(run, capsys):
   with pytest.raises(SystemExit):
     run("--only=steps", step=[], start=[])
   assert "step, start" in capsys.readouterr().err
+
+
+def test_without_a_record_it_says_how_to_make_one(
+  monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setattr(check, "RECORD", tmp_path / "recorded.json")
+  with pytest.raises(SystemExit):
+    check.main([])
+  assert "--record writes it" in capsys.readouterr().err
