@@ -13,11 +13,10 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax import processes
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 _PREFIX = "--config."
-# After so long without a sign of life from one process, JAX ends the others.
-_HEARTBEAT_SECONDS = 40
 # How long one that failed waits for the others to say so too.
 _GOODBYE_SECONDS = 10.0
 
@@ -94,25 +93,14 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
   return rest, overrides
 
 
-def add_processes(flags: argparse.ArgumentParser) -> None:
-  """Adds the flags of a run over several processes."""
-  group = flags.add_argument_group(
-    "several processes",
-    "found out from SLURM, Open MPI, GKE or a TPU pod by themselves",
-  )
-  group.add_argument("--coordinator_address", metavar="HOST:PORT")
-  group.add_argument("--num_processes", type=int)
-  group.add_argument("--process_id", type=int)
-
-
 def prepare_jax(
-  deterministic: bool = False, processes: argparse.Namespace | None = None
+  deterministic: bool = False, flags: argparse.Namespace | None = None
 ) -> None:
   """Settings that must stand before JAX meets its devices.
 
   Compiled programs are kept under the user's cache directory, or where
-  JAX_COMPILATION_CACHE_DIR says. With the flags of `add_processes`, or in an
-  environment that tells them, the processes find each other.
+  JAX_COMPILATION_CACHE_DIR says. With the `flags` of `processes.add_flags`,
+  the processes of a run find each other.
   """
   if deterministic:
     _add_xla_flag("--xla_gpu_deterministic_ops=true")
@@ -128,34 +116,12 @@ def prepare_jax(
     cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
     jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  if processes is None:
-    return
-  given = (
-    processes.coordinator_address,
-    processes.num_processes,
-    processes.process_id,
-  )
-  patience = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
-  if None not in given:
-    jax.distributed.initialize(*given, **patience)
-  elif given != (None, None, None):
-    raise UserError(
-      "--coordinator_address, --num_processes and --process_id go together"
-    )
-  elif _in_cluster():
-    jax.distributed.initialize(**patience)
+  if flags is not None:
+    processes.join(flags)
 
 
 def _add_xla_flag(flag: str) -> None:
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-
-
-def _in_cluster() -> bool:
-  """Whether the environment tells of several processes that JAX can find."""
-  sizes = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "JOBSET_NAME")
-  if any(os.environ.get(size, "1") != "1" for size in sizes):
-    return True
-  return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
 def run(command: Callable[[Sequence[str]], int | None]) -> None:

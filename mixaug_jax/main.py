@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from mixaug_jax import commandline
+from mixaug_jax import commandline, processes
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> None:
     type=pathlib.Path,
     help="the run directory; default: runs/CONFIG-DATASET",
   )
-  commandline.add_processes(flags)
+  processes.add_flags(flags)
   arguments = commandline.parse(flags, argv)
   config = arguments.config
   commandline.prepare_jax(config.deterministic, arguments)

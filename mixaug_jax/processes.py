@@ -1,0 +1,145 @@
+"""Several processes: who tells of them, and how they find each other.
+
+JAX finds out by itself from SLURM, Open MPI, GKE and TPU pods, but only where
+`jax.distributed.initialize` is called, which fails where there is nothing to
+be found. So it is called where the environment tells of others.
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+
+from mixaug_jax.errors import UserError
+
+# After so long without a sign of life from one process, JAX ends the others.
+_HEARTBEAT_SECONDS = 40
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+  """Adds the flags of a run over several processes."""
+  group = flags.add_argument_group(
+    "several processes",
+    "found out from SLURM, Open MPI, GKE or a TPU pod by themselves",
+  )
+  group.add_argument("--coordinator_address", metavar="HOST:PORT")
+  group.add_argument("--num_processes", type=int)
+  group.add_argument("--process_id", type=int)
+
+
+def join(flags: argparse.Namespace) -> None:
+  """Joins the other processes of this run, if there are any.
+
+  With all flags of `add_flags`, they say which; with none or the address
+  alone, the environment does. `--num_processes=1` is a process of its own,
+  whatever the environment.
+
+  Raises:
+    UserError: flags that do not fit together, or no others to be found.
+  """
+  address, count, index = (
+    flags.coordinator_address,
+    flags.num_processes,
+    flags.process_id,
+  )
+  _check(address, count, index)
+  if count == 1 or (count is None and not several()):
+    return
+  if count is None and "OMPI_COMM_WORLD_SIZE" in os.environ:
+    # From Open MPI 5 on, JAX asks in vain: it knows the names of before.
+    count = int(os.environ["OMPI_COMM_WORLD_SIZE"])
+    index = int(os.environ["OMPI_COMM_WORLD_RANK"])
+    if not address and "OMPI_MCA_orte_hnp_uri" not in os.environ:
+      raise UserError(
+        "this release of Open MPI does not tell where process 0 is; add "
+        "--coordinator_address=HOST:PORT, with any free port of its host"
+      )
+  import jax
+
+  try:
+    jax.distributed.initialize(
+      *(address, count, index),
+      local_device_ids=local_devices() if flags.process_id is None else [],
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+  except (ValueError, RuntimeError, OSError) as error:
+    reason = str(error).partition("\n")[0]
+    raise UserError(
+      f"the processes of this run do not find each other: {reason}; name them "
+      "by --coordinator_address, --num_processes and --process_id, or run this "
+      "one alone by --num_processes=1"
+    ) from error
+
+
+def _check(address: str | None, count: int | None, index: int | None) -> None:
+  """Raises UserError for flags that cannot be meant."""
+  if count == 1 and index in (None, 0):
+    return
+  if (count is None) != (index is None) or (count is not None and not address):
+    raise UserError(
+      "--coordinator_address, --num_processes and --process_id go together"
+    )
+  if address and not re.fullmatch(r".+:\d{1,5}", address):
+    raise UserError(f"--coordinator_address must be HOST:PORT, got {address!r}")
+  if count is not None and count < 1:
+    raise UserError(f"--num_processes must be at least 1, got {count}")
+  if count is not None and not 0 <= index < count:
+    raise UserError(
+      f"--process_id must be from 0 to --num_processes - 1, {count - 1}, got "
+      f"{index}"
+    )
+  if address and count is None and not several():
+    raise UserError(
+      "--coordinator_address needs --num_processes and --process_id here: the "
+      "environment does not tell of several processes"
+    )
+
+
+def several() -> bool:
+  """Whether the environment tells of processes that belong together."""
+  env = os.environ
+  # Of the step, not of the job: a script's own commands run alone in it.
+  for size in ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+    if size in env:
+      return env[size] != "1"
+  workers = env.get("TPU_PROCESS_ADDRESSES", env.get("TPU_WORKER_HOSTNAMES"))
+  if workers is not None:
+    return "," in workers or env.get("MEGASCALE_NUM_SLICES", "1") != "1"
+  if _on_tpu_of_compute_engine():
+    return True  # Its metadata server knows; one host is found to be alone.
+  # Jobs of Kubernetes whose pods are numbered; JAX asks by its client.
+  return (
+    "JOB_COMPLETION_INDEX" in env
+    and "KUBERNETES_SERVICE_HOST" in env
+    and importlib.util.find_spec("kubernetes") is not None
+  )
+
+
+def _on_tpu_of_compute_engine() -> bool:
+  """Whether TPU chips are here and their metadata server may be asked."""
+  import jax  # noqa: F401 (which looks for chips, and sets both)
+
+  env = os.environ
+  return env.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in env
+
+
+def local_devices() -> list[int] | None:
+  """The GPUs that a process found by its environment takes.
+
+  JAX gives one GPU to each process that SLURM or Open MPI starts, by its number
+  on the host, also where it has the host for itself (jax-ml/jax#16788), or sees
+  one GPU only, whatever its number (#28194).
+
+  Returns:
+    None for JAX's choice; an empty list for all GPUs that the process sees.
+  """
+  env = os.environ
+  if "JAX_LOCAL_DEVICE_IDS" in env:
+    return None
+  if "OMPI_COMM_WORLD_LOCAL_SIZE" in env:
+    alone = env["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
+  else:
+    tasks = env.get("SLURM_STEP_TASKS_PER_NODE", "")  # Such as 2(x3),1.
+    alone = re.fullmatch(r"1(\(x\d+\))?", tasks)
+  sees_one = re.fullmatch(r"[^,]+", env.get("CUDA_VISIBLE_DEVICES", ""))
+  return [] if alone or sees_one else None
