@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -41,6 +42,21 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
   return _Parser(
     prog=f"mixaug_jax.{command}", description=description, allow_abbrev=False
   )
+
+
+def path(text: str) -> pathlib.Path:
+  """The type of flags that name a file or folder.
+
+  An empty one, of a shell variable that is not set, is not the current folder.
+  """
+  if not text:
+    raise argparse.ArgumentTypeError("it is empty; name a path")
+  try:
+    os.lstat(text)
+  except OSError as error:
+    if error.errno == errno.ENAMETOOLONG:
+      raise argparse.ArgumentTypeError("its name is too long") from None
+  return pathlib.Path(text)
 
 
 def add_config(
@@ -143,7 +159,15 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
   except Exception as error:
-    if _disk_full(error):
+    if _out_of_memory(error):
+      reason = str(error).partition("\n")[0][:200] or type(error).__name__
+      print(
+        "mixaug_jax: there is not enough memory; lower config.batch_size or "
+        f"config.data.image_size ({reason})",
+        file=sys.stderr,
+      )
+      code = UserError.code
+    elif _disk_full(error):
       print(
         "mixaug_jax: there is no space left on the disk; make room, and the "
         "same command goes on from the newest checkpoint",
@@ -195,6 +219,14 @@ def _lost_another(error: BaseException | None) -> bool:
   """Whether `error` comes of another process's end."""
   signs = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
   return any(sign in str(e) for e in _chain(error) for sign in signs)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+  """Whether NumPy or XLA could not get the memory that it asked for."""
+  return any(
+    isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
+    for e in _chain(error)
+  )
 
 
 def _disk_full(error: BaseException | None) -> bool:

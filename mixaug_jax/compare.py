@@ -1,7 +1,6 @@
 """`python -m mixaug_jax.compare`: every arm, every seed, one page."""
 
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     "the same command resumes.",
   )
   commandline.add_config(flags, plan.load)
-  flags.add_argument("--workdir", type=pathlib.Path, required=True)
+  flags.add_argument("--workdir", type=commandline.path, required=True)
   one = flags.add_mutually_exclusive_group()
   one.add_argument(
     "--only", metavar="ARM/SEED", help="train this run only; no report"

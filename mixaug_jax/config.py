@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-import pathlib
+import os
 import runpy
 import shlex
 from collections.abc import Iterable, Mapping
@@ -32,9 +32,9 @@ _BELOW_ONE = math.nextafter(1.0, 0.0)
 # reads them, which knows their meaning.
 _RANGES = {
   "seed": (0, 2**31 - 1),
-  "batch_size": (1, math.inf),
-  "epochs": (_ABOVE_ZERO, math.inf),
-  "steps": (1, math.inf),
+  "batch_size": (1, 10**6),
+  "epochs": (_ABOVE_ZERO, 10**9),
+  "steps": (1, 2**31 - 1),
   "data.image_size": (8, 4096),
   "data.cache_size": (8, 4096),
   "data.validation_fraction": (_ABOVE_ZERO, 0.9),
@@ -53,7 +53,7 @@ _RANGES = {
   "loss.label_smoothing": (0.0, _BELOW_ONE),
   "ema.decay": (0.0, _BELOW_ONE),
   "evaluate.every_epochs": (_ABOVE_ZERO, math.inf),
-  "evaluate.batch_size": (1, math.inf),
+  "evaluate.batch_size": (1, 10**6),
   "checkpoint.every_epochs": (_ABOVE_ZERO, math.inf),
   "checkpoint.every_steps": (1, math.inf),
   "checkpoint.keep": (1, math.inf),
@@ -104,7 +104,7 @@ def read(spec: str) -> ConfigDict:
     UserError: naming what is wrong with the file.
   """
   path, _, dataset = spec.partition(":")
-  if not pathlib.Path(path).is_file():
+  if not os.path.isfile(path):
     raise UserError(
       f"--config: there is no file {path!r}; name a recipe such as "
       "configs/cutmix.py"
@@ -290,8 +290,9 @@ def _hint(word: str, known: Iterable[str]) -> str:
 
 
 def _range(low: float, high: float) -> str:
-  lower = "above 0" if low == _ABOVE_ZERO else f"at least {low:g}"
+  text = lambda x: f"{x:,}" if isinstance(x, int) else f"{x:g}"
+  lower = "above 0" if low == _ABOVE_ZERO else f"at least {text(low)}"
   if high == math.inf:
     return lower
-  upper = "below 1" if high == _BELOW_ONE else f"at most {high:g}"
+  upper = "below 1" if high == _BELOW_ONE else f"at most {text(high)}"
   return f"{lower} and {upper}"

@@ -1,7 +1,6 @@
 """`python -m mixaug_jax.evaluate`: a trained run on any split and views."""
 
 import json
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     "Evaluates the chosen weights of a finished run, on one or several views "
     "of each image.",
   )
-  flags.add_argument("--workdir", type=pathlib.Path, required=True)
+  flags.add_argument("--workdir", type=commandline.path, required=True)
   flags.add_argument("--split", default="test", choices=SPLITS)
   flags.add_argument(
     "--views",

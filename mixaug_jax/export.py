@@ -1,6 +1,5 @@
 """`python -m mixaug_jax.export`: a run's weights for other frameworks."""
 
-import pathlib
 from collections.abc import Sequence
 
 from mixaug_jax import commandline
@@ -12,13 +11,13 @@ def main(argv: Sequence[str]) -> None:
     "export",
     "Writes the chosen weights of a finished run for another framework.",
   )
-  flags.add_argument("--workdir", type=pathlib.Path, required=True)
+  flags.add_argument("--workdir", type=commandline.path, required=True)
   flags.add_argument(
     "--format", required=True, help="torchvision, keras or safetensors"
   )
   flags.add_argument(
     "--output",
-    type=pathlib.Path,
+    type=commandline.path,
     help="the new file; default: weights.SUFFIX in the run directory",
   )
   arguments = commandline.parse(flags, argv)

@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> None:
   commandline.add_config(flags)
   flags.add_argument(
     "--workdir",
-    type=pathlib.Path,
+    type=commandline.path,
     help="the run directory; default: runs/CONFIG-DATASET",
   )
   processes.add_flags(flags)

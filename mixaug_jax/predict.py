@@ -18,10 +18,10 @@ def main(argv: Sequence[str]) -> int:
   flags = commandline.parser(
     "predict", "Classifies images by the chosen weights of a finished run."
   )
-  flags.add_argument("--workdir", type=pathlib.Path, required=True)
+  flags.add_argument("--workdir", type=commandline.path, required=True)
   flags.add_argument(
     "--output",
-    type=pathlib.Path,
+    type=commandline.path,
     help="a folder for class activation overlays, a PNG an image",
   )
   flags.add_argument(
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
   )
   flags.add_argument("--json", action="store_true", help="print JSON")
   flags.add_argument(
-    "images", nargs="+", type=pathlib.Path, help="image files, or folders"
+    "images", nargs="+", type=commandline.path, help="image files, or folders"
   )
   arguments = commandline.parse(flags, argv)
   paths = _files(arguments.images)
@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         )
         good.append(path)
       except UserError as error:
+        if len(paths) == 1:
+          raise
         print(f"mixaug_jax: {error}", file=sys.stderr)
         bad += 1
     if not good:

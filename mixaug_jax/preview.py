@@ -1,7 +1,6 @@
 """`python -m mixaug_jax.preview`: what the network is going to see."""
 
 import math
-import pathlib
 import re
 import types
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     "Draws training images before and after augmentation and mixing.",
   )
   commandline.add_config(flags)
-  flags.add_argument("--output", type=pathlib.Path, required=True)
+  flags.add_argument("--output", type=commandline.path, required=True)
   flags.add_argument(
     "--step", type=int, default=0, help="the training step; default: 0"
   )
@@ -42,8 +41,9 @@ def main(argv: Sequence[str]) -> None:
   try:
     picture.save(arguments.output)
   except (OSError, ValueError) as error:
+    why = getattr(error, "strerror", None) or error
     raise UserError(
-      f"cannot write --output={arguments.output}: {error}; name a file such "
+      f"cannot write --output={arguments.output}: {why}; name a file such "
       "as preview.png in a folder that exists"
     ) from None
   print(f"{arguments.output} shows the batch of step {arguments.step}")

@@ -9,11 +9,15 @@ import argparse
 import importlib.util
 import os
 import re
+import sys
+import threading
 
 from mixaug_jax.errors import UserError
 
 # After so long without a sign of life from one process, JAX ends the others.
 _HEARTBEAT_SECONDS = 40
+# Of a start, after which it is told what is waited for.
+_PATIENCE_SECONDS = 10.0
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
@@ -56,6 +60,9 @@ def join(flags: argparse.Namespace) -> None:
       )
   import jax
 
+  waiting = threading.Timer(_PATIENCE_SECONDS, _tell_waiting, [address])
+  waiting.daemon = True
+  waiting.start()
   try:
     jax.distributed.initialize(
       *(address, count, index),
@@ -69,6 +76,19 @@ def join(flags: argparse.Namespace) -> None:
       "by --coordinator_address, --num_processes and --process_id, or run this "
       "one alone by --num_processes=1"
     ) from error
+  finally:
+    waiting.cancel()
+
+
+def _tell_waiting(address: str | None) -> None:
+  """On stderr, as JAX ends the process with a stack trace when it gives up."""
+  where = f" at {address}" if address else ""
+  print(
+    f"mixaug_jax: waiting for the other processes of this run{where}, for 5 "
+    "minutes; start them, or check that they are told the same address",
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 def _check(address: str | None, count: int | None, index: int | None) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import special
 
-from mixaug_jax import augment, models, train
+from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, parallel
-from mixaug_jax.training.checkpoint import CHECKPOINTS
+from mixaug_jax.training import experiment, parallel, records
+from mixaug_jax.training.checkpoint import CHECKPOINTS, damage
 from mixaug_jax.training.writers import METRICS_FILE
 
 
@@ -55,18 +55,29 @@ class Run:
     """The lines of metrics.jsonl."""
     text = self._read(METRICS_FILE)
     try:
-      return [json.loads(line) for line in text.splitlines()]
+      rows = [json.loads(line) for line in text.splitlines()]
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
+    if not all(map(_is_row, rows)):
+      raise self._damaged(METRICS_FILE)
+    return rows
 
   def predictions(self, split: str) -> Predictions:
     """Those of the chosen weights on `validation` or `test`."""
     name = f"predictions_{split}.npz"
     try:
       with np.load(self.workdir / name, allow_pickle=False) as file:
-        return Predictions(file["logits"], file["labels"], file["ids"])
-    except (OSError, ValueError, KeyError, EOFError):
+        logits, labels, ids = file["logits"], file["labels"], file["ids"]
+    except Exception:  # Zip files and headers raise a zoo of them.
       raise self._damaged(name) from None
+    classes = len(self.result["class_names"])
+    if (
+      (logits.dtype, logits.shape) != (np.float32, (labels.size, classes))
+      or (labels.dtype, labels.shape) != (np.int32, ids.shape)
+      or not np.isin(labels, np.arange(classes)).all()
+    ):
+      raise self._damaged(name)
+    return Predictions(logits, labels, ids)
 
   def classifier(self) -> "Classifier":
     """The network with its chosen weights."""
@@ -90,9 +101,20 @@ class Run:
   def _damaged(self, name: str) -> UserError:
     return UserError(
       f"{self.workdir / name} is missing or damaged; delete "
-      f"{self.workdir / train.RESULT_FILE}, and the training command writes "
+      f"{self.workdir / records.RESULT_FILE}, and the training command writes "
       "both anew"
     )
+
+
+def _is_row(row: Any) -> bool:
+  """Whether this is a line of metrics.jsonl."""
+  if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+    return False
+  numbers = (value for name, value in row.items() if name != "split")
+  return all(isinstance(x, int | float) for x in numbers) and (
+    row.get("split") == "train"
+    or (row.get("split") in ("validation", "test") and "accuracy" in row)
+  )
 
 
 def open_run(workdir: pathlib.Path) -> Run:
@@ -101,17 +123,19 @@ def open_run(workdir: pathlib.Path) -> Run:
   Raises:
     UserError: it is not one.
   """
-  try:
-    config = ConfigDict(json.loads((workdir / train.CONFIG_FILE).read_text()))
-    result = json.loads((workdir / train.RESULT_FILE).read_text())
-    if not isinstance(result, dict):
-      raise ValueError
-  except (OSError, ValueError):
+  config = records.read_config(workdir)
+  result = records.read_result(workdir)
+  if config is None or result is None:
     raise UserError(
       f"--workdir={workdir} is not the directory of a finished run; train it "
       "to its end first"
-    ) from None
-  return Run(workdir, config, result)
+    )
+  if result[records.CONFIG_CHECKSUM] != records.checksum(config):
+    raise UserError(
+      f"{workdir / records.CONFIG_FILE} is damaged: it is not what "
+      f"{records.RESULT_FILE} was made with"
+    )
+  return Run(workdir, ConfigDict(config), result)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +243,8 @@ def _variables(checkpoint: pathlib.Path, model: Any, average: bool) -> Any:
   """`params` and `batch_stats` of a checkpoint, or their moving averages."""
   import orbax.checkpoint as ocp
 
+  if why := damage(checkpoint):
+    raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
   like = jax.eval_shape(
     lambda: model.init(
       jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False

@@ -30,6 +30,14 @@ from mixaug_jax.training import (
   preemption,
 )
 from mixaug_jax.training.checkpoint import CHECKPOINTS, Checkpoints
+from mixaug_jax.training.records import (
+  CONFIG_CHECKSUM,
+  CONFIG_FILE,
+  RESULT_FILE,
+  checksum,
+  finished_result,
+  write_aside,
+)
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
 from mixaug_jax.training.writers import (
@@ -39,8 +47,6 @@ from mixaug_jax.training.writers import (
   open_writers,
 )
 
-CONFIG_FILE = "config.json"
-RESULT_FILE = "result.json"
 SKIPPED_FILE = "skipped_images.txt"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -64,10 +70,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     return finished
   new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
   exp = experiment.build(config, fetch_weights=new)
+  state, loaded = exp.initial_state(pretrained_weights=new)
   primary = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
     _open_workdir(config, workdir, stack)
-    state, loaded = exp.initial_state(pretrained_weights=new)
     loop = _Loop()
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.enter_context(checkpoints)
@@ -137,14 +143,12 @@ class _Run:
     self._earlier_seconds = loop["seconds"]
     self._since = (0, 0.0)
     config = exp.config
-    self._evaluate_at = exp.marks(config.evaluate.every_epochs)
-    self._save_at = (
-      {*range(0, exp.steps, config.checkpoint.every_steps), exp.steps}
-      if config.checkpoint.every_steps
-      else exp.marks(
-        config.checkpoint.every_epochs or config.evaluate.every_epochs
-      )
+    self._evaluate_at = exp.due(config.evaluate.every_epochs)
+    self._save_at = exp.due(
+      config.checkpoint.every_epochs or config.evaluate.every_epochs
     )
+    if every := config.checkpoint.every_steps:
+      self._save_at = lambda step: step % every == 0 or step == exp.steps
 
   def steps(self, state: TrainState) -> TrainState:
     """Runs the steps that are left."""
@@ -176,7 +180,7 @@ class _Run:
         self._progress.update(step)
         logging = step % config.log.every_steps == 0
         stopping = self._stopping.at(step)
-        marked = step in self._evaluate_at or step in self._save_at
+        marked = self._evaluate_at(step) or self._save_at(step)
         if logging or marked or stopping:
           self._read(*pending)
           pending = None
@@ -192,13 +196,13 @@ class _Run:
     An evaluation that is cut short is made good when the run resumes.
     """
     last = self._loop["last"]
-    if step in self._evaluate_at and not (last and last["step"] == step):
+    if self._evaluate_at(step) and not (last and last["step"] == step):
       try:
         self._evaluate(step, state)
       except Interrupted:
         stopping = True
     best = self._loop["best"]
-    if step in self._save_at or stopping or (best and best["step"] == step):
+    if self._save_at(step) or stopping or (best and best["step"] == step):
       self._save(step, state)
     if stopping:
       self._checkpoints.wait()
@@ -252,9 +256,10 @@ class _Run:
       * exp.config.batch_size
       / max(loop["seconds"], 1e-9),
       **_surroundings(exp),
+      CONFIG_CHECKSUM: checksum(exp.config.to_dict()),
     }
     if primary:
-      _write_aside(workdir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+      write_aside(workdir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
   def _compile(self, state, arrays, batch):
@@ -381,39 +386,6 @@ def describe(exp: experiment.Experiment) -> str:
   )
 
 
-def finished_result(
-  config: ConfigDict, workdir: pathlib.Path
-) -> dict[str, Any] | None:
-  """The result of a finished run, or None.
-
-  Raises:
-    UserError: the directory is of another config, or damaged.
-  """
-  there = _read_json(workdir / CONFIG_FILE, f"delete {workdir}")
-  if there is None:
-    return None
-  if changed := config_lib.differences(config, there):
-    raise UserError(
-      f"{workdir} holds a run of another config; it differs in "
-      f"{', '.join(changed)}; name another --workdir"
-    )
-  result = workdir / RESULT_FILE
-  return _read_json(result, "delete it, and the same command writes it anew")
-
-
-def _read_json(path: pathlib.Path, mend: str) -> dict[str, Any] | None:
-  """The object in a file; None where there is no file."""
-  if not path.exists():
-    return None
-  try:
-    content = json.loads(path.read_text("utf-8"))
-  except ValueError:
-    content = None
-  if not isinstance(content, dict):
-    raise UserError(f"{path} is damaged; {mend}")
-  return content
-
-
 def _open_workdir(
   config: ConfigDict, workdir: pathlib.Path, stack: contextlib.ExitStack
 ) -> None:
@@ -426,7 +398,7 @@ def _open_workdir(
     try:
       workdir.mkdir(parents=True, exist_ok=True)
       stack.enter_context(lock.hold(workdir))
-      _write_aside(workdir / CONFIG_FILE, config_lib.to_json(config))
+      write_aside(workdir / CONFIG_FILE, config_lib.to_json(config))
     except UserError as error:
       return str(error)
     except OSError as error:
@@ -437,12 +409,6 @@ def _open_workdir(
 
   if why := parallel.from_first(refusal):
     raise UserError(why)
-
-
-def _write_aside(path: pathlib.Path, text: str) -> None:
-  aside = path.with_suffix(".tmp")
-  aside.write_text(text, "utf-8")
-  os.replace(aside, path)
 
 
 def _write_predictions(

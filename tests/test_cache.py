@@ -1,8 +1,11 @@
 """Images are decoded once, whatever happens in between."""
 
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -130,6 +133,44 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
   assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 4 MiB of its own."""
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+  if os.geteuid() or not shutil.which("mount"):
+    pytest.skip("mounting a tmpfs needs root")
+  if subprocess.run(mount, check=False).returncode:
+    pytest.skip("cannot mount a tmpfs here")
+  yield disk
+  subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_small_disk_is_told_before_anything_is_written(source, small_disk):
+  with pytest.raises(UserError, match=r"0\.0 GiB are free; make room"):
+    cache.open_or_build(source, 6, "crop", str(small_disk))
+  assert not [path for path in small_disk.iterdir() if path.is_dir()]
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_and_the_build_goes_on(
+  source, small_disk, monkeypatch, decoded
+):
+  monkeypatch.setattr(cache, "_MARGIN_BYTES", 0)
+  taken = 4 * 2**20 - 3 * 4096 - cache.BLOCK * 6 * 6 * 3
+  (small_disk / "ballast").write_bytes(bytes(taken))
+  monkeypatch.setattr(
+    cache.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=2**30)
+  )
+  with pytest.raises(UserError, match="No space left on device"):
+    cache.open_or_build(source, 6, "crop", str(small_disk))
+  (small_disk / "ballast").unlink()
+  images, bad = cache.open_or_build(source, 6, "crop", str(small_disk))
+  assert images.shape == (COUNT, 6, 6, 3)
+  assert images.reshape(COUNT, -1).any(1).all()
+  assert bad == {}
+
+
 def test_a_directory_that_cannot_be_written_is_named(source, tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(UserError, match="set config"):
@@ -142,6 +183,20 @@ def test_the_command_lists_and_clears(source, tmp_path, capsys):
   flag = f"--cache_dir={tmp_path / 'cache'}"
   command.main(["--info", flag])
   assert f"{COUNT} images of 6x6" in capsys.readouterr().out
+  # In a directory of the user's, nothing but caches is cleared.
+  (tmp_path / "cache" / "photos").mkdir()
   command.main(["--clear", flag])
   assert "freed" in capsys.readouterr().out
-  assert list((tmp_path / "cache").iterdir()) == []
+  assert [x.name for x in (tmp_path / "cache").iterdir()] == ["photos"]
+
+
+def test_the_command_tells_a_damaged_cache_and_a_wrong_directory(
+  source, tmp_path, capsys
+):
+  _open(source, tmp_path)
+  (header,) = (tmp_path / "cache").glob("*/header.json")
+  header.write_text('{"shape": [1')
+  command.main(["--info", f"--cache_dir={tmp_path / 'cache'}"])
+  assert "damaged" in capsys.readouterr().out
+  with pytest.raises(UserError, match="is no directory"):
+    command.main(["--clear", f"--cache_dir={tmp_path / 'gone'}"])

@@ -5,6 +5,7 @@ The variables are those that the launchers set: SLURM 22.05, Open MPI 4.1 and
 """
 
 import argparse
+import time
 
 import jax
 import pytest
@@ -180,3 +181,12 @@ def test_what_jax_cannot_find_is_one_sentence(join, monkeypatch):
   with pytest.raises(UserError, match="do not find each other") as caught:
     join(SRUN)
   assert "more\n" not in str(caught.value)
+
+
+def test_a_long_wait_says_what_it_waits_for(join, monkeypatch, capsys):
+  monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.01)
+  initialize = lambda *_, **__: time.sleep(0.5)
+  monkeypatch.setattr(jax.distributed, "initialize", initialize)
+  argv = ("--coordinator_address=h:1", "--num_processes=2", "--process_id=1")
+  join({}, *argv)
+  assert "waiting for the other processes" in capsys.readouterr().err

@@ -1,5 +1,7 @@
-"""What commands set before JAX meets its devices."""
+"""What commands set before JAX, and what becomes of an exception."""
 
+import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import jaxlib.version
 import pytest
 
 from mixaug_jax import commandline
+from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Compiles a convolution and prints its program.
 _PROGRAM = """
@@ -45,3 +48,58 @@ def test_convolutions_stay_with_eigen_unless_the_user_chose(chosen, tmp_path):
   )
   assert "convolution" in done.stdout
   assert ("ynn_fusion" in done.stdout) == chosen
+
+
+def _chained():
+  try:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  except OSError as error:
+    raise RuntimeError("the writer failed") from error
+
+
+def _raise(error):
+  raise error
+
+
+@pytest.mark.parametrize(
+  ("fails", "code", "sentence"),
+  [
+    (lambda: None, 0, ""),
+    (lambda: _raise(UserError("no such file")), 2, "no such file"),
+    (lambda: _raise(UserError("two\nlines")), 2, "two�lines"),
+    (lambda: _raise(Diverged("the loss is nan")), 1, "the loss is nan"),
+    (lambda: _raise(Interrupted("stopped")), 143, "stopped"),
+    (lambda: _raise(MemoryError()), 2, "not enough memory"),
+    (
+      lambda: _raise(RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore")),
+      2,
+      "lower config.batch_size or config.data.image_size (RESOURCE_EXHAUSTED: "
+      "Out of memory)",
+    ),
+    (_chained, 2, "no space left on the disk"),
+    (lambda: _raise(KeyboardInterrupt()), 130, ""),
+  ],
+)
+def test_an_exception_becomes_a_code_and_a_sentence(
+  monkeypatch, capsys, fails, code, sentence
+):
+  monkeypatch.setattr(sys, "argv", ["command"])
+  with pytest.raises(SystemExit) as left:
+    commandline.run(lambda _: fails())
+  assert left.value.code == code
+  stderr = capsys.readouterr().err
+  assert sentence in stderr
+  assert len(stderr.splitlines()) == bool(sentence)
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["command"])
+  with pytest.raises(ZeroDivisionError):
+    commandline.run(lambda _: 1 // 0)
+
+
+def test_a_path_that_cannot_be_one_is_told(tmp_path):
+  assert commandline.path(str(tmp_path)) == tmp_path
+  for text, reason in (("", "is empty"), ("a" * 300, "too long")):
+    with pytest.raises(argparse.ArgumentTypeError, match=reason):
+      commandline.path(text)

@@ -76,7 +76,7 @@ def test_a_length_given_by_hand_replaces_the_recipes():
     ({"batch_size": "many"}, "batch_size must be a whole number"),
     ({"batch_size": "2.5"}, "batch_size must be a whole number"),
     ({"batch_size": "none"}, "batch_size must be a whole number"),
-    ({"batch_size": "0"}, "batch_size must be at least 1, got 0"),
+    ({"batch_size": "0"}, "at most 1,000,000, got 0"),
     ({"optimizer.nesterov": "yes"}, "nesterov must be true or false"),
     ({"optimizer.learning_rate": "-1"}, "must be at least 0, got -1"),
     ({"optimizer.learning_rate": "nan"}, "must be finite"),

@@ -16,7 +16,7 @@ from mixaug_jax import config as config_lib
 from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import pretrained, weight_export
-from mixaug_jax.training import optim, state
+from mixaug_jax.training import optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
@@ -174,7 +174,26 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(("chosen", "shift"), [("last", 0), ("ema", 1)])
 def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   workdir, variables = run
-  result = {"chosen": chosen, "chosen_step": 10, "class_names": list("abcde")}
+  measured = {"step": 10, "accuracy": 1.0, "top5_accuracy": 1.0, "loss": 0.0}
+  config = json.loads((workdir / "config.json").read_text())
+  result = {
+    "test": None,
+    "validation": {"last": measured, "best": measured, "ema": measured},
+    "chosen": chosen,
+    "chosen_step": 10,
+    "steps": 10,
+    "epochs": 10.0,
+    "seconds": 1.0,
+    "images_per_second": 1.0,
+    "devices": 1,
+    "device_kind": "cpu",
+    "class_names": list("abcde"),
+    "examples": {"train": 5, "validation": 5},
+    "versions": {},
+    "xla_flags": "",
+    "commit": None,
+    "config_crc32": records.checksum(config),
+  }
   (workdir / "result.json").write_text(json.dumps(result))
   export.main([f"--workdir={workdir}", "--format=safetensors"])
   assert (

@@ -1,23 +1,27 @@
 """What happens to a run when the machine is unkind to it.
 
-`KILLS=30 python -m pytest tests/test_faults.py` kills more often.
+`KILLS=30 python -m pytest tests/test_faults.py -s` kills more often and prints
+where.
 """
 
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "4"))
 FLAGS = (
   "--config=configs/cutmix.py",
   "--config.steps=60",
@@ -29,13 +33,10 @@ FLAGS = (
 )
 
 
-def _start(workdir, *extra):
-  env = dict(os.environ, XLA_FLAGS="")
+def _start(workdir, *extra, program=("-m", "mixaug_jax.main"), **environment):
+  env = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), **environment}
   return subprocess.Popen(
-    [
-      *(sys.executable, "-m", "mixaug_jax.main"),
-      *(*FLAGS, *extra, f"--workdir={workdir}"),
-    ],
+    [sys.executable, *program, *FLAGS, *extra, f"--workdir={workdir}"],
     env=env,
     cwd=ROOT,
     stdout=subprocess.PIPE,
@@ -44,12 +45,40 @@ def _start(workdir, *extra):
   )
 
 
-def _finish(workdir, *extra, code=0):
-  process = _start(workdir, *extra)
-  _, stderr = process.communicate(timeout=300)
+def _start_struck(workdir, *moment, **environment):
+  """The same command, with a signal at a moment; see struck.py."""
+  program = (str(ROOT / "tests" / "struck.py"), *map(str, moment))
+  return _start(workdir, program=program, **environment)
+
+
+def _finish(workdir, *extra, code=0, **environment):
+  process = _start(workdir, *extra, **environment)
+  stdout, stderr = process.communicate(timeout=300)
   assert process.returncode == code, stderr
   assert "Traceback" not in stderr
-  return stderr
+  return stdout + stderr
+
+
+def _state(checkpoint):
+  """All arrays of a checkpoint: parameters, statistics, optimizer, average."""
+  reader = ocp.PyTreeCheckpointer()
+  item = checkpoint / "state"
+  as_numpy = jax.tree.map(
+    lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+    reader.metadata(item).item_metadata.tree,
+  )
+  state = reader.restore(
+    item, args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+  )
+  return {
+    jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+  }
+
+
+def _newest(workdir):
+  steps = (workdir / "checkpoints").glob("[0-9]*")
+  return max(steps, key=lambda path: int(path.name))
 
 
 def _left_behind(workdir):
@@ -62,57 +91,116 @@ def _left_behind(workdir):
   result = json.loads((workdir / "result.json").read_text())
   for timing in ("seconds", "compile_seconds", "images_per_second"):
     del result[timing]
-  with np.load(workdir / "predictions_test.npz") as file:
-    logits = file["logits"].tobytes()
+  logits = []
+  for split in ("validation", "test"):
+    with np.load(workdir / f"predictions_{split}.npz") as file:
+      logits.append(file["logits"].tobytes())
+  state = _state(_newest(workdir))
+  assert "['params']['head']['kernel']" in state
   names = sorted(p.name for p in (workdir / "checkpoints").iterdir())
-  return rows, result, logits, names
+  return rows, result, logits, state, names
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-  """A finished run, and the seconds that it took with all programs cached."""
+  """The directory of a finished run, and what it left behind."""
   root = tmp_path_factory.mktemp("uninterrupted")
   _finish(root / "cold")
-  begin = time.monotonic()
   _finish(root / "run")
-  seconds = time.monotonic() - begin
   # Two runs of one config are the same, bit for bit.
   assert _left_behind(root / "cold") == _left_behind(root / "run")
-  return _left_behind(root / "run"), seconds
+  return root / "run", _left_behind(root / "run")
+
+
+@pytest.fixture
+def finished(uninterrupted, tmp_path):
+  """A copy of that directory."""
+  return pathlib.Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
+
+
+# A phase, how often it begins in a run, and for how many seconds a kill may
+# come after that. Compiling is that of an empty cache.
+_MOMENTS = (
+  ("compiling", 1, 8.0),
+  ("saving", 9, 0.15),
+  ("evaluating", 5, 0.1),
+  ("writing", 4, 0.02),
+  ("training", 1, 0.5),
+  ("starting", 1, 3.0),
+)
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_sigkill_at_a_random_moment_changes_nothing(
-  uninterrupted, tmp_path, seed
+  uninterrupted, tmp_path, seed, capsys
 ):
-  expected, seconds = uninterrupted
-  process = _start(tmp_path / "run")
-  # Stratified, so that every part of a run gets its share.
-  time.sleep(seconds * (seed + random.Random(seed).random()) / KILLS)
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  _finish(tmp_path / "run")
-  assert _left_behind(tmp_path / "run") == expected
+  rng = random.Random(seed)
+  phase, most, seconds = _MOMENTS[seed % len(_MOMENTS)]
+  moment = (phase, rng.randint(1, most), rng.uniform(0, seconds))
+  environment = {}
+  if phase == "compiling":
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
+  workdir = tmp_path / "run"
+  process = _start_struck(workdir, "SIGKILL", *moment, **environment)
+  _, stderr = process.communicate(timeout=300)
+  assert process.returncode == -signal.SIGKILL, stderr
+  output = _finish(workdir, **environment)
+  assert _left_behind(workdir) == uninterrupted[1]
+  gone_on = [x for x in output.splitlines() if x.startswith("resuming")]
+  with capsys.disabled():
+    print(
+      f"\nkilled {moment[2]:.3f} s after {phase} began for time {moment[1]}, "
+      f"while {_struck(stderr)[1]}; then {[*gone_on, 'from the start'][0]}"
+    )
 
 
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
-def test_sigterm_at_any_moment_leaves_in_time_and_loses_nothing(
-  uninterrupted, tmp_path, share
+def _struck(stderr):
+  """When, and in what phase."""
+  found = re.search(r"^struck at (\S+) while (\w+)$", stderr, re.MULTILINE)
+  return float(found[1]), found[2]
+
+
+@pytest.mark.parametrize(
+  ("phase", "count"),
+  [
+    ("compiling", 1),
+    ("training", 1),
+    ("evaluating", 2),
+    ("evaluating", 5),  # The last one, of the chosen weights.
+    ("saving", 3),
+  ],
+)
+def test_sigterm_leaves_in_time_and_costs_the_step_under_way_at_most(
+  uninterrupted, tmp_path, phase, count
 ):
-  expected, seconds = uninterrupted
-  process = _start(tmp_path / "run")
-  while not (tmp_path / "run" / "config.json").exists():
-    assert process.poll() is None
-    time.sleep(0.01)
-  time.sleep(share * seconds / 2)
-  begin = time.monotonic()
-  process.send_signal(signal.SIGTERM)
-  _, stderr = process.communicate(timeout=60)
-  assert time.monotonic() - begin < 30
-  assert process.returncode in (143, 0), stderr
+  workdir = tmp_path / "run"
+  process = _start_struck(workdir, "SIGTERM", phase, count, 0)
+  _, stderr = process.communicate(timeout=300)
+  assert time.time() - _struck(stderr)[0] < 30
+  assert process.returncode == 143, stderr
+  assert "stopped by SIGTERM" in stderr
   assert "Traceback" not in stderr
-  _finish(tmp_path / "run")
-  assert _left_behind(tmp_path / "run") == expected
+  step = _newest(workdir).name
+  if count == 5:
+    assert step == "60"
+  else:
+    assert f"stopped by SIGTERM at step {step}; saved" in stderr
+  assert f"resuming from step {step}\n" in _finish(workdir)
+  assert _left_behind(workdir) == uninterrupted[1]
+
+
+def test_sigterm_before_the_run_has_anything_to_save_ends_it(tmp_path):
+  process = _start_struck(tmp_path / "run", "SIGTERM", "writing", 1, 0)
+  process.communicate(timeout=60)
+  assert process.returncode in (-signal.SIGTERM, 143)
+  assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_ctrl_c_while_compiling_ends_without_a_traceback(tmp_path):
+  process = _start_struck(tmp_path / "run", "SIGINT", "compiling", 1, 0)
+  _, stderr = process.communicate(timeout=120)
+  assert process.returncode == 130, stderr
+  assert "Traceback" not in stderr
 
 
 def _bit_flip(path):
@@ -121,20 +209,12 @@ def _bit_flip(path):
   path.write_bytes(content)
 
 
-def _newest(workdir):
-  steps = (workdir / "checkpoints").glob("[0-9]*")
-  return max(steps, key=lambda path: int(path.name))
-
-
 @pytest.mark.parametrize("damage", ["truncated", "missing", "flipped"])
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
-  uninterrupted, tmp_path, damage
+  uninterrupted, finished, damage
 ):
-  expected, _ = uninterrupted
-  workdir = tmp_path / "run"
-  _finish(workdir)
-  (workdir / "result.json").unlink()
-  newest = _newest(workdir)
+  (finished / "result.json").unlink()
+  newest = _newest(finished)
   largest = max(
     (path for path in newest.rglob("*") if path.is_file()),
     key=lambda path: path.stat().st_size,
@@ -145,26 +225,29 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     largest.unlink()
   else:
     _bit_flip(largest)
-  assert f"checkpoint {newest.name} is damaged" in _finish(workdir)
-  assert _left_behind(workdir)[:3] == expected[:3]
+  assert f"checkpoint {newest.name} is damaged" in _finish(finished)
+  assert _left_behind(finished)[:4] == uninterrupted[1][:4]
 
 
-def test_a_damaged_config_is_named(tmp_path):
-  workdir = tmp_path / "run"
-  workdir.mkdir()
-  (workdir / "config.json").write_text('{"seed": ')
-  assert "config.json is damaged" in _finish(workdir, code=2)
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_damaged_file_is_named_with_its_mend(uninterrupted, finished, name):
+  path = finished / name
+  path.write_bytes(path.read_bytes()[:50])
+  stderr = _finish(finished, code=2)
+  assert f"{name} is damaged; delete" in stderr
+  assert len(stderr.splitlines()) == 1
+  if name == "result.json":  # The mend is one.
+    path.unlink()
+    _finish(finished)
+    assert _left_behind(finished) == uninterrupted[1]
 
 
-def test_a_broken_last_line_of_metrics_is_written_anew(uninterrupted, tmp_path):
-  expected, _ = uninterrupted
-  workdir = tmp_path / "run"
-  _finish(workdir)
-  (workdir / "result.json").unlink()
-  with open(workdir / "metrics.jsonl", "a") as file:
+def test_a_broken_last_line_of_metrics_is_written_anew(uninterrupted, finished):
+  (finished / "result.json").unlink()
+  with open(finished / "metrics.jsonl", "a") as file:
     file.write('{"step": 60, "spl')
-  _finish(workdir)
-  assert _left_behind(workdir) == expected
+  _finish(finished)
+  assert _left_behind(finished) == uninterrupted[1]
 
 
 def test_the_second_process_on_a_workdir_is_refused_by_name(tmp_path):
@@ -184,7 +267,6 @@ def _can_mount():
 
 @pytest.mark.skipif(not _can_mount(), reason="mounting a tmpfs needs root")
 def test_a_full_disk_is_a_sentence_and_the_run_resumes(uninterrupted, tmp_path):
-  expected, _ = uninterrupted
   disk = tmp_path / "disk"
   disk.mkdir()
   mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
@@ -200,7 +282,8 @@ def test_a_full_disk_is_a_sentence_and_the_run_resumes(uninterrupted, tmp_path):
     assert len([x for x in stderr.splitlines() if "mixaug_jax:" in x]) == 1
     (disk / "ballast").unlink()
     subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
-    _finish(disk / "run")
-    assert _left_behind(disk / "run") == expected
+    saved = _newest(disk / "run").name
+    assert f"resuming from step {saved}\n" in _finish(disk / "run")
+    assert _left_behind(disk / "run") == uninterrupted[1]
   finally:
     subprocess.run(["umount", str(disk)], check=True)

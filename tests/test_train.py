@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -167,13 +168,21 @@ def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
   _assert_same_run(whole, parts)
 
 
-def test_four_devices_train(tmp_path):
+def test_four_devices_train_and_the_result_says_where_it_was_made(tmp_path):
   extra = ("--config.batch_size=48", "--config.evaluate.batch_size=252")
-  done = _run(tmp_path / "four", *SMALL, *extra, devices=4)
+  extra += ("--config.deterministic=true",)
+  workdir = tmp_path / "four devices, ü ✓ % 'q' $x"
+  done = _run(workdir, *SMALL, *extra, devices=4)
   assert "on 4 cpu devices" in done.stdout
-  result = _result(tmp_path / "four")
+  result = _result(workdir)
   assert result["devices"] == 4
   assert result["test"]["examples"] == 1000
+  assert result["device_kind"] == "cpu"
+  assert "xla_gpu_deterministic_ops=true" in result["xla_flags"]
+  assert result["versions"]["jax"] == metadata.version("jax")
+  git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+  head = subprocess.run(git, capture_output=True, text=True, check=False)
+  assert result["commit"] == (head.stdout.strip() or None)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +196,7 @@ def test_four_devices_train(tmp_path):
     (["--config.mix.name=cutmx"], "cutmix"),
     (["--config.model.name=resnet51"], "resnet"),
     (["--wrokdir=x"], "--wrokdir"),
+    (["--workdir="], "--workdir: it is empty"),  # As of an unset variable.
   ],
 )
 def test_a_mistake_ends_in_one_sentence_with_nothing_written(
@@ -218,6 +228,21 @@ def test_divergence_stops_with_the_step_and_the_checkpoint(tmp_path):
   assert "at step" in done.stderr
   assert "checkpoint" in done.stderr
   assert len([s for s in done.stderr.splitlines() if "try a lower" in s]) == 1
+
+
+def test_a_learning_rate_of_a_million_is_survived_or_told(tmp_path):
+  argv, env = _command(
+    tmp_path / "run", *SMALL, "--config.optimizer.learning_rate=1e6"
+  )
+  done = subprocess.run(
+    argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+  assert "Traceback" not in done.stderr
+  if done.returncode == 0:
+    assert np.isfinite(_predictions(tmp_path / "run")["logits"]).all()
+  else:
+    assert done.returncode == 1
+    assert "at step" in done.stderr.splitlines()[-1]
 
 
 def test_tensorflow_is_never_imported(tmp_path):

@@ -27,6 +27,7 @@ _STYLE = {
   "font.size": 9,
   "font.family": "sans-serif",
   "svg.fonttype": "none",
+  "text.parse_math": False,  # A class may be called $1.
   "text.color": _TEXT,
   "axes.labelcolor": _TEXT,
   "axes.edgecolor": _LINES,

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import sys
 import zlib
@@ -31,6 +32,7 @@ BLOCK = 64  # Images: the unit of journal and checksum.
 _VERIFIED_BYTES = 256 * 2**20  # Of a cache, read and compared when it opens.
 _MARGIN_BYTES = 64 * 2**20  # Of disk, left free.
 _FORMAT = 1
+_NAME = re.compile(r"[0-9a-f]{24}(\.part)?")
 
 Bad = dict[int, str]  # Row of an image that cannot be read: why.
 
@@ -91,18 +93,31 @@ def open_or_build(
 
 
 def info(directory: str | None = None) -> list[tuple[pathlib.Path, int, str]]:
-  """Folder, bytes and state of every cache, unfinished ones included."""
+  """Folder, bytes and state of every cache, unfinished ones included.
+
+  Raises:
+    UserError: `directory` is none.
+  """
+  if directory is not None and not pathlib.Path(directory).is_dir():
+    raise UserError(f"--cache_dir={directory} is no directory; check its path")
   found = []
   for path in sorted(root(directory).glob("*")):
-    if path.is_dir():
+    # Nothing else is a cache, and cleared, in whatever directory is named.
+    if _NAME.fullmatch(path.name) and path.is_dir():
       size = sum(f.stat().st_blocks * 512 for f in path.rglob("*"))
-      header = path / "header.json"
-      state = "unfinished"
-      if header.exists():
-        count, side, _, _ = json.loads(header.read_text())["shape"]
-        state = f"{count:,} images of {side}x{side}"
-      found.append((path, size, state))
+      found.append((path, size, _state(path)))
   return found
+
+
+def _state(place: pathlib.Path) -> str:
+  try:
+    header = json.loads((place / "header.json").read_text("utf-8"))
+    count, side, _, _ = header["shape"]
+    return f"{count:,} images of {side:d}x{side:d}"
+  except FileNotFoundError:
+    return "unfinished"
+  except (OSError, ValueError, KeyError, TypeError):
+    return "damaged"
 
 
 def clear(directory: str | None = None) -> int:

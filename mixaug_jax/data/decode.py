@@ -98,7 +98,8 @@ def read(path: str, size: int, resize: str = "crop") -> np.ndarray:
     with open(path, "rb") as file:
       return decode(file.read(), size, resize)
   except (OSError, BadImage) as error:
-    raise UserError(f"cannot read the image {path}: {error}") from None
+    why = getattr(error, "strerror", None) or error
+    raise UserError(f"cannot read the image {path}: {why}") from None
 
 
 def _open(encoded: bytes, size: int) -> Image.Image:

@@ -253,6 +253,10 @@ def resolve(config: ConfigDict) -> WeightSource | None:
     fetch = lambda: _download(url, "sha256", sha256)
   elif name.startswith("timm/"):
     timm_name = name.removeprefix("timm/")
+    if "/" in timm_name:  # It becomes the name of a folder.
+      raise UserError(
+        f"config.model.pretrained={name} must be timm/NAME, without another /"
+      )
     if timm_name.partition(".")[0] != model:
       raise UserError(
         f"config.model.pretrained={name} is not for config.model.name={model}; "
@@ -405,12 +409,9 @@ def _timm_file(name: str, file: str) -> pathlib.Path:
     # Into a directory of its own first: what is in the cache is whole.
     with tempfile.TemporaryDirectory(dir=path.parent) as aside:
       got = huggingface_hub.hf_hub_download(repository, file, local_dir=aside)
-      # The hub's tag of a large file is its SHA-256.
       tag = huggingface_hub.get_hf_file_metadata(url).etag or ""
-      if len(tag) == 64 and _digest(pathlib.Path(got), "sha256") != tag:
-        raise UserError(
-          f"{url} came with another SHA-256 than {tag}; try again"
-        )
+      if tag not in _tags(pathlib.Path(got)):
+        raise UserError(f"{url} came with another hash than {tag}; try again")
       os.replace(got, path)
   except errors.RepositoryNotFoundError:
     raise UserError(
@@ -426,6 +427,13 @@ def _timm_file(name: str, file: str) -> pathlib.Path:
     }
     raise _offline(wanted, error) from error
   return path
+
+
+def _tags(path: pathlib.Path) -> tuple[str, str]:
+  """What the hub calls a file of this content: a large one, and a small one."""
+  content = path.read_bytes()
+  as_blob = b"blob %d\0" % len(content) + content  # As git does.
+  return _digest(path, "sha256"), hashlib.sha1(as_blob).hexdigest()
 
 
 def _offline(wanted: Mapping[str, pathlib.Path], error: Exception) -> UserError:

@@ -73,6 +73,8 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _load(archive: zipfile.ZipFile) -> Any:
   names = archive.namelist()
+  if any(info.compress_type for info in archive.infolist()):
+    raise ValueError("it is compressed, as no file of torch.save is")
   pickles = [name for name in names if name.endswith("/data.pkl")]
   if len(pickles) != 1:
     raise ValueError("it is a zip file, but not one of torch.save")

@@ -10,6 +10,8 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.models import torch_file
 
 Arrays = dict[str, np.ndarray]
+# The largest ResNet here has 0.24 GiB; a small file may say to be of any size.
+_MAX_BYTES = 4 * 2**30
 
 
 def read(path: pathlib.Path) -> Arrays:
@@ -49,6 +51,7 @@ def _read_safetensors(path: pathlib.Path) -> Arrays:
 def _read_npz(path: pathlib.Path) -> Arrays:
   try:
     with np.load(path, allow_pickle=False) as file:
+      _check_size(sum(info.file_size for info in file.zip.infolist()))
       return {_keras_name(name.split("/")): file[name] for name in file.files}
   except zipfile.BadZipFile:
     raise ValueError("it is damaged or no .npz") from None
@@ -57,11 +60,14 @@ def _read_npz(path: pathlib.Path) -> Arrays:
 def _read_h5(path: pathlib.Path) -> Arrays:
   import h5py
 
-  arrays = {}
+  arrays, size = {}, 0
 
   def add(name: str, item: h5py.HLObject) -> None:
+    nonlocal size
     if not isinstance(item, h5py.Dataset):
       return
+    size += item.nbytes
+    _check_size(size)
     parts = name.split("/")
     if parts[-2:-1] == ["vars"]:  # Keras 3: variables by number in their layer.
       variables = item.parent
@@ -75,6 +81,11 @@ def _read_h5(path: pathlib.Path) -> Arrays:
   with h5py.File(path) as file:
     file.get("model_weights", file).visititems(add)
   return arrays
+
+
+def _check_size(size: int) -> None:
+  if size > _MAX_BYTES:
+    raise ValueError(f"it unpacks to {size / 2**30:,.1f} GiB: a bomb?")
 
 
 # Of a batch norm and of a convolution or dense layer, in Keras's order.

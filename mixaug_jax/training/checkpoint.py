@@ -159,7 +159,7 @@ class Checkpoints:
 
   def _verify(self, step: int) -> None:
     """Raises ValueError, in all processes, where a file is not as written."""
-    if why := parallel.from_first(lambda: _damage(self._directory / str(step))):
+    if why := parallel.from_first(lambda: damage(self._directory / str(step))):
       raise ValueError(why)
 
   def _move_aside(self, step: int, why: str) -> None:
@@ -172,14 +172,14 @@ class Checkpoints:
     )
 
 
-def _damage(checkpoint: pathlib.Path) -> str:
+def damage(checkpoint: pathlib.Path) -> str:
   """What is wrong with the files of a checkpoint, or nothing."""
   path = checkpoint / _CHECKSUMS
   if not path.exists():  # Killed right after saving; Orbax has its say.
     return ""
   try:
     expected = dict(json.loads(path.read_text()))
-  except (ValueError, TypeError):
+  except (OSError, ValueError, TypeError):
     return f"{_CHECKSUMS} cannot be read"
   actual = _checksums(checkpoint)
   for name in sorted(expected.keys() | actual.keys()):

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from mixaug_jax.training.step import Recipe
 # Random numbers take LLVM's last level over a second an array to compile, to
 # the same numbers.
 _INIT_OPTIONS = {"xla_backend_optimization_level": 1}
+_MAX_STEPS = 2**31 - 1  # They are counted in int32.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +43,14 @@ class Experiment:
   steps_per_epoch: float
   weights: pretrained.WeightSource | None
 
-  def marks(self, every_epochs: float) -> set[int]:
-    """The steps at which each so many epochs are over, and the last one."""
-    marks, number = {self.steps}, 1
-    while (step := self._steps_of(number * every_epochs)) < self.steps:
-      marks.add(step)
-      number += 1
-    return marks
-
-  def _steps_of(self, epochs: float) -> int:
-    return max(1, math.ceil(epochs * self.steps_per_epoch - 1e-6))
+  def due(self, every_epochs: float) -> Callable[[int], bool]:
+    """Whether each so many epochs, or the run, end with a step."""
+    period = every_epochs * self.steps_per_epoch
+    # Some steps are a rounding error before an epoch's end.
+    over = lambda step: (step + 1e-6) // period
+    return lambda step: (
+      step == self.steps or period <= 1 or over(step) > over(step - 1)
+    )
 
   def init_variables(self) -> dict[str, Any]:
     """Random parameters and batch statistics; of the seed alone."""
@@ -113,6 +112,11 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
+  if steps > _MAX_STEPS:
+    raise UserError(
+      f"config.epochs {config.epochs} are {steps:,} steps, more than "
+      f"{_MAX_STEPS:,}; lower it"
+    )
   size = config.data.image_size
   abstract = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, size, size, 3)), train=False),

@@ -19,9 +19,10 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import data, train
+from mixaug_jax import data, runs, train
 from mixaug_jax.data.decode import BadImage, decode
 from mixaug_jax.errors import UserError
+from mixaug_jax.training import records
 from mixaug_jax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -249,24 +250,55 @@ def test_weight_files(tmp_path, capsys):
   assert not (tmp_path.parent / "escaped").exists()
 
 
+def _run_files(config):
+  """A finished run of two test images, as its files."""
+  measured = {"step": 2, "accuracy": 0.5, "top5_accuracy": 1.0, "loss": 0.7}
+  result = {
+    "test": measured,
+    "validation": {"last": measured, "best": measured, "ema": None},
+    **{"chosen": "best", "chosen_step": 2, "steps": 2, "epochs": 1.0},
+    **{"seconds": 1.5, "images_per_second": 9.0, "devices": 1},
+    **{"device_kind": "cpu", "class_names": ["a", "b"], "versions": {}},
+    **{"examples": {"train": 8, "validation": 2}, "xla_flags": ""},
+    **{"commit": None, "config_crc32": records.checksum(config.to_dict())},
+  }
+  rows = [{"step": 2, "split": "train", "loss": 0.7, "accuracy": 0.5}] * 3
+  file = io.BytesIO()
+  np.savez_compressed(
+    file,
+    logits=np.zeros((2, 2), np.float32),
+    labels=np.arange(2, dtype=np.int32),
+    ids=np.array(["x", "y"]),
+  )
+  return {
+    "config.json": config_lib.to_json(config).encode(),
+    "result.json": json.dumps(result, indent=2).encode(),
+    "metrics.jsonl": "\n".join(map(json.dumps, rows)).encode(),
+    "predictions_test.npz": file.getvalue(),
+  }
+
+
 def test_run_directories(tmp_path, capsys):
   rng = random.Random(4)
   config = config_lib.load(f"{ROOT}/configs/mixup.py", {})
-  text = config_lib.to_json(config).encode()
-  result = json.dumps({"test": {"accuracy": 0.5}}).encode()
+  whole = _run_files(config)
   refused, tried = 0, COUNT
   for number in range(tried):
     workdir = tmp_path / str(number)
     workdir.mkdir()
-    (workdir / "config.json").write_bytes(
-      text if rng.random() < 0.3 else _mutated(text, rng)
-    )
-    (workdir / "result.json").write_bytes(_mutated(result, rng))
+    broken = rng.choice([*sorted(whole), None])
+    for name, content in whole.items():
+      content = _mutated(content, rng) if name == broken else content
+      (workdir / name).write_bytes(content)
     try:
       train.finished_result(config, workdir)
+      run = runs.open_run(workdir)
+      assert all("step" in row for row in run.rows)
+      assert run.predictions("test").logits.shape == (2, 2)
     except UserError as error:
       refused += 1
       _one_sentence(error)
+      assert broken
   _tell("run directories", tried, refused, capsys)
 
 
