@@ -25,9 +25,10 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from mixaug_jax import train
+  from mixaug_jax.training import records
 
   workdir = arguments.workdir or default_workdir(arguments.spec)
-  finished = (workdir / train.RESULT_FILE).exists()
+  finished = (workdir / records.RESULT_FILE).exists()
   result = train.train(config, workdir)
   if jax.process_index() == 0:
     if finished:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from mixaug_jax import commandline, train
+from mixaug_jax import commandline
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
+from mixaug_jax.training import records
 
 # What must not differ between arms: their differences are paired by seed and
 # by test example.
@@ -40,7 +41,7 @@ class Cell:
 
   @property
   def finished(self) -> bool:
-    return (self.workdir / train.RESULT_FILE).exists()
+    return (self.workdir / records.RESULT_FILE).exists()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +146,7 @@ def make(
       with of_seed.unlocked():
         of_seed.seed = seed
       cell = Cell(name, seed, of_seed, workdir / name / f"seed_{seed}")
-      train.finished_result(cell.config, cell.workdir)
+      records.finished_result(cell.config, cell.workdir)
       cells.append(cell)
   texts = {name: config.arms[name] for name in names}
   return Plan(

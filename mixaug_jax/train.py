@@ -6,13 +6,9 @@ checkpoint wants the newest numbers, the step is waited for.
 """
 
 import contextlib
-import functools
 import json
-import os
 import pathlib
-import subprocess
 import time
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -21,23 +17,17 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
-from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax.errors import Diverged, Interrupted
 from mixaug_jax.training import (
   evaluation,
   experiment,
   lock,
   parallel,
   preemption,
+  provenance,
+  records,
 )
 from mixaug_jax.training.checkpoint import CHECKPOINTS, Checkpoints
-from mixaug_jax.training.records import (
-  CONFIG_CHECKSUM,
-  CONFIG_FILE,
-  RESULT_FILE,
-  checksum,
-  finished_result,
-  write_aside,
-)
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
 from mixaug_jax.training.writers import (
@@ -46,9 +36,6 @@ from mixaug_jax.training.writers import (
   metric_writers,
   open_writers,
 )
-
-SKIPPED_FILE = "skipped_images.txt"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
@@ -66,14 +53,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: SIGTERM; the state is saved.
   """
-  if finished := finished_result(config, workdir):
+  if finished := records.finished_result(config, workdir):
     return finished
   new = not any((workdir / CHECKPOINTS).glob("[0-9]*"))
   exp = experiment.build(config, fetch_weights=new)
   state, loaded = exp.initial_state(pretrained_weights=new)
   primary = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
-    _open_workdir(config, workdir, stack)
+    stack.enter_context(lock.claim(workdir, config_lib.to_json(config)))
     loop = _Loop()
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.enter_context(checkpoints)
@@ -87,8 +74,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
       open_writers(workdir, first, loop["metrics_bytes"], progress, primary)
     )
     if primary:
-      _write_skipped(workdir, exp.datasets.skipped)
-      print(describe(exp), *([loaded] if loaded else []), sep="\n", flush=True)
+      records.write_skipped(workdir, exp.datasets.skipped)
+      print(
+        provenance.describe(exp),
+        *([loaded] if loaded else []),
+        sep="\n",
+        flush=True,
+      )
       if first:
         print(f"resuming from step {first}", flush=True)
     run = _Run(exp, workdir, checkpoints, loop, writer, progress, stopping)
@@ -233,7 +225,9 @@ class _Run:
           continue
         measured[name], logits = self._measure(variables, split, True)
         if primary:
-          _write_predictions(workdir, name, logits, split)
+          records.write_predictions(
+            workdir, name, logits, split.labels, split.ids
+          )
     test = measured.get("test")
     if test:
       self._writer.write_scalars(
@@ -255,11 +249,13 @@ class _Run:
       "images_per_second": exp.steps
       * exp.config.batch_size
       / max(loop["seconds"], 1e-9),
-      **_surroundings(exp),
-      CONFIG_CHECKSUM: checksum(exp.config.to_dict()),
+      **provenance.of(exp),
+      records.CONFIG_CHECKSUM: records.checksum(exp.config.to_dict()),
     }
     if primary:
-      write_aside(workdir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+      records.write_aside(
+        workdir / records.RESULT_FILE, json.dumps(result, indent=2) + "\n"
+      )
     return result
 
   def _compile(self, state, arrays, batch):
@@ -357,96 +353,3 @@ class _Run:
         dict(self._loop),
         best["step"] if best else None,
       )
-
-
-def _write_skipped(workdir: pathlib.Path, skipped: dict[str, str]) -> None:
-  """Lists the images that `data.on_error=skip` left out."""
-  if skipped:
-    lines = (f"{name}\t{why}\n" for name, why in skipped.items())
-    (workdir / SKIPPED_FILE).write_text("".join(lines), "utf-8")
-
-
-def describe(exp: experiment.Experiment) -> str:
-  """A run in one line: data, model, length, devices."""
-  sets, config = exp.datasets, exp.config
-  sizes = [
-    f"{len(sets.train):,} training",
-    f"{len(sets.validation):,} validation",
-  ]
-  if sets.test is not None:
-    sizes.append(f"{len(sets.test):,} test")
-  if sets.skipped:
-    sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
-  count = jax.device_count()
-  return (
-    f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
-    f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
-    f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
-    f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
-  )
-
-
-def _open_workdir(
-  config: ConfigDict, workdir: pathlib.Path, stack: contextlib.ExitStack
-) -> None:
-  """Makes the run directory, locks it, and writes the config into it.
-
-  Process 0 does; where it cannot, every process raises.
-  """
-
-  def refusal() -> str:
-    try:
-      workdir.mkdir(parents=True, exist_ok=True)
-      stack.enter_context(lock.hold(workdir))
-      write_aside(workdir / CONFIG_FILE, config_lib.to_json(config))
-    except UserError as error:
-      return str(error)
-    except OSError as error:
-      return (
-        f"cannot write to --workdir={workdir}: {error.strerror}; name another"
-      )
-    return ""
-
-  if why := parallel.from_first(refusal):
-    raise UserError(why)
-
-
-def _write_predictions(
-  workdir: pathlib.Path, name: str, logits: np.ndarray, split: data.Split
-) -> None:
-  path = workdir / f"predictions_{name}.npz"
-  aside = path.with_suffix(".tmp.npz")
-  np.savez_compressed(
-    aside, logits=logits, labels=split.labels, ids=np.array(split.ids)
-  )
-  os.replace(aside, path)
-
-
-def _surroundings(exp: experiment.Experiment) -> dict[str, Any]:
-  """What a reader needs to know of where a result was made."""
-  return {
-    "devices": jax.device_count(),
-    "device_kind": jax.devices()[0].device_kind,
-    "processes": jax.process_count(),
-    "class_names": list(exp.datasets.class_names),
-    "examples": {
-      "train": len(exp.datasets.train),
-      "validation": len(exp.datasets.validation),
-    },
-    "versions": {name: metadata.version(name) for name in _PACKAGES},
-    "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    "commit": _commit(),
-  }
-
-
-def _commit() -> str | None:
-  """The git commit of this package, where it is a file of a repository."""
-  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-  run = functools.partial(
-    subprocess.run, capture_output=True, text=True, check=True
-  )
-  try:
-    run([*git, "ls-files", "--error-unmatch", pathlib.Path(__file__).name])
-    return run([*git, "rev-parse", "HEAD"]).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None

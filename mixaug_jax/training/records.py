@@ -1,4 +1,4 @@
-"""config.json and result.json: written aside, and read back with suspicion.
+"""What a run directory holds: written aside, and read back with suspicion.
 
 A file that is there is whole; what a disk or a hand did to it afterwards is
 told in a sentence, whoever reads it.
@@ -8,9 +8,10 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
@@ -18,6 +19,7 @@ from mixaug_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
+SKIPPED_FILE = "skipped_images.txt"
 # Of config.json as read, in result.json.
 CONFIG_CHECKSUM = "config_crc32"
 
@@ -53,6 +55,35 @@ def write_aside(path: pathlib.Path, text: str) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(aside, path)
+
+
+def write_predictions(
+  workdir: pathlib.Path,
+  split: str,
+  logits: np.ndarray,
+  labels: np.ndarray,
+  ids: Sequence[str],
+) -> None:
+  """Writes predictions_<split>.npz.
+
+  Args:
+    workdir: the run directory.
+    split: `validation` or `test`.
+    logits: float32 `[N, C]`.
+    labels: int32 `[N]`.
+    ids: a name for each example.
+  """
+  path = workdir / f"predictions_{split}.npz"
+  aside = path.with_suffix(".tmp.npz")
+  np.savez_compressed(aside, logits=logits, labels=labels, ids=np.array(ids))
+  os.replace(aside, path)
+
+
+def write_skipped(workdir: pathlib.Path, skipped: Mapping[str, str]) -> None:
+  """Lists the images that `data.on_error=skip` left out, and why."""
+  if skipped:
+    lines = (f"{name}\t{why}\n" for name, why in skipped.items())
+    (workdir / SKIPPED_FILE).write_text("".join(lines), "utf-8")
 
 
 def checksum(config: Mapping[str, Any]) -> int:

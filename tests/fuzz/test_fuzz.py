@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import data, runs, train
+from mixaug_jax import data, runs
 from mixaug_jax.data.decode import BadImage, decode
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
@@ -291,7 +291,7 @@ def test_run_directories(tmp_path, capsys):
       content = _mutated(content, rng) if name == broken else content
       (workdir / name).write_bytes(content)
     try:
-      train.finished_result(config, workdir)
+      records.finished_result(config, workdir)
       run = runs.open_run(workdir)
       assert all("step" in row for row in run.rows)
       assert run.predictions("test").logits.shape == (2, 2)

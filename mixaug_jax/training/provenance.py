@@ -1,0 +1,65 @@
+"""Where a result comes from: data, devices, versions, commit."""
+
+import functools
+import os
+import pathlib
+import subprocess
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from mixaug_jax.training.experiment import Experiment
+from mixaug_jax.training.records import SKIPPED_FILE
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe(exp: Experiment) -> str:
+  """A run in one line: data, model, length, devices."""
+  sets, config = exp.datasets, exp.config
+  sizes = [
+    f"{len(sets.train):,} training",
+    f"{len(sets.validation):,} validation",
+  ]
+  if sets.test is not None:
+    sizes.append(f"{len(sets.test):,} test")
+  if sets.skipped:
+    sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
+  count = jax.device_count()
+  return (
+    f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
+    f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
+    f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
+    f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
+  )
+
+
+def of(exp: Experiment) -> dict[str, Any]:
+  """What a reader needs to know of where a result was made; JSON."""
+  return {
+    "devices": jax.device_count(),
+    "device_kind": jax.devices()[0].device_kind,
+    "processes": jax.process_count(),
+    "class_names": list(exp.datasets.class_names),
+    "examples": {
+      "train": len(exp.datasets.train),
+      "validation": len(exp.datasets.validation),
+    },
+    "versions": {name: metadata.version(name) for name in _PACKAGES},
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "commit": _commit(),
+  }
+
+
+def _commit() -> str | None:
+  """The git commit of this package, where it is a file of a repository."""
+  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+  run = functools.partial(
+    subprocess.run, capture_output=True, text=True, check=True
+  )
+  try:
+    run([*git, "ls-files", "--error-unmatch", pathlib.Path(__file__).name])
+    return run([*git, "rev-parse", "HEAD"]).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
