@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import subprocess
 import sys
 
@@ -12,16 +13,38 @@ import pytest
 from mixaug_jax import commandline
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
-# Compiles a convolution and prints its program.
+# Prints a convolution's program, and its errors and those of its gradients,
+# relative to the largest value, against float64 sums over windows.
 _PROGRAM = """
+import numpy as np
 from mixaug_jax import commandline
 commandline.prepare_jax()
 import jax
-import jax.numpy as jnp
 from mixaug_jax.models.convolution import convolve
-images, kernel = jnp.zeros((2, 16, 16, 32)), jnp.zeros((3, 3, 32, 32))
-run = jax.jit(lambda x, kernel: convolve(x, kernel, 1))
-print(run.lower(images, kernel).compile().as_text())
+
+rng = np.random.default_rng(0)
+images, gradient = rng.standard_normal((2, 2, 16, 16, 32))
+kernel = rng.standard_normal((3, 3, 32, 32))
+
+def windows(x):
+  x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+
+expected = (
+  np.einsum("bhwiyx,yxio->bhwo", windows(images), kernel),
+  np.einsum("bhwoyx,yxio->bhwi", windows(gradient), kernel[::-1, ::-1]),
+  np.einsum("bhwiyx,bhwo->yxio", windows(images), gradient),
+)
+
+@jax.jit
+def run(x, kernel, gradient):
+  y, pull = jax.vjp(lambda *a: convolve(*a, 1), x, kernel)
+  return y, *pull(gradient)
+
+operands = [x.astype(np.float32) for x in (images, kernel, gradient)]
+print(run.lower(*operands).compile().as_text())
+for ours, theirs in zip(run(*operands), expected, strict=True):
+  print("error", np.abs(ours - theirs).max() / np.abs(theirs).max())
 """
 
 
@@ -48,6 +71,9 @@ def test_convolutions_stay_with_eigen_unless_the_user_chose(chosen, tmp_path):
   )
   assert "convolution" in done.stdout
   assert ("ynn_fusion" in done.stdout) == chosen
+  errors = re.findall(r"^error (.*)$", done.stdout, re.MULTILINE)
+  assert len(errors) == 3
+  assert max(map(float, errors)) < 1e-5
 
 
 def _chained():
