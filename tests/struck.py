@@ -83,8 +83,7 @@ def main():
     strike.now = before
 
   train.Progress.pause, train.Progress.begin = pausing, beginning
-  train.os = types.SimpleNamespace(**{**vars(os), "replace": replacing})
-  records.os = train.os
+  records.os = types.SimpleNamespace(**{**vars(os), "replace": replacing})
   try:
     commandline.run(command.main)
   finally:

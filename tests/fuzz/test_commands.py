@@ -1,6 +1,6 @@
 """Broken flags, files and run directories through the commands themselves.
 
-`FUZZ=1000 python -m pytest tests/fuzz -s` prints how many were tried. Most run
+`FUZZ=400 python -m pytest tests/fuzz -s` prints how many were tried. Most run
 in this process, by the function that `python -m` calls; some in one of their
 own.
 """

@@ -1,6 +1,6 @@
 """Broken input ends in one sentence or in correct work, and in nothing else.
 
-Seeded and counted: `FUZZ=1000 python -m pytest tests/fuzz -s` prints how many
+Seeded and counted: `FUZZ=400 python -m pytest tests/fuzz -s` prints how many
 inputs of each kind were tried.
 """
 
