@@ -77,8 +77,9 @@ def _state(checkpoint):
 
 
 def _newest(workdir):
+  """The newest checkpoint; half written ones have longer names."""
   steps = (workdir / "checkpoints").glob("[0-9]*")
-  return max(steps, key=lambda path: int(path.name))
+  return max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
 
 
 def _left_behind(workdir):
