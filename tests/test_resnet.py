@@ -192,10 +192,11 @@ def _count(model):
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_and_its_gradients_equal_xlas(size, stride):
-  """The matrix product of a 1x1 in place of XLA's convolution included."""
+@pytest.mark.parametrize("shape", [(9, 6), (2, 2), (4, 1), (3, 4), (1, 1)])
+def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
+  """Where a CPU multiplies matrices in its place, for 1x1 and a few pixels."""
   keys = jax.random.split(jax.random.key(0), 2)
-  x = jax.random.normal(keys[0], (2, 9, 6, 5))
+  x = jax.random.normal(keys[0], (2, *shape, 5))
   kernel = jax.random.normal(keys[1], (size, size, 5, 4))
 
   def plain(x, kernel):

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 Dtype = Any
+_FEW_PIXELS = 4  # Of an output, for which a product is the faster.
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -28,14 +29,11 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   Returns:
     `[B, ceil(H / stride), ceil(W / stride), O]`.
   """
-  size = kernel.shape[0]
-  if size == 1 and jax.default_backend() == "cpu":
-    # XLA's CPU convolution takes its time over what is a matrix product, and
-    # flattened to one its weight gradient needs no transposed copies.
-    x = x[:, ::stride, ::stride]
-    product = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-    return product.reshape(*x.shape[:3], -1)
-  padding = size // 2
+  size, padding = kernel.shape[0], kernel.shape[0] // 2
+  height, width = (-(-side // stride) for side in x.shape[1:3])
+  few = size == 1 or height * width <= _FEW_PIXELS
+  if few and jax.default_backend() == "cpu":
+    return _as_product(x, kernel, stride, height, width)
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -43,6 +41,31 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     padding=((padding, padding), (padding, padding)),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+def _as_product(
+  x: jax.Array, kernel: jax.Array, stride: int, height: int, width: int
+) -> jax.Array:
+  """The convolution as one product of two matrices, `[BHW, KKI] @ [KKI, O]`.
+
+  XLA's CPU convolution takes its time over what is one for 1x1 kernels, and
+  many times as long over maps of a few pixels, where gathering each pixel's
+  window is cheap. Flat matrices, because then the gradient of the kernel needs
+  no transposed copies.
+  """
+  size, padding = kernel.shape[0], kernel.shape[0] // 2
+  around = (padding, padding)
+  x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+  down, right = (stride * (side - 1) + 1 for side in (height, width))
+  windows = [
+    x[:, top : top + down : stride, left : left + right : stride]
+    for top in range(size)
+    for left in range(size)
+  ]
+  inputs = jnp.concatenate(windows, axis=-1)
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  product = inputs.reshape(-1, len(flat)) @ flat
+  return product.reshape(len(x), height, width, -1)
 
 
 class Conv(nn.Module):
