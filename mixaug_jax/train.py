@@ -252,6 +252,8 @@ class _Run:
       **provenance.of(exp),
       records.CONFIG_CHECKSUM: records.checksum(exp.config.to_dict()),
     }
+    # Before the result: a run that has one is over, and nobody comes back.
+    self._checkpoints.prune()
     if primary:
       records.write_aside(
         workdir / records.RESULT_FILE, json.dumps(result, indent=2) + "\n"

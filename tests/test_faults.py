@@ -1,7 +1,7 @@
 """What happens to a run when the machine is unkind to it.
 
-`KILLS=30 python -m pytest tests/test_faults.py -s` kills more often and prints
-where.
+`KILLS=30 python -m pytest -n 0 -s tests/test_faults.py` kills more often and
+prints where.
 """
 
 import json

@@ -64,7 +64,7 @@ class Checkpoints:
     self.wait()
     if step in self.steps():
       return
-    self._prune()
+    self.prune()
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -148,10 +148,11 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, deletes what need not be kept, and ends the threads."""
     self.wait()
-    self._prune()
+    self.prune()
     self._manager.close()
 
-  def _prune(self) -> None:
+  def prune(self) -> None:
+    """Deletes what need not be kept; the next `save` and `close` do too."""
     steps = self.steps()
     for step in steps[: -self._keep]:
       if step != self._best:

@@ -1,8 +1,8 @@
 """Broken flags, files and run directories through the commands themselves.
 
-`FUZZ=400 python -m pytest tests/fuzz -s` prints how many were tried. Most run
-in this process, by the function that `python -m` calls; some in one of their
-own.
+`FUZZ=400 python -m pytest -n 0 -s tests/fuzz` prints how many were tried. Most
+run in this process, by the function that `python -m` calls; some in one of
+their own.
 """
 
 import importlib

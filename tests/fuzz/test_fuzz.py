@@ -1,7 +1,7 @@
 """Broken input ends in one sentence or in correct work, and in nothing else.
 
-Seeded and counted: `FUZZ=400 python -m pytest tests/fuzz -s` prints how many
-inputs of each kind were tried.
+Seeded and counted: `FUZZ=400 python -m pytest -n 0 -s tests/fuzz` prints how
+many inputs of each kind were tried.
 """
 
 import io
