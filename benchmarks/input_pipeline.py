@@ -22,6 +22,7 @@ import importlib.util
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import platform
@@ -86,7 +87,9 @@ def make_folder(root: pathlib.Path, count: int) -> pathlib.Path:
   print(f"making {count:,} photographs in {folder}, once", file=sys.stderr)
   for path in paths[:CLASSES]:
     path.parent.mkdir(parents=True, exist_ok=True)
-  with concurrent.futures.ProcessPoolExecutor() as pool:
+  # Not forked: whoever calls may have started JAX's threads.
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(mp_context=spawn) as pool:
     made = pool.map(photograph, range(count), chunksize=16)
     for path, encoded in zip(paths, made, strict=True):
       path.write_bytes(encoded)
