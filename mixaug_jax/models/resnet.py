@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from mixaug_jax.models.convolution import Conv
 from mixaug_jax.models.pooling import max_pool
+from mixaug_jax.models.remat import recomputed
 
 Dtype = Any
 HEAD_INITS = {
@@ -81,17 +82,20 @@ class Stage(nn.Module):
     blocks: their number.
     stride: of the first.
     block: makes a block, of `(stride, name)`.
+    remat: as in `ResNet`.
   """
 
   blocks: int
   stride: int
   block: Callable[..., nn.Module]
+  remat: bool
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     for index in range(self.blocks):
       stride = self.stride if index == 0 else 1
-      x = self.block(stride=stride, name=f"block{index + 1}")(x)
+      block = self.block(stride=stride, name=f"block{index + 1}")
+      x = recomputed(block, x) if self.remat else block(x)
     return x
 
 
@@ -220,7 +224,7 @@ class ResNet(nn.Module):
       return functools.partial(self._head, train=train)
     index = self.stages.index(name) - 1
     block = functools.partial(
-      nn.remat(Block) if self.remat else Block,
+      Block,
       width=self.width * 2**index,
       bottleneck=self.bottleneck,
       stride_first=self.version == "v1",
@@ -229,7 +233,7 @@ class ResNet(nn.Module):
       zero_init_residual=self.zero_init_residual,
     )
     stride = 1 if index == 0 else 2
-    return Stage(self.stage_sizes[index], stride, block, name=name)
+    return Stage(self.stage_sizes[index], stride, block, self.remat, name=name)
 
   def _head(self, x: jax.Array, train: bool) -> jax.Array:
     """Mean over the image, drop-out, and one linear layer; in float32."""

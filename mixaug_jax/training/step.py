@@ -16,6 +16,7 @@ import optax
 from flax import linen as nn
 
 from mixaug_jax import augment, data
+from mixaug_jax.models.remat import after
 from mixaug_jax.training import losses, metrics
 from mixaug_jax.training.state import TrainState, update_ema
 
@@ -201,8 +202,8 @@ def _accumulated(gradient, parts, state, images, labels, key):
   """Gradients, batch statistics and metrics of a batch, in equal parts.
 
   Written out, not `lax.scan`ned: XLA's CPU convolutions lose their threads in
-  a loop. The barrier makes a part wait for the one before it, so that only
-  one part's activations live at a time.
+  a loop. Each part waits for the one before it, so that only one part's
+  activations live at a time.
   """
   if parts == 1:
     gradients, (batch_stats, measured) = gradient(
@@ -215,7 +216,7 @@ def _accumulated(gradient, parts, state, images, labels, key):
     zip(split(images), split(labels), strict=True)
   ):
     if total is not None:
-      total, some_images = jax.lax.optimization_barrier((total, some_images))
+      some_images = after(some_images, total)
     gradients, (batch_stats, measured) = gradient(
       state.params,
       batch_stats,
