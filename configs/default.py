@@ -146,6 +146,8 @@ def _digits(config: ConfigDict) -> ConfigDict:
   config.data.validation_fraction = 0.5  # Of what is not the test set.
   config.data.examples_per_class = 5
   config.steps = 400
+  config.mix.per_example = True  # A batch is the whole set: half of it is
+  config.mix.probability = 0.5  # mixed, and the other half seen as it is.
   config.optimizer.learning_rate = 0.3
   config.evaluate.every_epochs = 40.0
   return config

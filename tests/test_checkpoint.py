@@ -100,8 +100,10 @@ def test_a_half_written_newest_is_passed_over(tmp_path):
 def test_when_all_are_damaged_nothing_is_touched(tmp_path):
   checkpoints = _saved(tmp_path, [1, 2])
   _truncate(_files(tmp_path, 1) + _files(tmp_path, 2))
-  with pytest.raises(UserError, match="can be read"):
+  with pytest.raises(UserError, match="no checkpoint can be read"):
     checkpoints.restore(_state(0))
+  with pytest.raises(UserError, match=r"^checkpoint 1 in .* cannot be read"):
+    checkpoints.restore(_state(0), 1)
   assert checkpoints.steps() == [1, 2]
 
 

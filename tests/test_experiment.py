@@ -1,5 +1,6 @@
-"""When evaluations and checkpoints are due."""
+"""From a config to a run: when what is due, and what cannot be."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
+from mixaug_jax.models.pretrained import LoadReport
 from mixaug_jax.training import experiment
+
+SMALL = {"batch_size": "4", "evaluate.batch_size": "4"}
 
 
 def _due(steps, steps_per_epoch, every_epochs):
@@ -53,3 +57,29 @@ def test_more_steps_than_int32_counts_are_told():
   config.evaluate.batch_size = 252
   with pytest.raises(UserError, match="more than 2,147,483,647"):
     experiment.build(config)
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [{"optimizer.freeze": "stem"}, {"model.freeze_batch_norm": "true"}],
+)
+def test_random_weights_are_not_frozen(settings):
+  ((key, value),) = settings.items()
+  config = config_lib.load("configs/cutmix.py", {**SMALL, **settings})
+  with pytest.raises(UserError, match=f"^config.{key}={value} would keep"):
+    experiment.build(config)
+
+
+def test_statistics_that_no_file_has_are_not_frozen():
+  config = config_lib.load("configs/cutmix.py", SMALL)
+  exp = dataclasses.replace(experiment.build(config), weights=_Partial())
+  assert "bn9" in exp.initial_state()[1]
+  with exp.config.unlocked():
+    exp.config.model.freeze_batch_norm = True
+  with pytest.raises(UserError, match="left as initialised: bn9; set it to"):
+    exp.initial_state()
+
+
+class _Partial:
+  def load(self, variables):
+    return variables, LoadReport("x.npz", ("bn1",), ("bn9",), (), None)

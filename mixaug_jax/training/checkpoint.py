@@ -115,11 +115,11 @@ class Checkpoints:
         self._move_aside(bad, why)
       return restored["state"], restored["loop"]
     if damaged:
-      step, why = next(iter(damaged.items()))
-      raise UserError(
-        f"no checkpoint in {self._directory} can be read (the newest, {step}: "
-        f"{why}); delete the run directory to start anew"
-      )
+      newest, why = next(iter(damaged.items()))
+      what = f"checkpoint {newest} in {self._directory} cannot be read ({why})"
+      if step is None:
+        what = f"no checkpoint can be read; the newest: {what}"
+      raise UserError(f"{what}; delete the run directory to start anew")
     return None
 
   def wait(self) -> None:

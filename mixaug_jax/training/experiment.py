@@ -77,6 +77,12 @@ class Experiment:
     if self.weights is not None and pretrained_weights:
       variables, loaded = self.weights.load(variables)
       report = str(loaded)
+      if loaded.missing and self.config.model.freeze_batch_norm:
+        raise UserError(
+          "config.model.freeze_batch_norm=true would keep statistics that do "
+          f"not belong to random weights, and {report}; set it to false, or "
+          "config.model.last_stage to the last stage that is there"
+        )
     create = jax.jit(
       lambda v: state.create(
         v, self.recipe.optimizer, self.recipe.ema_decay is not None
@@ -101,6 +107,8 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap ones first: what follows may decode a whole data set.
   weights = pretrained.resolve(config.model)
+  if weights is None:
+    _check_that_all_learns(config)
   with _told_of_the_config():
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
@@ -145,6 +153,20 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     accumulate=accumulate,
   )
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+def _check_that_all_learns(config: ConfigDict) -> None:
+  """Raises UserError where random weights would be kept as they are."""
+  freezing = []
+  if config.optimizer.freeze:
+    freezing.append(f"config.optimizer.freeze={config.optimizer.freeze}")
+  if config.model.freeze_batch_norm:
+    freezing.append("config.model.freeze_batch_norm=true")
+  if freezing:
+    raise UserError(
+      f"{' and '.join(freezing)} would keep random values as they are; set "
+      "config.model.pretrained, or switch it off"
+    )
 
 
 @contextlib.contextmanager
