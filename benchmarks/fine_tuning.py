@@ -5,10 +5,11 @@
 
 Trains 20 breeds twice with the same data, resolution, augmentation and number
 of steps: a ResNet-50 that ends at stage3, which is conv4, from the weights in
-FILE and from random ones. Then it fits a logistic regression to the same
-weights' frozen features of that stage. DIR holds train/<class>/* and
-test/<class>/*. It prints every command, the validation accuracy by epoch and
-the test accuracies, and draws WORKDIR/curves.png. The same command resumes.
+FILE, by the recipe of `:stanford_dogs`, and from random ones. Then it fits a
+logistic regression to the same weights' frozen features of that stage. DIR
+holds train/<class>/* and test/<class>/*. It prints every command, the
+validation accuracy by epoch and the test accuracies, and draws
+WORKDIR/curves.png. The same command resumes.
 """
 
 import json
@@ -23,6 +24,7 @@ from mixaug_jax import commandline
 from mixaug_jax.analysis import figures
 
 DATA = {
+  "data.name": "folder",
   "data.classes": 20,
   "data.examples_per_class": 60,
   "data.validation_fraction": 0.2,
@@ -40,17 +42,15 @@ TRAINING = {
   "loss.label_smoothing": 0.1,
   "batch_size": 20,
   "epochs": 8,
-  "optimizer.warmup_epochs": 0.5,
   "evaluate.batch_size": 79,
 }
+# The recipe, and what it does not say.
 ARMS = {
-  "pretrained": {
-    "optimizer.learning_rate": 0.004,
-    "optimizer.head_multiplier": 4,
-    "optimizer.freeze": "stem,stage1,stage2",
-    "model.head_init": "zeros",
-  },
-  "random weights": {"optimizer.learning_rate": 0.03},
+  "pretrained": ("stanford_dogs", {}),
+  "random weights": (
+    "folder",
+    {"optimizer.learning_rate": 0.03, "optimizer.warmup_epochs": 0.5},
+  ),
 }
 FROZEN = "frozen features"
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     "model.allow_partial": "true",
   }
   results, curves = {}, {}
-  for arm, settings in ARMS.items():
+  for arm, (recipe, settings) in ARMS.items():
     settings = {
       **({} if arm == "random weights" else weights),
       **{"data.dir": arguments.dogs, **DATA, **NETWORK, **TRAINING},
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     workdir = arguments.workdir / arm.replace(" ", "_")
     _run(
       "mixaug_jax.main",
-      ["--config=configs/baseline.py:folder", f"--workdir={workdir}"],
+      [f"--config=configs/baseline.py:{recipe}", f"--workdir={workdir}"],
       settings,
     )
     results[arm] = json.loads((workdir / "result.json").read_text())

@@ -209,6 +209,8 @@ def _flags(tmp_path):
     "--config.data.cache_size=32",
     "--config.model.name=resnet18",
     "--config.model.pretrained=none",
+    "--config.model.freeze_batch_norm=false",
+    "--config.optimizer.freeze=none",
     "--config.steps=3",
     "--config.batch_size=4",
     "--config.evaluate.batch_size=25",
