@@ -28,6 +28,7 @@ from mixaug_jax.training import (
   records,
 )
 from mixaug_jax.training.checkpoint import CHECKPOINTS, Checkpoints
+from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
 from mixaug_jax.training.writers import (
@@ -61,12 +62,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   primary = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
     stack.enter_context(lock.claim(workdir, config_lib.to_json(config)))
-    loop = _Loop()
+    loop = LoopState()
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.enter_context(checkpoints)
     stopping = stack.enter_context(preemption.watch())
     if restored := checkpoints.restore(parallel.to_global(state)):
-      state, loop = parallel.to_local(restored[0]), _Loop(**restored[1])
+      state, loop = parallel.to_local(restored[0]), LoopState(**restored[1])
     progress = Progress(exp.steps, config.batch_size)
     stack.callback(progress.clear)
     first = int(state.step)
@@ -75,37 +76,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     )
     if primary:
       records.write_skipped(workdir, exp.datasets.skipped)
-      print(
-        provenance.describe(exp),
-        *([loaded] if loaded else []),
-        sep="\n",
-        flush=True,
-      )
-      if first:
-        print(f"resuming from step {first}", flush=True)
+      resuming = f"resuming from step {first}" if first else None
+      told = filter(None, (provenance.describe(exp), loaded, resuming))
+      print("\n".join(told), flush=True)
     run = _Run(exp, workdir, checkpoints, loop, writer, progress, stopping)
     return run.finish(run.steps(state))
-
-
-class _Loop(dict):
-  """What the loop knows besides the state; JSON, saved in every checkpoint.
-
-  `best` and `last` are evaluations on validation, `ema` that of the average;
-  `window` holds the sums of the log since its last line, `metrics_bytes` the
-  size of metrics.jsonl.
-  """
-
-  def __init__(self, **values: Any):
-    super().__init__(
-      best=None,
-      last=None,
-      ema=None,
-      window={},
-      metrics_bytes=0,
-      seconds=0.0,
-      compile_seconds=0.0,
-    )
-    self.update(values)
 
 
 class _Run:
@@ -116,7 +91,7 @@ class _Run:
     exp: experiment.Experiment,
     workdir: pathlib.Path,
     checkpoints: Checkpoints,
-    loop: _Loop,
+    loop: LoopState,
     writer: metric_writers.MetricWriter,
     progress: Progress,
     stopping: preemption.Stopping,
@@ -193,8 +168,7 @@ class _Run:
         self._evaluate(step, state)
       except Interrupted:
         stopping = True
-    best = self._loop["best"]
-    if self._save_at(step) or stopping or (best and best["step"] == step):
+    if self._save_at(step) or stopping or self._loop.best_step == step:
       self._save(step, state)
     if stopping:
       self._checkpoints.wait()
@@ -212,9 +186,9 @@ class _Run:
     variables = state.variables
     if chosen == "ema":
       variables = state.ema
-    elif chosen == "best" and loop["best"]["step"] != exp.steps:
+    elif chosen == "best" and loop.best_step != exp.steps:
       restored = self._checkpoints.restore(
-        parallel.to_global(state), loop["best"]["step"]
+        parallel.to_global(state), loop.best_step
       )
       variables = parallel.to_local(restored[0]).variables
     measured = {}
@@ -230,28 +204,8 @@ class _Run:
           )
     test = measured.get("test")
     if test:
-      self._writer.write_scalars(
-        exp.steps, {f"test/{name}": value for name, value in test.items()}
-      )
-    result = {
-      "test": test,
-      "validation": {
-        "last": loop["last"],
-        "best": loop["best"],
-        "ema": loop["ema"],
-      },
-      "chosen": chosen,
-      "chosen_step": (loop["best"]["step"] if chosen == "best" else exp.steps),
-      "steps": exp.steps,
-      "epochs": exp.steps / exp.steps_per_epoch,
-      "seconds": loop["seconds"],
-      "compile_seconds": loop["compile_seconds"],
-      "images_per_second": exp.steps
-      * exp.config.batch_size
-      / max(loop["seconds"], 1e-9),
-      **provenance.of(exp),
-      records.CONFIG_CHECKSUM: records.checksum(exp.config.to_dict()),
-    }
+      self._write(exp.steps, "test", test)
+    result = loop.result(exp, test)
     # Before the result: a run that has one is over, and nobody comes back.
     self._checkpoints.prune()
     if primary:
@@ -284,42 +238,31 @@ class _Run:
         f"the loss is {values['loss']} at step {step} and training cannot go "
         f"on; {good}; try a lower config.optimizer.learning_rate"
       )
-    window = self._loop["window"]
-    window["steps"] = window.get("steps", 0) + 1
-    window["learning_rate"] = values.pop("learning_rate")
-    for name, value in values.items():
-      window[name] = window.get(name, 0.0) + value
+    self._loop.add(values)
     self._loop["seconds"] = self._earlier_seconds + self._progress.seconds()
 
   def _log(self, step, state, arrays, batch) -> None:
     """Writes the window, and the accuracy on this batch as it is stored."""
-    window, seconds = self._loop["window"], self._progress.seconds()
-    steps = window.pop("steps")
-    rate = {"learning_rate": window.pop("learning_rate")}
-    means = {name: total / steps for name, total in window.items()}
+    means, seconds = self._loop.take_means(), self._progress.seconds()
     since, self._since = self._since, (step, seconds)
     if since[0]:
       images = (step - since[0]) * self._exp.config.batch_size
-      rate["images_per_second"] = images / max(seconds - since[1], 1e-9)
+      means["images_per_second"] = images / max(seconds - since[1], 1e-9)
     with self._progress.pause("measuring"):
       clean = parallel.clean_batch(batch)
       sums = jax.device_get(self._eval_step(state.variables, arrays, clean)[0])
     means["accuracy"] = float(sums["accuracy"] / sums["count"])
-    self._write(step, "train", {**means, **rate})
-    self._loop["window"] = {}
+    self._write(step, "train", means)
 
   def _evaluate(self, step: int, state: TrainState) -> None:
-    loop, split = self._loop, self._exp.datasets.validation
+    split = self._exp.datasets.validation
     with self._progress.pause("evaluating"):
       measured, _ = self._measure(state.variables, split)
       average = None
       if state.ema is not None:
         average, _ = self._measure(state.ema, split)
-    loop["last"] = {"step": step, **measured}
-    if not loop["best"] or measured["accuracy"] > loop["best"]["accuracy"]:
-      loop["best"] = loop["last"]
+    self._loop.evaluated(step, measured, average)
     if average:
-      loop["ema"] = {"step": step, **average}
       measured |= {f"ema_{name}": value for name, value in average.items()}
       del measured["ema_examples"]
     del measured["examples"]
@@ -348,10 +291,9 @@ class _Run:
       metrics = self._workdir / METRICS_FILE
       if metrics.exists():
         self._loop["metrics_bytes"] = metrics.stat().st_size
-      best = self._loop["best"]
       self._checkpoints.save(
         step,
         parallel.to_global(state),
         dict(self._loop),
-        best["step"] if best else None,
+        self._loop.best_step,
       )
