@@ -41,6 +41,7 @@ def ours(images: np.ndarray, classes: np.ndarray) -> Callable[[], None]:
   config.augment.random_crop.padding = PADDING
   config.augment.random_flip_left_right.probability = 0.5
   config.mix.name = "cutmix,mixup"
+  config.mix.per_example, config.mix.probability = False, 1.0
   pipeline = augment.make_augment(config.augment, images.shape[1])
   mixer = augment.make_mixer(config.mix)
 
