@@ -79,9 +79,9 @@ class Experiment:
       report = str(loaded)
       if loaded.missing and self.config.model.freeze_batch_norm:
         raise UserError(
-          "config.model.freeze_batch_norm=true would keep statistics that do "
-          f"not belong to random weights, and {report}; set it to false, or "
-          "config.model.last_stage to the last stage that is there"
+          "config.model.freeze_batch_norm=true would keep the statistics of "
+          f"random weights: {report}; set it to false, or "
+          "config.model.last_stage to the last stage that the file has"
         )
     create = jax.jit(
       lambda v: state.create(
@@ -165,7 +165,7 @@ def _check_that_all_learns(config: ConfigDict) -> None:
   if freezing:
     raise UserError(
       f"{' and '.join(freezing)} would keep random values as they are; set "
-      "config.model.pretrained, or switch it off"
+      "config.model.pretrained, or undo that"
     )
 
 
