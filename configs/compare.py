@@ -29,7 +29,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
       "mixup": blends,
       "basic+cutmix": f"{crops_and_colours} {boxes}",
       "basic+mixup": f"{crops_and_colours} {blends}",
-      # Both, each drawn every other batch, with the alphas of their papers.
+      # Both, one or the other by equal chance, by the alphas of their papers.
       "basic+mix": f"{crops_and_colours} mix.name=cutmix,mixup",
     }
   )
