@@ -134,7 +134,7 @@ def test_the_recipe_of_tf_image_runs(dataset):
 
 
 def mixing(**settings):
-  config = default.get_config().mix
+  config = default.get_config("folder").mix
   config.update(settings)
   return config
 
@@ -175,7 +175,7 @@ def test_mixing_switched_off_really_stops(name):
 
 
 def test_the_recipe_of_cutmix_mixes():
-  mixer = augment.make_mixer(cutmix.get_config().mix)
+  mixer = augment.make_mixer(cutmix.get_config("folder").mix)
   assert (mixer(KEY, IMAGES, LABELS)[1].max(1) < 1).all()
 
 
