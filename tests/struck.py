@@ -53,6 +53,8 @@ class _Strike:
 
 
 def main():
+  # Where a shell runs the tests in the background, Ctrl-C is switched off.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   strike = _Strike(*sys.argv[1:5])
   del sys.argv[1:5]
   strike.begins("starting")
