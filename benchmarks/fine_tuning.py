@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mixaug_jax import commandline
-from mixaug_jax.analysis import figures
+from mixaug_jax.command import exits, flags
+from mixaug_jax.comparison import figures
 
 DATA = {
   "data.name": "folder",
@@ -56,15 +56,15 @@ FROZEN = "frozen features"
 
 
 def main(argv: Sequence[str]) -> None:
-  rest, overrides = commandline.split_overrides(argv)
-  flags = commandline.parser("fine_tuning", __doc__.partition("\n")[0])
-  flags.prog = "benchmarks.fine_tuning"
-  flags.add_argument("--weights", required=True)
-  flags.add_argument("--dogs", required=True)
-  flags.add_argument(
+  rest, overrides = flags.split_overrides(argv)
+  parser = flags.parser("fine_tuning", __doc__.partition("\n")[0])
+  parser.prog = "benchmarks.fine_tuning"
+  parser.add_argument("--weights", required=True)
+  parser.add_argument("--dogs", required=True)
+  parser.add_argument(
     "--workdir", type=pathlib.Path, default=pathlib.Path("runs/fine_tuning")
   )
-  arguments = flags.parse_args(rest)
+  arguments = parser.parse_args(rest)
   weights = {
     "model.pretrained": arguments.weights,
     "model.allow_partial": "true",
@@ -155,4 +155,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

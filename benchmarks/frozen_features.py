@@ -16,29 +16,30 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import commandline, data, models
 from mixaug_jax import config as config_lib
+from mixaug_jax import data, models
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import pretrained
+from mixaug_jax.weights import sources as pretrained
 
 BATCH = 50
 INVERSE_REGULARISATIONS = 10.0 ** np.arange(-5, 1)
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser("frozen_features", __doc__.partition("\n")[0])
-  flags.prog = "benchmarks.frozen_features"
-  flags.add_argument("--weights", required=True)
-  flags.add_argument("--dogs", required=True)
-  flags.add_argument("--stage", default="stage3", help="conv4 is stage3")
-  flags.add_argument(
+  parser = flags.parser("frozen_features", __doc__.partition("\n")[0])
+  parser.prog = "benchmarks.frozen_features"
+  parser.add_argument("--weights", required=True)
+  parser.add_argument("--dogs", required=True)
+  parser.add_argument("--stage", default="stage3", help="conv4 is stage3")
+  parser.add_argument(
     "--divide_by_255",
     action="store_true",
     help="feed RGB in [0, 1], not what the weights ask for",
   )
-  rest, overrides = commandline.split_overrides(argv)
-  arguments = flags.parse_args(rest)
-  commandline.prepare_jax()
+  rest, overrides = flags.split_overrides(argv)
+  arguments = parser.parse_args(rest)
+  jax_setup.prepare()
   config = config_lib.load(
     "configs/baseline.py:folder",
     {
@@ -118,4 +119,4 @@ def regress(
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

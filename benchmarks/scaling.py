@@ -74,10 +74,10 @@ def synthetic(model: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(model: str, batch: int, settings: dict[str, str]) -> Step:
   """The step that train.py runs, on all devices."""
-  from mixaug_jax import commandline
   from mixaug_jax import config as config_lib
+  from mixaug_jax.command import jax_setup
 
-  commandline.prepare_jax()
+  jax_setup.prepare()
 
   import jax
 

@@ -180,8 +180,9 @@ def where() -> dict[str, float]:
   timed("importing the rest", importlib.import_module)("mixaug_jax.train")
   import jax
 
-  from mixaug_jax import commandline, data, train
   from mixaug_jax import config as config_lib
+  from mixaug_jax import data, train
+  from mixaug_jax.command import jax_setup
   from mixaug_jax.training import experiment, parallel
 
   make = parallel.train_step
@@ -199,7 +200,7 @@ def where() -> dict[str, float]:
       stack.enter_context(patch)
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     stack.enter_context(contextlib.suppress(FirstStepDone))
-    commandline.prepare_jax()
+    jax_setup.prepare()
     config = config_lib.load(str(input_pipeline.ROOT / SPEC))
     train.train(config, pathlib.Path(folder, "run"))
   rest = time.perf_counter() - begin - sum(taken.values())

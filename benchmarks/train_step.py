@@ -66,9 +66,9 @@ Run = Callable[[int], None]
 
 def ours(job: argparse.Namespace, variant: str) -> Run:
   """The project's step, as main.py and train.py build it."""
-  from mixaug_jax import commandline
+  from mixaug_jax.command import jax_setup
 
-  commandline.prepare_jax()
+  jax_setup.prepare()
 
   import jax
 

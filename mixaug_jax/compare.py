@@ -6,19 +6,20 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from mixaug_jax import commandline, plan
+from mixaug_jax.command import exits, flags, jax_setup
+from mixaug_jax.comparison import plan
 from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
-  flags = commandline.parser(
+  parser = flags.parser(
     "compare",
     "Trains all arms of a comparison with all seeds and writes report.html; "
     "the same command resumes.",
   )
-  commandline.add_config(flags, plan.load)
-  flags.add_argument("--workdir", type=commandline.path, required=True)
-  one = flags.add_mutually_exclusive_group()
+  flags.add_config(parser, plan.load)
+  parser.add_argument("--workdir", type=flags.path, required=True)
+  one = parser.add_mutually_exclusive_group()
   one.add_argument(
     "--only", metavar="ARM/SEED", help="train this run only; no report"
   )
@@ -32,16 +33,16 @@ def main(argv: Sequence[str]) -> int:
     action="store_true",
     help="print the runs, their commands and an estimate of the time",
   )
-  flags.add_argument(
+  parser.add_argument(
     "--jobs",
     type=int,
     metavar="N",
     help="runs at the same time; default: one a GPU, or one on a CPU",
   )
-  flags.add_argument(
+  parser.add_argument(
     "--until_stdin_closes", action="store_true", help="stop with the parent"
   )
-  arguments = commandline.parse(flags, argv)
+  arguments = flags.parse(parser, argv)
   the_plan = plan.make(
     *(arguments.config, arguments.workdir),
     *(arguments.spec, arguments.overrides),
@@ -49,24 +50,24 @@ def main(argv: Sequence[str]) -> int:
   if arguments.only:
     return _one(the_plan.cell(arguments.only), arguments)
 
-  from mixaug_jax import cells
+  from mixaug_jax.comparison import launch
 
   if arguments.dry_run:
-    cells.dry_run(the_plan, arguments.jobs)
+    launch.dry_run(the_plan, arguments.jobs)
     return 0
   failed = []
   if not arguments.report_only:
-    failed = cells.run(the_plan, arguments.jobs)
+    failed = launch.run(the_plan, arguments.jobs)
   if not any(cell.finished for cell in the_plan.cells):
     raise UserError(
       f"no run in {arguments.workdir} is finished, so there is nothing to "
-      "compare" + (f"; {cells.log(failed[0])} says why" if failed else "")
+      "compare" + (f"; {launch.log(failed[0])} says why" if failed else "")
     )
-  commandline.prepare_jax()
+  jax_setup.prepare()
 
-  from mixaug_jax import comparison
+  from mixaug_jax.comparison import page
 
-  print(comparison.write(the_plan))
+  print(page.write(the_plan))
   return 1 if failed else 0
 
 
@@ -74,7 +75,7 @@ def _one(cell: plan.Cell, arguments) -> int:
   """Trains a cell in this process."""
   if arguments.until_stdin_closes:
     threading.Thread(target=_follow_parent, daemon=True).start()
-  commandline.prepare_jax(cell.config.deterministic)
+  jax_setup.prepare(cell.config.deterministic)
 
   from mixaug_jax import main as main_lib
   from mixaug_jax import train
@@ -93,4 +94,4 @@ def _follow_parent() -> None:
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

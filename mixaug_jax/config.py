@@ -91,9 +91,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
   """
   check(config)
   # What follows the weights is part of the config that a run keeps.
-  from mixaug_jax.models import pretrained
+  from mixaug_jax.weights import sources
 
-  pretrained.settle(config.model)
+  sources.settle(config.model)
   return config.lock()
 
 

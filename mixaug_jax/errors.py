@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-  """A mistake of the user, told in one sentence that names the mend.
+  """A mistake of the user, in one sentence that names the fix.
 
   Commands print the sentence on stderr and exit with code 2. The sentence
   names the thing that is wrong (a key, a path, a flag) and what to do.
@@ -28,3 +28,12 @@ class Interrupted(Exception):  # noqa: N818
   """SIGTERM came and the run was saved; exit code 128 + SIGTERM."""
 
   code = 143
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of an exception's text, or its type's name without one.
+
+  Libraries attach pages to their errors; a sentence has room for 200 letters.
+  """
+  text = str(error).strip() or type(error).__name__
+  return text.partition("\n")[0][:200]

@@ -6,34 +6,34 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser(
+  parser = flags.parser(
     "evaluate",
     "Evaluates the chosen weights of a finished run, on one or several views "
     "of each image.",
   )
-  flags.add_argument("--workdir", type=commandline.path, required=True)
-  flags.add_argument("--split", default="test", choices=SPLITS)
-  flags.add_argument(
+  parser.add_argument("--workdir", type=flags.path, required=True)
+  parser.add_argument("--split", default="test", choices=SPLITS)
+  parser.add_argument(
     "--views",
     default="identity",
     help="identity, flip, five_crops, scales; several by commas",
   )
-  flags.add_argument(
+  parser.add_argument(
     "--average",
     default="logits",
     choices=("logits", "probabilities"),
     help="what is averaged over the views",
   )
-  flags.add_argument("--json", action="store_true", help="print JSON")
-  arguments = commandline.parse(flags, argv)
-  commandline.prepare_jax()
+  parser.add_argument("--json", action="store_true", help="print JSON")
+  arguments = flags.parse(parser, argv)
+  jax_setup.prepare()
 
   from mixaug_jax import runs
 
@@ -64,7 +64,7 @@ def evaluate(run, split: str, views: str, average: str) -> dict:
   Raises:
     UserError: views or a split that there are not.
   """
-  from mixaug_jax import data, runs
+  from mixaug_jax import classifier, data
   from mixaug_jax.analysis import calibration
 
   names = [name.strip() for name in views.split(",")]
@@ -89,7 +89,7 @@ def evaluate(run, split: str, views: str, average: str) -> dict:
       logits[part, name], seconds[name] = _over(predict, images, size)
   measured = {}
   for chosen in [[name] for name in names] + [names] * (len(names) > 1):
-    at = lambda part, chosen=chosen: runs.averaged(
+    at = lambda part, chosen=chosen: classifier.averaged(
       np.concatenate([logits[part, name] for name in chosen]), average
     )
     temperature = calibration.fit_temperature(
@@ -156,4 +156,4 @@ def table(measured: dict) -> str:
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

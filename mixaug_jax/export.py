@@ -2,29 +2,29 @@
 
 from collections.abc import Sequence
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser(
+  parser = flags.parser(
     "export",
     "Writes the chosen weights of a finished run for another framework.",
   )
-  flags.add_argument("--workdir", type=commandline.path, required=True)
-  flags.add_argument(
+  parser.add_argument("--workdir", type=flags.path, required=True)
+  parser.add_argument(
     "--format", required=True, help="torchvision, keras or safetensors"
   )
-  flags.add_argument(
+  parser.add_argument(
     "--output",
-    type=commandline.path,
+    type=flags.path,
     help="the new file; default: weights.SUFFIX in the run directory",
   )
-  arguments = commandline.parse(flags, argv)
-  commandline.prepare_jax()
+  arguments = flags.parse(parser, argv)
+  jax_setup.prepare()
 
   from mixaug_jax import runs
-  from mixaug_jax.models import weight_export
+  from mixaug_jax.weights import export as weight_export
 
   kind = arguments.format
   if kind not in weight_export.FORMATS:
@@ -49,4 +49,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

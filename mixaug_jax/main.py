@@ -4,23 +4,24 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from mixaug_jax import commandline, processes
+from mixaug_jax.command import distributed, exits, flags, jax_setup
+from mixaug_jax.training.result import Result
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser(
+  parser = flags.parser(
     "main", "Trains an image classifier; the same command resumes."
   )
-  commandline.add_config(flags)
-  flags.add_argument(
+  flags.add_config(parser)
+  parser.add_argument(
     "--workdir",
-    type=commandline.path,
+    type=flags.path,
     help="the run directory; default: runs/CONFIG-DATASET",
   )
-  processes.add_flags(flags)
-  arguments = commandline.parse(flags, argv)
+  distributed.add_flags(parser)
+  arguments = flags.parse(parser, argv)
   config = arguments.config
-  commandline.prepare_jax(config.deterministic, arguments)
+  jax_setup.prepare(config.deterministic, arguments)
 
   import jax
 
@@ -43,27 +44,26 @@ def default_workdir(spec: str) -> pathlib.Path:
   return pathlib.Path("runs", name)
 
 
-def summary(result: dict, workdir: os.PathLike) -> str:
+def summary(result: Result, workdir: os.PathLike) -> str:
   """The result in a few lines."""
   lines = []
   for name in ("last", "best", "ema"):
-    if measured := result["validation"][name]:
+    if measured := getattr(result.validation, name):
       lines.append(
-        f"validation, {name}: {measured['accuracy']:.2%} at step "
-        f"{measured['step']}"
+        f"validation, {name}: {measured.accuracy:.2%} at step {measured.step}"
       )
-  if test := result["test"]:
+  if test := result.test:
     lines.append(
-      f"test ({result['chosen']} on validation, step {result['chosen_step']}): "
-      f"{test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
-      f"{test['loss']:.3f}"
+      f"test ({result.chosen} on validation, step {result.chosen_step}): "
+      f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
+      f"{test.loss:.3f}"
     )
   lines.append(
-    f"{result['seconds']:.1f} s of training at "
-    f"{result['images_per_second']:,.0f} images/s; all of it in {workdir}"
+    f"{result.seconds:.1f} s of training at "
+    f"{result.images_per_second:,.0f} images/s; all of it in {workdir}"
   )
   return "\n".join(lines)
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

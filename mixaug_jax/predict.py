@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
 
 _BATCH = 32
@@ -15,34 +15,34 @@ _TOP = 5
 
 
 def main(argv: Sequence[str]) -> int:
-  flags = commandline.parser(
+  parser = flags.parser(
     "predict", "Classifies images by the chosen weights of a finished run."
   )
-  flags.add_argument("--workdir", type=commandline.path, required=True)
-  flags.add_argument(
+  parser.add_argument("--workdir", type=flags.path, required=True)
+  parser.add_argument(
     "--output",
-    type=commandline.path,
+    type=flags.path,
     help="a folder for class activation overlays, a PNG an image",
   )
-  flags.add_argument(
+  parser.add_argument(
     "--stage",
     help="Grad-CAM of this stage, e.g. stage2; default: CAM of the last one",
   )
-  flags.add_argument(
+  parser.add_argument(
     "--views",
     default="identity",
     help="views whose logits are averaged: identity, flip, five_crops, "
     "scales; several by commas",
   )
-  flags.add_argument("--json", action="store_true", help="print JSON")
-  flags.add_argument(
-    "images", nargs="+", type=commandline.path, help="image files, or folders"
+  parser.add_argument("--json", action="store_true", help="print JSON")
+  parser.add_argument(
+    "images", nargs="+", type=flags.path, help="image files, or folders"
   )
-  arguments = commandline.parse(flags, argv)
+  arguments = flags.parse(parser, argv)
   paths = _files(arguments.images)
-  commandline.prepare_jax()
+  jax_setup.prepare()
 
-  from mixaug_jax import runs
+  from mixaug_jax import classifier, runs
   from mixaug_jax.data import decode
 
   run = runs.open_run(arguments.workdir)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     _make_folder(arguments.output)
   elif arguments.stage:
     raise UserError("--stage draws nothing without --output=DIR")
-  names = run.result["class_names"]
+  names = run.result.class_names
   rows, bad = [], 0
   for first in range(0, len(paths), _BATCH):
     good, images = [], []
@@ -71,7 +71,9 @@ def main(argv: Sequence[str]) -> int:
       continue
     # Filled up, so that one program serves all.
     full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
-    probabilities = _probabilities(runs.averaged(predict(full)))[: len(good)]
+    probabilities = _probabilities(classifier.averaged(predict(full)))[
+      : len(good)
+    ]
     overlays = [None] * len(good)
     if arguments.output:
       overlays = _overlays(
@@ -172,4 +174,4 @@ def _overlays(network, stage, images, probabilities, paths, folder):
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
 
 _COLUMNS = 8
@@ -20,23 +20,23 @@ _GAP = 6
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser(
+  parser = flags.parser(
     "preview",
     "Draws training images before and after augmentation and mixing.",
   )
-  commandline.add_config(flags)
-  flags.add_argument("--output", type=commandline.path, required=True)
-  flags.add_argument(
+  flags.add_config(parser)
+  parser.add_argument("--output", type=flags.path, required=True)
+  parser.add_argument(
     "--step", type=int, default=0, help="the training step; default: 0"
   )
-  flags.add_argument(
+  parser.add_argument(
     "--count", type=int, default=_COLUMNS, help="images; default: 8"
   )
-  arguments = commandline.parse(flags, argv)
+  arguments = flags.parse(parser, argv)
   for name, low in (("step", 0), ("count", 1)):
     if getattr(arguments, name) < low:
       raise UserError(f"--{name} must be at least {low}")
-  commandline.prepare_jax()
+  jax_setup.prepare()
   picture = sheet(*batch(arguments.config, arguments.step), arguments.count)
   try:
     picture.save(arguments.output)
@@ -169,4 +169,4 @@ def _wrapped(draw: Any, text: str, width: int) -> str:
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

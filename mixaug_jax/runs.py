@@ -1,23 +1,19 @@
-"""Run directories, read back: config, result, rows, predictions, network."""
+"""Finished run directories: config, result, metrics, predictions."""
 
 import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import special
 
-from mixaug_jax import augment, models
-from mixaug_jax.analysis import cam
+from mixaug_jax import classifier
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, parallel, records
-from mixaug_jax.training.checkpoint import CHECKPOINTS, damage
+from mixaug_jax.training import experiment, records
+from mixaug_jax.training.checkpoint import CHECKPOINTS
+from mixaug_jax.training.result import Result
 from mixaug_jax.training.writers import METRICS_FILE
 
 
@@ -43,12 +39,12 @@ class Run:
   Attributes:
     workdir: its directory.
     config: as resolved for it.
-    result: what result.json holds.
+    result: the content of result.json.
   """
 
   workdir: pathlib.Path
   config: ConfigDict
-  result: dict[str, Any]
+  result: Result
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
@@ -70,7 +66,7 @@ class Run:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
     except Exception:  # Zip files and headers raise a zoo of them.
       raise self._damaged(name) from None
-    classes = len(self.result["class_names"])
+    classes = len(self.result.class_names)
     if (
       (logits.dtype, logits.shape) != (np.float32, (labels.size, classes))
       or (labels.dtype, labels.shape) != (np.int32, ids.shape)
@@ -79,18 +75,16 @@ class Run:
       raise self._damaged(name)
     return Predictions(logits, labels, ids)
 
-  def classifier(self) -> "Classifier":
+  def classifier(self) -> classifier.Classifier:
     """The network with its chosen weights."""
-    model = experiment.create_model(
-      self.config, len(self.result["class_names"])
-    )
-    step = self.result["chosen_step"]
-    variables = _variables(
+    model = experiment.create_model(self.config, len(self.result.class_names))
+    step = self.result.chosen_step
+    variables = classifier.read_variables(
       self.workdir / CHECKPOINTS / str(step),
       model,
-      average=self.result["chosen"] == "ema",
+      average=self.result.chosen == "ema",
     )
-    return Classifier(self.config, model, variables)
+    return classifier.Classifier(self.config, model, variables)
 
   def _read(self, name: str) -> str:
     try:
@@ -130,139 +124,9 @@ def open_run(workdir: pathlib.Path) -> Run:
       f"--workdir={workdir} is not the directory of a finished run; train it "
       "to its end first"
     )
-  if result[records.CONFIG_CHECKSUM] != records.checksum(config):
+  if result.config_crc32 != records.checksum(config):
     raise UserError(
       f"{workdir / records.CONFIG_FILE} is damaged: it is not what "
       f"{records.RESULT_FILE} was made with"
     )
   return Run(workdir, ConfigDict(config), result)
-
-
-@dataclasses.dataclass(frozen=True)
-class Classifier:
-  """A trained network.
-
-  Attributes:
-    config: of its run.
-    model: the module.
-    variables: `params` and `batch_stats`.
-  """
-
-  config: ConfigDict
-  model: models.ResNet
-  variables: Any
-
-  @property
-  def stored_size(self) -> int:
-    """Pixels a side of the images that `logits` takes."""
-    return self.config.data.cache_size or self.config.data.image_size
-
-  @property
-  def preprocessing(self) -> models.Preprocessing:
-    return models.PREPROCESSING[self.config.model.preprocessing]
-
-  def preprocess(self, images: jax.Array) -> jax.Array:
-    """Stored uint8 `[B, S, S, 3]` to what the network takes, unaugmented."""
-    size = self.config.data.image_size
-    images = augment.central_crop(images, size)
-    return self.preprocessing(images.astype(jnp.float32) / 255)
-
-  def shown(self, images: np.ndarray) -> np.ndarray:
-    """What the network sees of stored images, uint8 `[B, H, H, 3]`."""
-    size = self.config.data.image_size
-    return np.asarray(augment.central_crop(jnp.asarray(images), size))
-
-  def activation_maps(
-    self, images: np.ndarray, class_ids: np.ndarray, stage: str | None = None
-  ) -> np.ndarray:
-    """Maps of each image's class, float32 `[B, h, w]`.
-
-    Args:
-      images: stored, uint8 `[B, S, S, 3]`.
-      class_ids: int `[B]`.
-      stage: see `cam.class_activation_map`.
-
-    Raises:
-      UserError: a stage that the model has not.
-    """
-    try:
-      maps = cam.class_activation_map(
-        self.model, self.variables, self.preprocess(images), class_ids, stage
-      )
-    except ValueError as error:
-      raise UserError(f"--stage: {error}") from None
-    return np.asarray(maps)
-
-  def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:
-    """Returns `logits(images uint8 [B, S, S, 3]) -> float32 [V, B, C]`.
-
-    V is the number of views that the names in `views` make, see
-    `augment.make_views`. The batch is spread over the local devices and may
-    have any size; every new one compiles.
-
-    Raises:
-      UserError: views that there are not.
-    """
-    try:
-      make = augment.make_views(views, self.config.data.image_size)
-    except ValueError as error:
-      raise UserError(f"--views: {error}") from None
-
-    @jax.jit
-    def run(variables, images):
-      seen = make(images).astype(jnp.float32) / 255
-      flat = self.preprocessing(seen.reshape(-1, *seen.shape[2:]))
-      logits = self.model.apply(variables, flat, train=False)
-      return logits.reshape(*seen.shape[:2], -1)
-
-    variables = parallel.replicate(self.variables)
-
-    def logits(images: np.ndarray) -> np.ndarray:
-      return jax.device_get(run(variables, parallel.spread(images)))
-
-    return logits
-
-
-def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
-  """The mean over views.
-
-  Args:
-    logits: `[V, N, C]`.
-    how: `logits` averages them, `probabilities` their softmax.
-
-  Returns:
-    `[N, C]`: logits whose softmax is the averaged prediction.
-  """
-  if how == "logits":
-    return logits.mean(0)
-  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
-  return special.logsumexp(log, axis=0) - np.log(len(logits))
-
-
-def _variables(checkpoint: pathlib.Path, model: Any, average: bool) -> Any:
-  """`params` and `batch_stats` of a checkpoint, or their moving averages."""
-  import orbax.checkpoint as ocp
-
-  if why := damage(checkpoint):
-    raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
-  like = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False
-    )
-  )
-  if average:
-    like = {"ema": like}
-  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-  try:
-    restored = ocp.PyTreeCheckpointer().restore(
-      checkpoint.absolute() / "state",
-      args=ocp.args.PyTreeRestore(
-        like, jax.tree.map(lambda _: as_numpy, like), partial_restore=True
-      ),
-    )
-  except Exception as error:  # Orbax raises whatever its readers raise.
-    reason = str(error).partition("\n")[0][:200]
-    raise UserError(
-      f"the checkpoint {checkpoint} cannot be read: {reason}"
-    ) from error
-  return restored["ema"] if average else restored

@@ -9,7 +9,6 @@ import contextlib
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -29,6 +28,7 @@ from mixaug_jax.training import (
 )
 from mixaug_jax.training.checkpoint import CHECKPOINTS, Checkpoints
 from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import Result
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import make_eval_step, make_train_step
 from mixaug_jax.training.writers import (
@@ -39,7 +39,7 @@ from mixaug_jax.training.writers import (
 )
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
   """Trains, evaluates and writes a run directory; resumes an unfinished one.
 
   Args:
@@ -177,7 +177,7 @@ class _Run:
         "on from there"
       )
 
-  def finish(self, state: TrainState) -> dict[str, Any]:
+  def finish(self, state: TrainState) -> Result:
     """Evaluates the chosen weights on test, once, and writes the result."""
     exp, loop, workdir = self._exp, self._loop, self._workdir
     primary = jax.process_index() == 0
@@ -209,8 +209,9 @@ class _Run:
     # Before the result: a run that has one is over, and nobody comes back.
     self._checkpoints.prune()
     if primary:
-      records.write_aside(
-        workdir / records.RESULT_FILE, json.dumps(result, indent=2) + "\n"
+      records.write_text(
+        workdir / records.RESULT_FILE,
+        json.dumps(result.to_json(), indent=2) + "\n",
       )
     return result
 

@@ -17,7 +17,7 @@ import threading
 import time
 import types
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits
 
 
 class _Strike:
@@ -87,7 +87,7 @@ def main():
   train.Progress.pause, train.Progress.begin = pausing, beginning
   records.os = types.SimpleNamespace(**{**vars(os), "replace": replacing})
   try:
-    commandline.run(command.main)
+    exits.run(command.main)
   finally:
     strike.ends()
 

@@ -10,7 +10,7 @@ import time
 import jax
 import pytest
 
-from mixaug_jax import processes
+from mixaug_jax.command import distributed
 from mixaug_jax.errors import UserError
 
 SRUN = {
@@ -50,8 +50,8 @@ def join(monkeypatch):
     for name, value in (environment or {}).items():
       monkeypatch.setenv(name, value)
     flags = argparse.ArgumentParser()
-    processes.add_flags(flags)
-    processes.join(flags.parse_args(argv))
+    distributed.add_flags(flags)
+    distributed.join(flags.parse_args(argv))
     return calls[0] if calls else None
 
   return join
@@ -95,7 +95,7 @@ def test_a_numbered_pod_is_one_of_several_with_the_client_of_kubernetes(
   pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
   assert join(pod) is None
   monkeypatch.setattr(
-    processes.importlib.util, "find_spec", lambda name: name == "kubernetes"
+    distributed.importlib.util, "find_spec", lambda name: name == "kubernetes"
   )
   assert join(pod) == ((None, None, None), None)
 
@@ -184,7 +184,7 @@ def test_what_jax_cannot_find_is_one_sentence(join, monkeypatch):
 
 
 def test_a_long_wait_says_what_it_waits_for(join, monkeypatch, capsys):
-  monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.01)
+  monkeypatch.setattr(distributed, "_PATIENCE_SECONDS", 0.01)
   initialize = lambda *_, **__: time.sleep(0.5)
   monkeypatch.setattr(jax.distributed, "initialize", initialize)
   argv = ("--coordinator_address=h:1", "--num_processes=2", "--process_id=1")

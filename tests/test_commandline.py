@@ -10,15 +10,15 @@ import sys
 import jaxlib.version
 import pytest
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Prints a convolution's program, and its errors and those of its gradients,
 # relative to the largest value, against float64 sums over windows.
 _PROGRAM = """
 import numpy as np
-from mixaug_jax import commandline
-commandline.prepare_jax()
+from mixaug_jax.command import exits, flags, jax_setup
+jax_setup.prepare()
 import jax
 from mixaug_jax.models.convolution import convolve
 
@@ -49,7 +49,7 @@ for ours, theirs in zip(run(*operands), expected, strict=True):
 
 
 @pytest.mark.skipif(
-  jaxlib.version.__version_info__[:2] not in commandline._WITH_YNNPACK,
+  jaxlib.version.__version_info__[:2] not in jax_setup._WITH_YNNPACK,
   reason="this jaxlib is left as it comes",
 )
 @pytest.mark.parametrize("chosen", [True, False])
@@ -58,7 +58,7 @@ def test_convolutions_stay_with_eigen_unless_the_user_chose(chosen, tmp_path):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-    "XLA_FLAGS": f"{commandline._YNNPACK_FLAG}=+{commandline._CONVOLUTIONS}"
+    "XLA_FLAGS": f"{jax_setup._YNNPACK_FLAG}=+{jax_setup._CONVOLUTIONS}"
     if chosen
     else "",
   }
@@ -111,7 +111,7 @@ def test_an_exception_becomes_a_code_and_a_sentence(
 ):
   monkeypatch.setattr(sys, "argv", ["command"])
   with pytest.raises(SystemExit) as left:
-    commandline.run(lambda _: fails())
+    exits.run(lambda _: fails())
   assert left.value.code == code
   stderr = capsys.readouterr().err
   assert sentence in stderr
@@ -121,11 +121,11 @@ def test_an_exception_becomes_a_code_and_a_sentence(
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
   monkeypatch.setattr(sys, "argv", ["command"])
   with pytest.raises(ZeroDivisionError):
-    commandline.run(lambda _: 1 // 0)
+    exits.run(lambda _: 1 // 0)
 
 
 def test_a_path_that_cannot_be_one_is_told(tmp_path):
-  assert commandline.path(str(tmp_path)) == tmp_path
+  assert flags.path(str(tmp_path)) == tmp_path
   for text, reason in (("", "is empty"), ("a" * 300, "too long")):
     with pytest.raises(argparse.ArgumentTypeError, match=reason):
-      commandline.path(text)
+      flags.path(text)

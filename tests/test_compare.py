@@ -14,7 +14,8 @@ import time
 import numpy as np
 import pytest
 
-from mixaug_jax import cells, plan
+from mixaug_jax.comparison import launch as cells
+from mixaug_jax.comparison import plan
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 from mixaug_jax import config as config_lib
 from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import pretrained, weight_export
 from mixaug_jax.training import optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.weights import export as weight_export
+from mixaug_jax.weights import sources as pretrained
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
 KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}

@@ -16,12 +16,8 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import models
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import (
-  pretrained,
-  torch_file,
-  weight_formats,
-  weight_map,
-)
+from mixaug_jax.weights import dialects, formats, torch_file
+from mixaug_jax.weights import sources as pretrained
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -52,7 +48,7 @@ def _variables(name, num_classes=5, seed=0, **attributes):
 
 def _named(dialect, variables):
   flat = traverse_util.flatten_dict(variables)
-  entries = weight_map.entries(dialect, variables)
+  entries = dialects.entries(dialect, variables)
   return {entry.name: entry.export(flat[k]) for k, entry in entries.items()}
 
 
@@ -74,7 +70,7 @@ def keras_resnet50():
 @pytest.fixture(scope="module")
 def safetensors(resnet18, tmp_path_factory):
   path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
-  weight_formats.write_safetensors(path, _named(weight_map.TORCH, resnet18))
+  formats.write_safetensors(path, _named(dialects.TORCH, resnet18))
   return path
 
 
@@ -89,7 +85,7 @@ def test_safetensors_come_back(resnet18, safetensors):
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"state_dict": x}])
 def test_pth_comes_back_without_pytorch_code(resnet18, tmp_path, wrap):
   torch = pytest.importorskip("torch")
-  named = _named(weight_map.TORCH, resnet18)
+  named = _named(dialects.TORCH, resnet18)
   state = {f"module.{k}": torch.tensor(x) for k, x in named.items()}
   state["module.bn1.num_batches_tracked"] = torch.tensor(3)
   torch.save(wrap(state), tmp_path / "weights.pth")
@@ -185,10 +181,10 @@ def test_any_tensor_comes_back(tmp_path_factory, array):
 
 
 def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
-  named = _named(weight_map.KERAS, keras_resnet50)
+  named = _named(dialects.KERAS, keras_resnet50)
   np.savez(tmp_path / "weights.npz", **named)
   layers = dict.fromkeys(name.partition("/")[0] for name in named)
-  weight_formats.write_keras_h5(tmp_path / "weights.h5", named, layers)
+  formats.write_keras_h5(tmp_path / "weights.h5", named, layers)
   for path in (tmp_path / "weights.npz", tmp_path / "weights.h5"):
     source = pretrained.resolve(_config(path, "resnet50"))
     assert source.architecture == {
@@ -212,17 +208,17 @@ def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
       for index in range(count):
         variables[str(index)] = np.full(index + 1, float(count))
     file["alone"] = np.zeros(1)
-  read = weight_formats.read(tmp_path / "x.weights.h5")
+  read = formats.read(tmp_path / "x.weights.h5")
   names = ["adam/0", "adam/1", "adam/2", "alone"]
   assert sorted(read) == [*names, "conv1_conv/bias", "conv1_conv/kernel"]
   np.testing.assert_array_equal(read["conv1_conv/bias"], [2.0, 2.0])
 
 
 def test_the_head_of_kerass_published_file_has_another_name(keras_resnet50):
-  named = _named(weight_map.KERAS, keras_resnet50)
+  named = _named(dialects.KERAS, keras_resnet50)
   head = named.pop("predictions/kernel")
-  translated = weight_map.translate_aliases(
-    weight_map.KERAS, {**named, "probs/kernel": head}
+  translated = dialects.translate_aliases(
+    dialects.KERAS, {**named, "probs/kernel": head}
   )
   assert translated["predictions/kernel"] is head
   assert "probs/kernel" not in translated
@@ -237,9 +233,9 @@ def test_a_new_head_for_other_classes_and_for_none(
   assert not report.left_over
   _assert_same(loaded["params"]["head"], ours["params"]["head"])
   _assert_same(loaded["params"]["stage4"], resnet18["params"]["stage4"])
-  named = _named(weight_map.TORCH, resnet18)
+  named = _named(dialects.TORCH, resnet18)
   named = {k: x for k, x in named.items() if not k.startswith("fc.")}
-  weight_formats.write_safetensors(tmp_path / "x.safetensors", named)
+  formats.write_safetensors(tmp_path / "x.safetensors", named)
   source = pretrained.resolve(_config(tmp_path / "x.safetensors"))
   loaded, report = source.load(ours)
   assert report.new_head == "for the file has none"
@@ -249,14 +245,14 @@ def test_a_new_head_for_other_classes_and_for_none(
 @pytest.fixture
 def faulty(resnet18, tmp_path):
   """A file with arrays missing, left over and of another shape."""
-  named = _named(weight_map.TORCH, resnet18)
+  named = _named(dialects.TORCH, resnet18)
   del named["layer2.0.conv1.weight"]
   del named["bn1.bias"]
   named["layer5.conv.weight"] = np.zeros(3, np.float32)
   path = tmp_path / "faulty.safetensors"
 
   def write(**other):
-    weight_formats.write_safetensors(path, {**named, **other})
+    formats.write_safetensors(path, {**named, **other})
     return path
 
   return write

@@ -13,7 +13,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixaug_jax import models
-from mixaug_jax.models import convolution, pooling, pretrained
+from mixaug_jax.models import convolution, pooling
+from mixaug_jax.weights import sources as pretrained
 
 KERAS_STAGES = (
   "pool1_pool",

@@ -33,7 +33,7 @@ def test_nothing_that_runs_what_it_reads_is_imported(name):
   barred = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal"}
   barred |= {"shelve", "runpy", "yaml"}
   allowed = {
-    "models/torch_file.py": {"pickle"},  # Its find_class is a short list.
+    "weights/torch_file.py": {"pickle"},  # Its find_class is a short list.
     "config.py": {"runpy"},  # A config file is a program of the user's.
   }
   found = {module.partition(".")[0] for module in _imported(TREES[name])}
@@ -52,7 +52,7 @@ def test_numpy_loads_no_pickle_and_no_archive_is_unpacked(name):
 
 
 def test_the_reader_of_torch_files_knows_only_what_tensors_need():
-  from mixaug_jax.models import torch_file
+  from mixaug_jax.weights import torch_file
 
   unpickler = torch_file._Unpickler.__new__(torch_file._Unpickler)
   for module, name in (

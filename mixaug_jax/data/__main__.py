@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits, flags
 from mixaug_jax.data import cache
 
 
 def main(argv: Sequence[str]) -> None:
-  flags = commandline.parser("data", "Lists or removes caches of images.")
-  action = flags.add_mutually_exclusive_group(required=True)
+  parser = flags.parser("data", "Lists or removes caches of images.")
+  action = parser.add_mutually_exclusive_group(required=True)
   action.add_argument("--info", action="store_true", help="list the caches")
   action.add_argument("--clear", action="store_true", help="remove them all")
-  flags.add_argument("--cache_dir", help="default: the user's cache directory")
-  arguments = commandline.parse(flags, argv)
+  parser.add_argument("--cache_dir", help="default: the user's cache directory")
+  arguments = flags.parse(parser, argv)
   if arguments.clear:
     freed = cache.clear(arguments.cache_dir)
     print(
@@ -27,4 +27,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  commandline.run(main)
+  exits.run(main)

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import pretrained
 from mixaug_jax.training import losses, optim, parallel, state
 from mixaug_jax.training.step import Recipe
+from mixaug_jax.weights import sources as weight_sources
 
 # Random numbers take LLVM's last level over a second an array to compile, to
 # the same numbers.
@@ -41,7 +41,7 @@ class Experiment:
   recipe: Recipe
   steps: int
   steps_per_epoch: float
-  weights: pretrained.WeightSource | None
+  weights: weight_sources.WeightSource | None
 
   def due(self, every_epochs: float) -> Callable[[int], bool]:
     """Whether each so many epochs, or the run, end with a step."""
@@ -106,7 +106,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap ones first: what follows may decode a whole data set.
-  weights = pretrained.resolve(config.model)
+  weights = weight_sources.resolve(config.model)
   if weights is None:
     _check_that_all_learns(config)
   with _told_of_the_config():
@@ -179,7 +179,7 @@ def _told_of_the_config() -> Iterator[None]:
 
 
 def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
-  """The model of a settled config, see `pretrained.settle`."""
+  """The model of a settled config, see `weights.sources.settle`."""
   model = config.model
   dtype = model.dtype
   if dtype == "auto":

@@ -53,7 +53,7 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
       try:
         workdir.mkdir(parents=True, exist_ok=True)
         stack.enter_context(hold(workdir))
-        records.write_aside(workdir / records.CONFIG_FILE, config)
+        records.write_text(workdir / records.CONFIG_FILE, config)
       except UserError as error:
         return str(error)
       except OSError as error:

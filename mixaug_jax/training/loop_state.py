@@ -4,6 +4,7 @@ from typing import Any
 
 from mixaug_jax.training import provenance, records
 from mixaug_jax.training.experiment import Experiment
+from mixaug_jax.training.result import Result
 
 
 class LoopState(dict):
@@ -61,22 +62,22 @@ class LoopState(dict):
     if average:
       self["ema"] = {"step": step, **average}
 
-  def result(
-    self, exp: Experiment, test: dict[str, float] | None
-  ) -> dict[str, Any]:
-    """What result.json holds of a finished run, its figures on test given."""
+  def result(self, exp: Experiment, test: dict[str, float] | None) -> Result:
+    """The result of a finished run, given its figures on test."""
     chosen = exp.config.evaluate.checkpoint
     images = exp.steps * exp.config.batch_size
-    return {
-      "test": test,
-      "validation": {name: self[name] for name in ("last", "best", "ema")},
-      "chosen": chosen,
-      "chosen_step": self.best_step if chosen == "best" else exp.steps,
-      "steps": exp.steps,
-      "epochs": exp.steps / exp.steps_per_epoch,
-      "seconds": self["seconds"],
-      "compile_seconds": self["compile_seconds"],
-      "images_per_second": images / max(self["seconds"], 1e-9),
-      **provenance.of(exp),
-      records.CONFIG_CHECKSUM: records.checksum(exp.config.to_dict()),
-    }
+    return Result.from_json(
+      {
+        "test": test,
+        "validation": {name: self[name] for name in ("last", "best", "ema")},
+        "chosen": chosen,
+        "chosen_step": self.best_step if chosen == "best" else exp.steps,
+        "steps": exp.steps,
+        "epochs": exp.steps / exp.steps_per_epoch,
+        "seconds": self["seconds"],
+        "compile_seconds": self["compile_seconds"],
+        "images_per_second": images / max(self["seconds"], 1e-9),
+        **provenance.of(exp),
+        "config_crc32": records.checksum(exp.config.to_dict()),
+      }
+    )

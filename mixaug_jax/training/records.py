@@ -5,7 +5,6 @@ told in a sentence, whoever reads it.
 """
 
 import json
-import os
 import pathlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,46 +14,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
+from mixaug_jax.training.result import Result
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 SKIPPED_FILE = "skipped_images.txt"
-# Of config.json as read, in result.json.
-CONFIG_CHECKSUM = "config_crc32"
-
-_NUMBER = (int, float)
-_MEASURED = {"accuracy": _NUMBER, "top5_accuracy": _NUMBER, "loss": _NUMBER}
-_AT_STEP = {"step": int, **_MEASURED}
-# What readers take from a result: types, or values; a tuple holds alternatives.
-_RESULT = {
-  "test": (None, _MEASURED),
-  "validation": {"last": _AT_STEP, "best": _AT_STEP, "ema": (None, _AT_STEP)},
-  "chosen": ("best", "last", "ema"),
-  "chosen_step": int,
-  "steps": int,
-  "epochs": _NUMBER,
-  "seconds": _NUMBER,
-  "images_per_second": _NUMBER,
-  "devices": int,
-  "device_kind": str,
-  "class_names": [str],
-  "examples": {"train": int, "validation": int},
-  "versions": dict,
-  "xla_flags": str,
-  "commit": (None, str),
-  CONFIG_CHECKSUM: int,
-}
 
 
-def write_aside(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is not there before it is whole and on the disk."""
-  aside = path.with_suffix(".tmp")
-  with open(aside, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(aside, path)
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file that is whole whenever it is there."""
+  with files.replacing(path) as part:
+    part.write_text(text, "utf-8")
 
 
 def write_predictions(
@@ -73,10 +45,8 @@ def write_predictions(
     labels: int32 `[N]`.
     ids: a name for each example.
   """
-  path = workdir / f"predictions_{split}.npz"
-  aside = path.with_suffix(".tmp.npz")
-  np.savez_compressed(aside, logits=logits, labels=labels, ids=np.array(ids))
-  os.replace(aside, path)
+  with files.replacing(workdir / f"predictions_{split}.npz") as part:
+    np.savez_compressed(part, logits=logits, labels=labels, ids=np.array(ids))
 
 
 def write_skipped(workdir: pathlib.Path, skipped: Mapping[str, str]) -> None:
@@ -91,9 +61,7 @@ def checksum(config: Mapping[str, Any]) -> int:
   return zlib.crc32(json.dumps(config, sort_keys=True).encode())
 
 
-def finished_result(
-  config: ConfigDict, workdir: pathlib.Path
-) -> dict[str, Any] | None:
+def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
   """The result of a finished run, or None.
 
   Raises:
@@ -122,16 +90,19 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
   return config
 
 
-def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """What result.json holds; None where there is none. Raises UserError."""
+def read_result(workdir: pathlib.Path) -> Result | None:
+  """Reads result.json; returns None without one. Raises UserError."""
   path = workdir / RESULT_FILE
-  result = _read(path)
-  if result is not None and not _fits(result, _RESULT):
+  content = _read(path)
+  if content is None:
+    return None
+  try:
+    return Result.from_json(content)
+  except ValueError:
     raise UserError(
       f"{path} is damaged; delete it, and the command that trained the run "
-      "writes it anew"
-    )
-  return result
+      "writes it again"
+    ) from None
 
 
 def _read(path: pathlib.Path) -> Any:
@@ -144,18 +115,3 @@ def _read(path: pathlib.Path) -> Any:
     raise UserError(f"cannot read {path}: {error.strerror}") from None
   except (ValueError, RecursionError):
     return False
-
-
-def _fits(value: Any, like: Any) -> bool:
-  """Whether JSON has the structure, and at its leaves the types, of `like`."""
-  if isinstance(like, tuple):
-    return any(_fits(value, one) for one in like)
-  if isinstance(like, dict):
-    return isinstance(value, dict) and all(
-      name in value and _fits(value[name], of) for name, of in like.items()
-    )
-  if isinstance(like, list):
-    return isinstance(value, list) and all(_fits(x, like[0]) for x in value)
-  if like is None or isinstance(like, str):
-    return value == like
-  return isinstance(value, like)

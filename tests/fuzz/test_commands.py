@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixaug_jax import commandline
+from mixaug_jax.command import exits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))
@@ -103,7 +103,7 @@ def _call(capsys, monkeypatch, command, *argv):
   monkeypatch.setattr(sys, "argv", [command, *argv])
   begin = time.monotonic()
   with pytest.raises(SystemExit) as left:
-    commandline.run(main)
+    exits.run(main)
   assert time.monotonic() - begin < SECONDS
   return left.value.code, capsys.readouterr().err
 

@@ -214,8 +214,8 @@ def _weight_files(proof: pathlib.Path):
 
 
 def test_weight_files(tmp_path, capsys):
-  from mixaug_jax.models import pretrained
   from mixaug_jax.training import experiment
+  from mixaug_jax.weights import sources as pretrained
 
   rng = random.Random(3)
   proof = tmp_path / "code_was_run"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from mixaug_jax import commandline
 from mixaug_jax import config as config_lib
+from mixaug_jax.command import flags
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
@@ -167,9 +167,7 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
     raise UserError(f"config.arms.{name}: {error}") from None
   if wrong := [word for word in words if "=" not in word]:
     raise UserError(f"config.arms.{name}: {wrong[0]!r} must be KEY=VALUE")
-  _, overrides = commandline.split_overrides(
-    [f"--config.{word}" for word in words]
-  )
+  _, overrides = flags.split_overrides([f"--config.{word}" for word in words])
   if shared := [key for key in overrides if key.startswith(_SHARED)]:
     raise UserError(
       f"config.arms.{name}: {shared[0]} must be the same in all arms; set "

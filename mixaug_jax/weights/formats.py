@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import torch_file
+from mixaug_jax.weights import torch_file
 
 Arrays = dict[str, np.ndarray]
 # The largest ResNet here has 0.24 GiB; a small file may say to be of any size.

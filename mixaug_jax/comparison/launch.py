@@ -18,8 +18,8 @@ import threading
 import time
 
 from mixaug_jax import runs
+from mixaug_jax.comparison.plan import Cell, Plan
 from mixaug_jax.errors import UserError
-from mixaug_jax.plan import Cell, Plan
 from mixaug_jax.training import lock
 
 _PROBE_STEPS = 5
@@ -146,9 +146,9 @@ def _probe(plan: Plan, cell: Cell) -> tuple[float, float]:
     workdir = trial.workdir / cell.workdir.relative_to(plan.workdir)
     result = runs.open_run(workdir).result
   whole = cell.config.steps or (
-    cell.config.epochs * result["steps"] / result["epochs"]
+    cell.config.epochs * result.steps / result.epochs
   )
-  seconds = result["seconds"]
+  seconds = result.seconds
   return wall - seconds, whole * seconds / steps
 
 
@@ -245,9 +245,9 @@ class _Progress:
 
 def _outcome(cell: Cell) -> str:
   result = runs.open_run(cell.workdir).result
-  split = "test" if result["test"] else "validation"
-  measured = result["test"] or result["validation"]["last"]
-  return f"{split} {measured['accuracy']:.2%}"
+  split = "test" if result.test else "validation"
+  measured = result.test or result.validation.last
+  return f"{split} {measured.accuracy:.2%}"
 
 
 def _last_line(text: str) -> str:

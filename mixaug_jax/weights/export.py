@@ -9,8 +9,8 @@ import numpy as np
 from flax import traverse_util
 
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import weight_formats, weight_map
 from mixaug_jax.models.resnet import ResNet
+from mixaug_jax.weights import dialects, formats
 
 
 class Format(NamedTuple):
@@ -25,7 +25,7 @@ class Format(NamedTuple):
   """
 
   suffix: str
-  dialect: weight_map.Dialect
+  dialect: dialects.Dialect
   write: Callable[[pathlib.Path, dict[str, np.ndarray], ResNet], None]
   loads: str
 
@@ -33,23 +33,23 @@ class Format(NamedTuple):
 FORMATS = {
   "torchvision": Format(
     ".pth",
-    weight_map.TORCH,
-    lambda path, arrays, _: weight_formats.write_pth(path, arrays),
+    dialects.TORCH,
+    lambda path, arrays, _: formats.write_pth(path, arrays),
     "torchvision.models.{name}(num_classes={classes}).load_state_dict("
     "torch.load('{path}'))",
   ),
   "safetensors": Format(
     ".safetensors",
-    weight_map.TORCH,
-    lambda path, arrays, _: weight_formats.write_safetensors(path, arrays),
+    dialects.TORCH,
+    lambda path, arrays, _: formats.write_safetensors(path, arrays),
     "timm.create_model('{name}', num_classes={classes}, "
     "checkpoint_path='{path}')",
   ),
   "keras": Format(
     ".h5",
-    weight_map.KERAS,
-    lambda path, arrays, model: weight_formats.write_keras_h5(
-      path, arrays, weight_map.keras_layers(model.stage_sizes)
+    dialects.KERAS,
+    lambda path, arrays, model: formats.write_keras_h5(
+      path, arrays, dialects.keras_layers(model.stage_sizes)
     ),
     "keras.applications.{keras_name}(weights='{path}', classes={classes}, "
     "classifier_activation=None)",
@@ -81,7 +81,7 @@ def export(
   flat = traverse_util.flatten_dict(variables)
   arrays = {
     entry.name: entry.export(np.asarray(flat[key], np.float32))
-    for key, entry in weight_map.entries(target.dialect, variables).items()
+    for key, entry in dialects.entries(target.dialect, variables).items()
   }
   # Aside first: a file that is there is whole. Opened here, as each library
   # has errors of its own for a place that cannot be written.
@@ -117,13 +117,13 @@ def _check_architecture(kind: str, name: str, model: ResNet) -> None:
   )
 
 
-def _has(dialect: weight_map.Dialect, model: ResNet) -> bool:
+def _has(dialect: dialects.Dialect, model: ResNet) -> bool:
   """Whether a framework has a network that gives the same logits."""
   if model.small_images or len(model.stage_sizes) < 4:
     return False
   wanted = dict(dialect.architecture)
   if not model.bottleneck:  # Two versions of these there are not,
     del wanted["version"]
-    if dialect is weight_map.KERAS:  # and none at all in Keras.
+    if dialect is dialects.KERAS:  # and none at all in Keras.
       return False
   return all(getattr(model, key) == value for key, value in wanted.items())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax.analysis import calibration, statistics
+from mixaug_jax.training.result import Result
 
 # A run has settled when its loss moves less than this share of its fall, or
 # than so many standard errors, from the last fifth but one to the last.
@@ -33,7 +34,7 @@ class RunData:
   ids: np.ndarray
   validation_logits: np.ndarray
   validation_labels: np.ndarray
-  result: Mapping[str, Any]
+  result: Result
   rows: Sequence[Mapping[str, Any]]
 
   @property
@@ -66,7 +67,7 @@ def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
       if not np.array_equal(run.ids, first.ids):
         raise ValueError("the runs were measured on different examples")
   target = _mean(
-    r.result["validation"]["last"]["accuracy"] for r in runs[baseline].values()
+    r.result.validation.last.accuracy for r in runs[baseline].values()
   )
   arms = {name: _arm(of_arm, target) for name, of_arm in runs.items()}
   for name in runs:
@@ -94,8 +95,8 @@ def _arm(runs: Mapping[int, RunData], target: float) -> dict[str, Any]:
     "seeds": seeds,
     **{name: _interval([m[name] for m in measured]) for name in names},
     "validation": {
-      which: _interval([r["validation"][which]["accuracy"] for r in results])
-      if all(r["validation"][which] for r in results)
+      which: _interval([getattr(r.validation, which).accuracy for r in results])
+      if all(getattr(r.validation, which) for r in results)
       else None
       for which in ("last", "best", "ema")
     },
@@ -103,9 +104,9 @@ def _arm(runs: Mapping[int, RunData], target: float) -> dict[str, Any]:
     "per_class": [
       _known(x) for x in np.mean([_per_class(run) for run in data], axis=0)
     ],
-    "seconds": _mean(r["seconds"] for r in results),
-    "compile_seconds": _mean(r["compile_seconds"] for r in results),
-    "images_per_second": _mean(r["images_per_second"] for r in results),
+    "seconds": _mean(r.seconds for r in results),
+    "compile_seconds": _mean(r.compile_seconds for r in results),
+    "images_per_second": _mean(r.images_per_second for r in results),
     "seconds_to_target": _mean_or_none(
       [_seconds_to(run, target) for run in data]
     ),
@@ -231,7 +232,7 @@ def _seconds_to(run: RunData, target: float) -> float | None:
   """Training seconds to the first evaluation that reaches an accuracy."""
   for row in run.rows:
     if row["split"] == "validation" and row["accuracy"] >= target:
-      return row["step"] / run.result["steps"] * run.result["seconds"]
+      return row["step"] / run.result.steps * run.result.seconds
   return None
 
 

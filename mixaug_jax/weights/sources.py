@@ -22,16 +22,16 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mixaug_jax.errors import UserError
-from mixaug_jax.models import weight_formats, weight_map
 from mixaug_jax.models.preprocessing import PREPROCESSING, Preprocessing
+from mixaug_jax.weights import dialects, formats
 
 # The settings that follow the weights: keys of config.model.
 SETTINGS = {
-  **weight_map.TORCH.architecture,
+  **dialects.TORCH.architecture,
   "preprocessing": "imagenet",
   "test_size": 224,
 }
-_KERAS_SETTINGS = {**weight_map.KERAS.architecture, "preprocessing": "caffe"}
+_KERAS_SETTINGS = {**dialects.KERAS.architecture, "preprocessing": "caffe"}
 
 _KERAS_URL = (
   "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
@@ -118,7 +118,7 @@ class WeightSource:
   """
 
   name: str
-  dialect: weight_map.Dialect
+  dialect: dialects.Dialect
   settings: Mapping[str, Any]
   fetch: Callable[[], pathlib.Path]
   allow_partial: bool
@@ -156,11 +156,9 @@ class WeightSource:
       UserError: naming everything that does not fit.
     """
     path = self.fetch()
-    arrays = weight_map.translate_aliases(
-      self.dialect, weight_formats.read(path)
-    )
+    arrays = dialects.translate_aliases(self.dialect, formats.read(path))
     flat = traverse_util.flatten_dict(variables)
-    entries = weight_map.entries(self.dialect, variables)
+    entries = dialects.entries(self.dialect, variables)
     head = [key for key in flat if key[1] == "head"]
     new_head = _new_head(entries, flat, head, arrays)
     if new_head:
@@ -244,12 +242,12 @@ def resolve(config: ConfigDict) -> WeightSource | None:
     index = ("keras", "keras_notop").index(name)
     md5 = _of_model(name, model, _KERAS_MD5)[index]
     url = _KERAS_URL.format(model, ("", "_notop")[index])
-    dialect, settings = weight_map.KERAS, _KERAS_SETTINGS
+    dialect, settings = dialects.KERAS, _KERAS_SETTINGS
     fetch = lambda: _download(url, "md5", md5)
   elif name in _TORCHVISION_SHA256:
     sha256 = _of_model(name, model, _TORCHVISION_SHA256[name])
     url = _TORCHVISION_URL.format(model, sha256)
-    dialect, settings = weight_map.TORCH, {}
+    dialect, settings = dialects.TORCH, {}
     fetch = lambda: _download(url, "sha256", sha256)
   elif name.startswith("timm/"):
     timm_name = name.removeprefix("timm/")
@@ -262,18 +260,18 @@ def resolve(config: ConfigDict) -> WeightSource | None:
         f"config.model.pretrained={name} is not for config.model.name={model}; "
         f"its name must begin with {model}, as timm/{model}.a1_in1k does"
       )
-    dialect, settings = weight_map.TORCH, _timm_settings(timm_name)
+    dialect, settings = dialects.TORCH, _timm_settings(timm_name)
     fetch = lambda: _timm_file(timm_name, "model.safetensors")
   else:
     path = pathlib.Path(name).expanduser()
-    if path.suffix not in weight_formats.READERS:
+    if path.suffix not in formats.READERS:
       raise UserError(
         "config.model.pretrained must be keras, keras_notop, torchvision, "
         "torchvision_v2, timm/NAME or the path of a "
-        f"{', '.join(weight_formats.READERS)} file, got {name!r}"
+        f"{', '.join(formats.READERS)} file, got {name!r}"
       )
     is_keras = path.suffix in (".h5", ".npz")
-    dialect = weight_map.KERAS if is_keras else weight_map.TORCH
+    dialect = dialects.KERAS if is_keras else dialects.TORCH
     settings = _KERAS_SETTINGS if is_keras else {}
     fetch = lambda: _existing(path)
     published = False
@@ -461,9 +459,9 @@ def _digest(path: pathlib.Path, algorithm: str) -> str:
 
 
 def _new_head(
-  entries: Mapping[weight_map.Path, weight_map.Entry],
-  flat: Mapping[weight_map.Path, jax.Array],
-  head: Iterable[weight_map.Path],
+  entries: Mapping[dialects.Path, dialects.Entry],
+  flat: Mapping[dialects.Path, jax.Array],
+  head: Iterable[dialects.Path],
   arrays: Mapping[str, np.ndarray],
 ) -> str | None:
   """Why the head of the file cannot be taken, or None where it can."""
@@ -478,9 +476,9 @@ def _new_head(
 
 
 def _with_convolutions(
-  entries: Mapping[weight_map.Path, weight_map.Entry],
+  entries: Mapping[dialects.Path, dialects.Entry],
   arrays: Mapping[str, np.ndarray],
-) -> tuple[dict[weight_map.Path, weight_map.Entry], list[str]]:
+) -> tuple[dict[dialects.Path, dialects.Entry], list[str]]:
   """Takes out batch norms whose convolution the file lacks; and their names."""
   kept, stray = {}, []
   for key, entry in entries.items():

@@ -12,17 +12,11 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax import data, preview, runs
-from mixaug_jax.analysis import (
-  calibration,
-  cam,
-  figures,
-  report,
-  statistics,
-  summary,
-)
+from mixaug_jax.analysis import calibration, cam, statistics
+from mixaug_jax.comparison import figures, render, summary
+from mixaug_jax.comparison.plan import Plan
 from mixaug_jax.data import decode
 from mixaug_jax.errors import UserError
-from mixaug_jax.plan import Plan
 
 _SHEET_STEP = 2  # Any would do.
 _CAM_IMAGES = 6
@@ -81,14 +75,14 @@ def write(plan: Plan) -> str:
   root = plan.workdir
   (root / "results.json").write_text(json.dumps(numbers, indent=2) + "\n")
   (root / "results.csv").write_text(_table(arrays), "utf-8")
-  (root / "report.html").write_text(report.render(**page), "utf-8")
+  (root / "report.html").write_text(render.render(**page), "utf-8")
   return f"{page['verdict']}\n{root / 'report.html'} shows it all"
 
 
 def _split(opened: Mapping[str, Mapping[int, runs.Run]]) -> str:
   """What arms are compared on: validation only where there is no test."""
   every = (run for of_arm in opened.values() for run in of_arm.values())
-  return "test" if all(run.result["test"] for run in every) else "validation"
+  return "test" if all(run.result.test for run in every) else "validation"
 
 
 def _run_data(run: runs.Run, split: str) -> summary.RunData:
@@ -108,11 +102,11 @@ def _page(plan, opened, arrays, numbers, split) -> dict[str, Any]:
   folder = plan.workdir / "figures"
   folder.mkdir(exist_ok=True)
   first = next(iter(opened[baseline].values()))
-  names = [_readable(name) for name in first.result["class_names"]]
+  names = [_readable(name) for name in first.result.class_names]
 
   def drawn(figure, name: str, description: str):
     figures.png(figure, folder / f"{name}.png")
-    return report.drawing(figures.svg(figure, name, description))
+    return render.drawing(figures.svg(figure, name, description))
 
   drawings = {
     "accuracy": drawn(
@@ -169,7 +163,7 @@ def _page(plan, opened, arrays, numbers, split) -> dict[str, Any]:
       if split == "test"
       else "epochs were chosen on it as well."
     ),
-    "chosen": _CHOSEN[first.result["chosen"]],
+    "chosen": _CHOSEN[first.result.chosen],
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
     "seeds": sorted({seed for of_arm in opened.values() for seed in of_arm}),
@@ -247,8 +241,8 @@ def _warnings(plan, opened, split, classes) -> list[str]:
 
 def _setting(run: runs.Run, plan: Plan, opened, split: str) -> str:
   config, result = run.config, run.result
-  sizes = result["examples"]
-  compared = result["test"] or result["validation"]["last"]
+  sizes = result.examples
+  compared = result.test or result.validation.last
   count = sum(map(len, opened.values()))
   return (
     f"{config.model.name} at {config.data.image_size} px"
@@ -257,9 +251,9 @@ def _setting(run: runs.Run, plan: Plan, opened, split: str) -> str:
       if config.model.pretrained
       else " from random weights"
     )
-    + f"; {sizes['train']:,} training, {sizes['validation']:,} validation "
-    + (f"and {compared['examples']:,} test " if split == "test" else "")
-    + f"images of {len(result['class_names'])} classes; {result['steps']:,} "
+    + f"; {sizes.train:,} training, {sizes.validation:,} validation "
+    + (f"and {compared.examples:,} test " if split == "test" else "")
+    + f"images of {len(result.class_names)} classes; {result.steps:,} "
     f"steps of {config.batch_size}; {count} runs of {len(plan.arms)} arms"
   )
 
@@ -273,12 +267,12 @@ def _data_name(run: runs.Run) -> str:
 
 def _surroundings(run: runs.Run) -> str:
   result = run.result
-  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-  commit = f"; commit {result['commit'][:12]}" if result["commit"] else ""
-  flags = f"; XLA_FLAGS={result['xla_flags']}" if result["xla_flags"] else ""
+  versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
+  commit = f"; commit {result.commit[:12]}" if result.commit else ""
+  flags = f"; XLA_FLAGS={result.xla_flags}" if result.xla_flags else ""
   return (
-    f"{result['devices']} {result['device_kind']} device"
-    f"{'s' * (result['devices'] > 1)} a run; {versions}{commit}{flags}"
+    f"{result.devices} {result.device_kind} device"
+    f"{'s' * (result.devices > 1)} a run; {versions}{commit}{flags}"
   )
 
 
@@ -347,7 +341,7 @@ def _sheet(name: str, number: int, run: runs.Run, folder: pathlib.Path):
   """The contact sheet of an arm."""
   path = folder / f"network_input_{number}.png"
   preview.sheet(*preview.batch(run.config, _SHEET_STEP), 8).save(path)
-  return report.picture(path, f"training images of the arm {name}")
+  return render.picture(path, f"training images of the arm {name}")
 
 
 def _datasets(run: runs.Run) -> data.Datasets:
@@ -388,7 +382,7 @@ def _maps(opened, arrays, datasets, split, baseline, best, names, folder):
   )
   path = folder / "activation_maps.png"
   figures.png(figure, path, dpi=130)
-  return report.picture(path, "class activation maps of every arm")
+  return render.picture(path, "class activation maps of every arm")
 
 
 def _enlarged(images: np.ndarray) -> tuple[np.ndarray, int]:
@@ -483,14 +477,14 @@ def _table(arrays) -> str:
           ),
           "loss": float(calibration.cross_entropy(run.logits, run.labels)),
           **{
-            f"validation_{which}": (result["validation"][which] or {}).get(
-              "accuracy"
+            f"validation_{which}": getattr(
+              getattr(result.validation, which), "accuracy", None
             )
             for which in ("last", "best", "ema")
           },
-          "chosen_step": result["chosen_step"],
-          "seconds": result["seconds"],
-          "images_per_second": result["images_per_second"],
+          "chosen_step": result.chosen_step,
+          "seconds": result.seconds,
+          "images_per_second": result.images_per_second,
         }
       )
   text = io.StringIO()

@@ -1,0 +1,148 @@
+"""A trained network that predicts: views, logits, activation maps."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import special
+
+from mixaug_jax import augment, models
+from mixaug_jax.analysis import cam
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import parallel
+from mixaug_jax.training.checkpoint import damage
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+  """A trained network.
+
+  Attributes:
+    config: of its run.
+    model: the module.
+    variables: `params` and `batch_stats`.
+  """
+
+  config: ConfigDict
+  model: models.ResNet
+  variables: Any
+
+  @property
+  def stored_size(self) -> int:
+    """Pixels a side of the images that `logits` takes."""
+    return self.config.data.cache_size or self.config.data.image_size
+
+  @property
+  def preprocessing(self) -> models.Preprocessing:
+    return models.PREPROCESSING[self.config.model.preprocessing]
+
+  def preprocess(self, images: jax.Array) -> jax.Array:
+    """Stored uint8 `[B, S, S, 3]` to what the network takes, unaugmented."""
+    size = self.config.data.image_size
+    images = augment.central_crop(images, size)
+    return self.preprocessing(images.astype(jnp.float32) / 255)
+
+  def shown(self, images: np.ndarray) -> np.ndarray:
+    """What the network sees of stored images, uint8 `[B, H, H, 3]`."""
+    size = self.config.data.image_size
+    return np.asarray(augment.central_crop(jnp.asarray(images), size))
+
+  def activation_maps(
+    self, images: np.ndarray, class_ids: np.ndarray, stage: str | None = None
+  ) -> np.ndarray:
+    """Maps of each image's class, float32 `[B, h, w]`.
+
+    Args:
+      images: stored, uint8 `[B, S, S, 3]`.
+      class_ids: int `[B]`.
+      stage: see `cam.class_activation_map`.
+
+    Raises:
+      UserError: a stage that the model has not.
+    """
+    try:
+      maps = cam.class_activation_map(
+        self.model, self.variables, self.preprocess(images), class_ids, stage
+      )
+    except ValueError as error:
+      raise UserError(f"--stage: {error}") from None
+    return np.asarray(maps)
+
+  def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:
+    """Returns `logits(images uint8 [B, S, S, 3]) -> float32 [V, B, C]`.
+
+    V is the number of views that the names in `views` make, see
+    `augment.make_views`. The batch is spread over the local devices and may
+    have any size; every new one compiles.
+
+    Raises:
+      UserError: views that there are not.
+    """
+    try:
+      make = augment.make_views(views, self.config.data.image_size)
+    except ValueError as error:
+      raise UserError(f"--views: {error}") from None
+
+    @jax.jit
+    def run(variables, images):
+      seen = make(images).astype(jnp.float32) / 255
+      flat = self.preprocessing(seen.reshape(-1, *seen.shape[2:]))
+      logits = self.model.apply(variables, flat, train=False)
+      return logits.reshape(*seen.shape[:2], -1)
+
+    variables = parallel.replicate(self.variables)
+
+    def logits(images: np.ndarray) -> np.ndarray:
+      return jax.device_get(run(variables, parallel.spread(images)))
+
+    return logits
+
+
+def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+  """The mean over views.
+
+  Args:
+    logits: `[V, N, C]`.
+    how: `logits` averages them, `probabilities` their softmax.
+
+  Returns:
+    `[N, C]`: logits whose softmax is the averaged prediction.
+  """
+  if how == "logits":
+    return logits.mean(0)
+  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+  return special.logsumexp(log, axis=0) - np.log(len(logits))
+
+
+def read_variables(checkpoint: pathlib.Path, model: Any, average: bool) -> Any:
+  """`params` and `batch_stats` of a checkpoint, or their moving averages."""
+  import orbax.checkpoint as ocp
+
+  if why := damage(checkpoint):
+    raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
+  like = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False
+    )
+  )
+  if average:
+    like = {"ema": like}
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+  try:
+    restored = ocp.PyTreeCheckpointer().restore(
+      checkpoint.absolute() / "state",
+      args=ocp.args.PyTreeRestore(
+        like, jax.tree.map(lambda _: as_numpy, like), partial_restore=True
+      ),
+    )
+  except Exception as error:  # Orbax raises whatever its readers raise.
+    reason = str(error).partition("\n")[0][:200]
+    raise UserError(
+      f"the checkpoint {checkpoint} cannot be read: {reason}"
+    ) from error
+  return restored["ema"] if average else restored

@@ -1,0 +1,120 @@
+"""Exit codes: how a command ends, and the sentence it prints."""
+
+import errno
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from mixaug_jax.errors import Diverged, Interrupted, UserError
+
+# Seconds to wait for the other processes to fail as well.
+_GOODBYE_SECONDS = 10.0
+
+
+def run(command: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs a command and leaves with its exit code.
+
+  0 done, 2 the user's mistake, 1 a run that diverged or lost one of its
+  processes, 143 after SIGTERM, each told in one sentence on stderr; 130 after
+  Ctrl-C.
+  """
+  try:
+    code = command(sys.argv[1:]) or 0
+    sys.stdout.flush()
+  except (UserError, Diverged, Interrupted) as error:
+    print(f"mixaug_jax: {error}", file=sys.stderr)
+    code = error.code
+  except KeyboardInterrupt:
+    code = 128 + signal.SIGINT
+  except BrokenPipeError:  # The reader, `head` say, has what it wanted.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 128 + signal.SIGPIPE
+  except Exception as error:
+    if _out_of_memory(error):
+      reason = str(error).partition("\n")[0][:200] or type(error).__name__
+      print(
+        "mixaug_jax: there is not enough memory; lower config.batch_size or "
+        f"config.data.image_size ({reason})",
+        file=sys.stderr,
+      )
+      code = UserError.code
+    elif _disk_full(error):
+      print(
+        "mixaug_jax: there is no space left on the disk; make room, and the "
+        "same command goes on from the newest checkpoint",
+        file=sys.stderr,
+      )
+      code = UserError.code
+    elif not _several_processes():
+      raise
+    elif _lost_another(error):
+      print(
+        "mixaug_jax: another process of this run died or cannot be reached, "
+        "and its own output says why; start all of them again, and they go on "
+        "from the newest checkpoint",
+        file=sys.stderr,
+      )
+      code = 1
+      _leave(code, 0)
+    else:
+      traceback.print_exc()
+      code = 1
+  if code and _several_processes():
+    _leave(code, _GOODBYE_SECONDS)
+  sys.exit(code)
+
+
+def _several_processes() -> bool:
+  jax = sys.modules.get("jax")
+  return jax is not None and jax.distributed.is_initialized()
+
+
+def _leave(code: int, seconds: float) -> NoReturn:
+  """Leaves a run of several processes that has failed in this one.
+
+  At a normal exit JAX waits 5 minutes for the others to come to theirs. They
+  do at once if they failed alike, and may never if they did not: they wait
+  for this one in a collective, and end when it is gone.
+  """
+  import jax
+
+  goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+  goodbye.start()
+  goodbye.join(seconds)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _lost_another(error: BaseException | None) -> bool:
+  """Whether `error` comes of another process's end."""
+  signs = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
+  return any(sign in str(e) for e in _chain(error) for sign in signs)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+  """Whether NumPy or XLA could not get the memory that it asked for."""
+  return any(
+    isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
+    for e in _chain(error)
+  )
+
+
+def _disk_full(error: BaseException | None) -> bool:
+  """Whether a full disk stands anywhere behind `error`."""
+  text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
+  return any(
+    getattr(e, "errno", None) == errno.ENOSPC or text in str(e)
+    for e in _chain(error)
+  )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+  """An exception and those that it came of."""
+  while error is not None:
+    yield error
+    error = error.__cause__ or error.__context__

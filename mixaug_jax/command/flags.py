@@ -1,0 +1,93 @@
+"""Command-line flags: the parser, paths, `--config` and its overrides."""
+
+import argparse
+import errno
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.errors import UserError
+
+_PREFIX = "--config."
+
+
+class _Parser(argparse.ArgumentParser):
+  """An argument parser whose mistakes are one sentence."""
+
+  def error(self, message: str):
+    raise UserError(f"{message}; see python -m {self.prog} --help")
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+  """A parser for `python -m mixaug_jax.COMMAND`."""
+  return _Parser(
+    prog=f"mixaug_jax.{command}", description=description, allow_abbrev=False
+  )
+
+
+def path(text: str) -> pathlib.Path:
+  """The type of flags that name a file or folder.
+
+  An empty one, of a shell variable that is not set, is not the current folder.
+  """
+  if not text:
+    raise argparse.ArgumentTypeError("it is empty; name a path")
+  try:
+    os.lstat(text)
+  except OSError as error:
+    if error.errno == errno.ENAMETOOLONG:
+      raise argparse.ArgumentTypeError("its name is too long") from None
+  return pathlib.Path(text)
+
+
+def add_config(
+  flags: argparse.ArgumentParser,
+  load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
+) -> None:
+  """Adds `--config`, for `parse` to `load` together with overrides."""
+  flags.set_defaults(load_config=load)
+  flags.add_argument(
+    "--config",
+    required=True,
+    metavar="FILE[:DATASET]",
+    help="a recipe, e.g. configs/cutmix.py:digits; --config.KEY=VALUE sets "
+    "any of its keys",
+  )
+
+
+def parse(
+  flags: argparse.ArgumentParser, argv: Sequence[str]
+) -> argparse.Namespace:
+  """Parses `argv`; `--config` and its overrides become one ConfigDict.
+
+  `spec` keeps the text of `--config`, `overrides` those of its keys. Raises
+  UserError.
+  """
+  rest, overrides = split_overrides(argv)
+  arguments = flags.parse_args(rest)
+  if hasattr(arguments, "config"):
+    arguments.spec, arguments.overrides = arguments.config, overrides
+    arguments.config = arguments.load_config(arguments.config, overrides)
+  elif overrides:
+    raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+  return arguments
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+  """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of `argv`."""
+  rest, overrides = [], {}
+  words = iter(argv)
+  for word in words:
+    if not word.startswith(_PREFIX):
+      rest.append(word)
+      continue
+    key, equals, value = word[len(_PREFIX) :].partition("=")
+    if not equals:
+      value = next(words, None)
+      if value is None:
+        raise UserError(f"{word} needs a value: {word}=VALUE")
+    overrides[key] = value
+  return rest, overrides

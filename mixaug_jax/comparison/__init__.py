@@ -1,0 +1,1 @@
+"""Comparisons: planning, running, statistics, figures and the page."""

@@ -1,0 +1,166 @@
+"""The result of a finished run, as result.json holds it."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Self
+
+CHOSEN = ("best", "last", "ema")
+
+
+def from_json(kind: Any, value: Any) -> Any:
+  """Turns JSON into a value of a type, checking every part of it.
+
+  Args:
+    kind: a dataclass, `list[T]`, `tuple[T, ...]`, `dict[str, T]`, a union or
+      a plain type; `float` takes whole numbers too, as JSON has one kind.
+    value: what `json.loads` returned.
+
+  Raises:
+    ValueError: the value is not of that type; the text names the part.
+  """
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if kind is Any:
+    return value
+  if origin in (types.UnionType, typing.Union):
+    for option in arguments:
+      try:
+        return from_json(option, value)
+      except ValueError:
+        continue
+  elif origin in (list, tuple) and isinstance(value, list):
+    return origin(from_json(arguments[0], x) for x in value)
+  elif origin is dict and isinstance(value, dict):
+    return {name: from_json(arguments[1], x) for name, x in value.items()}
+  elif dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    return _dataclass_from_json(kind, value)
+  elif kind is float and type(value) in (int, float):
+    return float(value)
+  elif kind is types.NoneType and value is None:
+    return None
+  elif isinstance(kind, type) and type(value) is kind:
+    return value
+  raise ValueError(f"expected {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+def _dataclass_from_json(kind: Any, value: Mapping[str, Any]) -> Any:
+  hints = typing.get_type_hints(kind)
+  content = {}
+  for field in dataclasses.fields(kind):
+    if field.name in value:
+      try:
+        content[field.name] = from_json(hints[field.name], value[field.name])
+      except ValueError as error:
+        raise ValueError(f"{field.name}: {error}") from None
+    elif field.default is field.default_factory is dataclasses.MISSING:
+      raise ValueError(f"{field.name} is missing")
+  return kind(**content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """Means over the examples of a split.
+
+  Attributes:
+    accuracy: top-1, in [0, 1].
+    top5_accuracy: in [0, 1].
+    loss: in nats, without label smoothing.
+    examples: their number.
+  """
+
+  accuracy: float
+  top5_accuracy: float
+  loss: float
+  examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation(Measured):
+  """A measurement on validation during training.
+
+  Attributes:
+    step: the number of finished training steps.
+  """
+
+  step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+  """The evaluations on validation that a run keeps.
+
+  Attributes:
+    last: at the last step.
+    best: of the highest accuracy; the earliest of equals.
+    ema: of the moving average of the weights; None without one.
+  """
+
+  last: Evaluation
+  best: Evaluation
+  ema: Evaluation | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """The number of examples of the splits; that of test is in `test`."""
+
+  train: int
+  validation: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """The figures and the circumstances of a finished run.
+
+  Attributes:
+    test: on test, with the chosen weights; None without a test split.
+    validation: on validation, during training.
+    chosen: which weights saw test, one of CHOSEN.
+    chosen_step: the training step of these weights.
+    steps: of the whole run.
+    epochs: passes over the training split.
+    seconds: of training, without compilation, evaluation and saving.
+    compile_seconds: of the first step of each start.
+    images_per_second: training images over `seconds`.
+    devices: their number, over all processes.
+    device_kind: JAX's name of it.
+    processes: their number.
+    class_names: by class id.
+    examples: of each split.
+    versions: of the packages that compute.
+    xla_flags: of the environment.
+    commit: of this package's repository, where it is in one.
+    config_crc32: of config.json.
+  """
+
+  test: Measured | None
+  validation: Validation
+  chosen: str
+  chosen_step: int
+  steps: int
+  epochs: float
+  seconds: float
+  compile_seconds: float
+  images_per_second: float
+  devices: int
+  device_kind: str
+  processes: int
+  class_names: list[str]
+  examples: Examples
+  versions: dict[str, str]
+  xla_flags: str
+  commit: str | None
+  config_crc32: int
+
+  @classmethod
+  def from_json(cls, value: Any) -> Self:
+    """Reads the content of result.json; raises ValueError."""
+    result = from_json(cls, value)
+    if result.chosen not in CHOSEN:
+      raise ValueError(f"chosen: expected one of {', '.join(CHOSEN)}")
+    return result
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the content of result.json."""
+    return dataclasses.asdict(self)

@@ -1,0 +1,1 @@
+"""Pretrained weights: where they come from, what they are called, loading."""
