@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -88,7 +88,13 @@ class Datasets:
   skipped: dict[str, str]
 
 
-def load(config: ConfigDict, seed: int) -> Datasets:
+def load(
+  config: ConfigDict,
+  seed: int,
+  *,
+  sources: Mapping[str, Source] | None = None,
+  placement: str | None = None,
+) -> Datasets:
   """Opens the data of `config.data`, decoding what is not cached.
 
   Validation is that of the source or, where there is none, a stratified share
@@ -97,12 +103,16 @@ def load(config: ConfigDict, seed: int) -> Datasets:
   Args:
     config: `config.data`.
     seed: of the choice of validation and of `examples_per_class`.
+    sources: the splits by name: `train` and, where they exist, `validation`
+      and `test`; None opens those of `config.name`.
+    placement: replaces `config.placement`; None keeps it.
 
   Raises:
     UserError: what is wrong with the config or the images, before anything
       is decoded where it can be known.
   """
-  sources = open_sources(config)
+  if sources is None:
+    sources = open_sources(config)
   train = sources["train"]
   if len(train.class_names) < 2:
     raise UserError(
@@ -116,7 +126,10 @@ def load(config: ConfigDict, seed: int) -> Datasets:
       for name, s in sources.items()
     }
   skipped: dict[str, str] = {}
-  splits = {n: _read(s, config, skipped) for n, s in sources.items()}
+  splits = {
+    name: _read(source, config, placement or config.placement, skipped)
+    for name, source in sources.items()
+  }
   rng = np.random.default_rng(seed)
   if "validation" not in splits:
     splits["train"], splits["validation"] = _carve(
@@ -162,10 +175,12 @@ def open_sources(config: ConfigDict) -> dict[str, Source]:
   )
 
 
-def _read(source: Source, config: ConfigDict, skipped: dict[str, str]) -> Split:
+def _read(
+  source: Source, config: ConfigDict, placement: str, skipped: dict[str, str]
+) -> Split:
   """Decodes or opens a source; leaves out or refuses what is bad."""
   size = config.cache_size or config.image_size
-  placement = _placement(config.placement, len(source) * size * size * 3)
+  placement = _placement(placement, len(source) * size * size * 3)
   store, bad = None, {}
   if isinstance(source[0]["image"], np.ndarray) and len(source) < 5000:
     with cache.threads() as pool:  # Decoded as it is: no file is worth it.
