@@ -65,6 +65,24 @@ def test_starting_at_a_step_is_skipping_to_it():
     np.testing.assert_array_equal(a["image"], b["image"])
 
 
+@pytest.mark.parametrize(
+  ("examples", "batch_size", "start_step", "expected"),
+  [
+    (7, 2, 0, [[5, 6], [2, 1], [4, 3], [0, 2], [1, 4], [0, 5], [6, 3]]),
+    (7, 2, 12345, [[6, 0], [2, 3], [1, 5], [3, 4]]),
+    (3, 8, 12345, [[1, 2, 0, 2, 0, 1, 2, 0], [1, 1, 0, 2, 2, 0, 1, 1]]),
+  ],
+)
+def test_the_order_is_the_recorded_one(
+  examples, batch_size, start_step, expected
+):
+  """A changed order would change every run that is resumed or repeated."""
+  taken = _take(
+    len(expected), _split(examples), batch_size, start_step=start_step
+  )
+  assert [batch["label"].tolist() for batch in taken] == expected
+
+
 def test_epochs_and_seeds_differ_in_order():
   labels = [batch["label"].tolist() for batch in _take(2, _split(30), 30)]
   assert labels[0] != labels[1]

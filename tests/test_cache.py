@@ -13,7 +13,7 @@ from PIL import Image
 
 from mixaug_jax.data import __main__ as command
 from mixaug_jax.data import cache
-from mixaug_jax.data.sources import Folder
+from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
 
 COUNT = cache.BLOCK * 2 + 5
@@ -100,7 +100,7 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
   code = (
     "import pathlib, sys\n"
     "from mixaug_jax.data import cache\n"
-    "from mixaug_jax.data.sources import Folder\n"
+    "from mixaug_jax.data.folder import Folder\n"
     "root = pathlib.Path(sys.argv[1])\n"
     "images, _ = cache.open_or_build(\n"
     "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))\n"
@@ -119,6 +119,38 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
   outputs = [process.communicate(timeout=120) for process in processes]
   assert len({stdout for stdout, _ in outputs}) == 1
   assert sum("decoding" in stderr for _, stderr in outputs) == 1
+
+
+def test_a_build_is_not_cleared_and_a_killed_one_frees_its_lock(
+  source, tmp_path
+):
+  code = (
+    "import pathlib, sys, time\n"
+    "from mixaug_jax.data import cache\n"
+    "from mixaug_jax.data.folder import Folder\n"
+    "def decode_rows(*_):\n"
+    "  print('building', flush=True)\n"
+    "  time.sleep(600)\n"
+    "cache.decode_rows = decode_rows\n"
+    "root = pathlib.Path(sys.argv[1])\n"
+    "cache.open_or_build(\n"
+    "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", code, tmp_path],
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  ) as process:
+    assert process.stdout.readline() == "building\n"
+    assert cache.clear(str(tmp_path / "cache")) == 0
+    ((path, _, state),) = cache.info(str(tmp_path / "cache"))
+    assert (path.suffix, state) == (".part", "unfinished")
+    process.kill()
+  images, _ = _open(source, tmp_path)
+  assert images.reshape(COUNT, -1).any(1).all()
+  assert cache.clear(str(tmp_path / "cache")) > 0
+  assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(

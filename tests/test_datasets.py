@@ -1,23 +1,29 @@
 """Splits: disjoint, stratified, drawn by the seed, and honest about faults."""
 
+import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn import datasets as sklearn_datasets
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
-from mixaug_jax.data import sources
+from mixaug_jax.data.digits import Digits, load_digits
+from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
+from mixaug_jax.training import experiment
 
-CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def _load(seed=0, dataset="digits", **overrides):
   overrides = {f"data.{key}": str(value) for key, value in overrides.items()}
-  path = f"{CONFIGS}/baseline.py:{dataset}"
+  path = f"{ROOT}/configs/baseline.py:{dataset}"
   return data.load(config_lib.load(path, overrides).data, seed)
 
 
@@ -53,15 +59,20 @@ def test_digits_are_fifty_balanced_examples_of_the_seeds_choosing():
 
 
 def test_digits_are_those_of_scikit_learn():
-  digits = load_digits()
-  train, test = sources.Digits("train"), sources.Digits("test")
-  assert len(train) + len(test) == len(digits.target)
+  expected = sklearn_datasets.load_digits()
+  images, labels = load_digits()
+  np.testing.assert_array_equal(images, expected.images)
+  np.testing.assert_array_equal(labels, expected.target)
+  train, test = Digits.splits().values()
+  assert len(train) + len(test) == len(labels)
   for source in (train, test):
     for index, name in enumerate(source.ids):
       row = int(name.removeprefix("digits/"))
-      assert source.labels[index] == digits.target[row]
+      assert source.labels[index] == expected.target[row]
       np.testing.assert_allclose(
-        source[index]["image"][..., 0], digits.images[row] * 255 / 16, atol=0.5
+        source[index]["image"][..., 0],
+        expected.images[row] * 255 / 16,
+        atol=0.5,
       )
 
 
@@ -123,10 +134,24 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
       _folder(folder, placement=placement)
 
 
+class WithoutTrain:
+  """A data set that cannot be trained on."""
+
+  @classmethod
+  def splits(cls, directory):
+    return {"test": cls()}
+
+
 @pytest.mark.parametrize(
   ("overrides", "sentence"),
   [
-    ({"name": "cifar"}, "must be digits, folder"),
+    ({"name": "cifar"}, r"config\.data\.name.* digits, folder, stanford_dogs"),
+    ({"name": "no_such_module:Source"}, r"config\.data\.name.*no_such_module"),
+    (
+      {"name": "pathlib:Path"},
+      r"pathlib:Path has no method splits\(directory\)",
+    ),
+    ({"name": f"{__name__}:WithoutTrain"}, "has no split train, but test"),
     ({"classes": "1"}, "must be 2 to 10"),
     ({"classes": "2,x"}, "no class 'x'"),
     ({"classes": "11"}, "must be 2 to 10"),
@@ -149,18 +174,78 @@ def test_folders_that_are_no_data_set_are_told(folder, tmp_path):
     _folder(folder)
 
 
-def test_the_source_of_the_documentation_works(folder, tmp_path, monkeypatch):
-  page = pathlib.Path(__file__).parent.parent / "docs" / "data.md"
-  code = page.read_text().split("```python\n")[1].split("```")[0]
-  namespace = {}
-  exec(code, namespace)
-  images = sorted((folder / "train").rglob("*.png"))
-  rows = (f"{path.relative_to(tmp_path)},{path.parent.name}" for path in images)
-  (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
-  source = namespace["CsvSource"](tmp_path / "list.csv")
-  monkeypatch.setattr(
-    data.datasets, "open_sources", lambda config: {"train": source}
+def test_sources_and_placement_replace_those_of_the_config(folder):
+  sources = Folder.splits(str(folder))
+  del sources["test"]
+  config = config_lib.load(
+    f"{ROOT}/configs/baseline.py:digits", {"data.placement": "host"}
   )
-  sets = _folder(folder)
+  sets = data.load(config.data, 0, sources=sources, placement="stream")
   assert sets.class_names == ("a", "b")
-  assert len(sets.train) + len(sets.validation) == 16
+  assert sets.test is None
+  assert {sets.train.placement, sets.validation.placement} == {"stream"}
+  assert data.load(config.data, 0).test.placement == "host"
+  built = experiment.build(config, sources=sources)
+  assert built.datasets.train.ids == sets.train.ids
+
+
+@pytest.fixture
+def csv_source(folder, tmp_path):
+  """The example of docs/data.md, as a module in `tmp_path`, and its lists."""
+  page = (ROOT / "docs" / "data.md").read_text()
+  code = page.split("```python\n")[1].split("```")[0]
+  (tmp_path / "my_sources.py").write_text(code)
+  for split in ("train", "test"):
+    images = sorted((folder / split).rglob("*.png"))
+    rows = (f"{path.relative_to(folder)},{path.parent.name}" for path in images)
+    (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+  return "my_sources:CsvSource"
+
+
+def test_the_source_of_the_documentation_is_loaded(
+  folder, csv_source, tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  sets = _folder(folder, name=csv_source)
+  expected = _folder(folder)
+  for ours, theirs in (
+    (sets.train, expected.train),
+    (sets.validation, expected.validation),
+    (sets.test, expected.test),
+  ):
+    assert ours.ids == theirs.ids
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    rows = np.arange(len(ours))
+    np.testing.assert_array_equal(ours.images(rows), theirs.images(rows))
+  with pytest.raises(UserError, match=r"data\.dir must name the folder of"):
+    _load(name=csv_source)
+
+
+def test_the_source_of_the_documentation_is_trained_on(
+  folder, csv_source, tmp_path
+):
+  flags = {
+    "data.name": csv_source,
+    "data.dir": folder,
+    "data.cache_dir": tmp_path / "cache",
+    "data.image_size": 8,
+    "data.cache_size": 8,
+    "model.name": "small_resnet",
+    "batch_size": 4,
+    "steps": 2,
+    "optimizer.warmup_epochs": 0,
+  }
+  subprocess.run(
+    [
+      *(sys.executable, "-m", "mixaug_jax.main"),
+      f"--config={ROOT}/configs/baseline.py:folder",
+      f"--workdir={tmp_path / 'run'}",
+      *(f"--config.{key}={value}" for key, value in flags.items()),
+    ],
+    check=True,
+    cwd=tmp_path,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  assert result["class_names"] == ["a", "b"]
+  assert result["test"]["examples"] == 5

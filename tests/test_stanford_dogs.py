@@ -22,7 +22,7 @@ import pytest
 import scipy.io
 from PIL import Image, ImageDraw
 
-from mixaug_jax.data import tfds_source
+from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
 pytestmark = pytest.mark.skipif(
@@ -249,7 +249,7 @@ def test_it_is_downloaded_prepared_and_trained_on_without_tensorflow(
   assert sorted(ids) == sorted(f"Images/{name}.jpg" for name in test)
   for name, label in zip(ids, labels, strict=True):
     assert name.split("/")[1].lower() == result["class_names"][label]
-  dogs = tfds_source.open_splits("stanford_dogs", str(tmp_path / "tfds"))
+  dogs = TfdsDataset("stanford_dogs").splits(str(tmp_path / "tfds"))
   xmin, ymin, xmax, ymax = BOX
   box = (ymin / HEIGHT, xmin / WIDTH, ymax / HEIGHT, xmax / WIDTH)
   np.testing.assert_allclose(dogs["test"].boxes, [box] * len(test), rtol=1e-6)
@@ -279,8 +279,8 @@ def test_without_a_network_the_files_and_their_place_are_named_and_do(
   for name, content in archives.items():
     (manual / name).write_bytes(content)
   code = (
-    "import sys; from mixaug_jax.data import tfds_source; "
-    "splits = tfds_source.open_splits('stanford_dogs', sys.argv[1]); "
+    "import sys; from mixaug_jax.data.tfds_source import TfdsDataset; "
+    "splits = TfdsDataset('stanford_dogs').splits(sys.argv[1]); "
     "print(*map(len, splits.values()))"
   )
   done = subprocess.run(
@@ -299,4 +299,4 @@ def test_a_wrong_archive_is_told(tmp_path):
   manual.mkdir(parents=True)
   (manual / "images.tar").write_bytes(b"half of it")
   with pytest.raises(UserError, match=r"images\.tar.* has wrong checksum"):
-    tfds_source.open_splits("stanford_dogs", str(tmp_path))
+    TfdsDataset("stanford_dogs").splits(str(tmp_path))

@@ -10,6 +10,7 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
 from mixaug_jax.data import tfds_source
+from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,7 +82,7 @@ def test_a_set_prepared_without_tensorflow_is_read_without_it(prepared):
 
 
 def test_images_stay_encoded_until_they_are_decoded(prepared):
-  source = tfds_source.open_splits("tiny", str(prepared))["train"]
+  source = TfdsDataset("tiny").splits(str(prepared))["train"]
   assert source[0]["image"][:2] == b"\xff\xd8"  # How a JPEG begins.
 
 
@@ -121,9 +122,9 @@ def test_without_tensorflow_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_an_unknown_set_names_the_nearest(tmp_path):
   with pytest.raises(UserError, match="did you mean tfds:stanford_dogs"):
-    tfds_source.open_splits("stanford_dog", str(tmp_path))
+    TfdsDataset("stanford_dog").splits(str(tmp_path))
 
 
 def test_a_set_of_something_else_is_refused(tmp_path):
   with pytest.raises(UserError, match="not one of image classification"):
-    tfds_source.open_splits("glue/cola", str(tmp_path))
+    TfdsDataset("glue/cola").splits(str(tmp_path))

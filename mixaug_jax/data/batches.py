@@ -3,8 +3,9 @@
 import collections
 import concurrent.futures
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -61,37 +62,31 @@ def train_batches(
 
   def make(step: int) -> Any:
     first = step * batch_size + process_index * share
-    positions = np.array(
-      [order[i] for i in range(first, first + share)], np.int64
-    )
-    return place(_host_batch(split, positions))
+    return place(_host_batch(split, order(first, share)))
 
-  def steps() -> Iterator[int]:
-    step = start_step
-    while True:
-      yield step
-      step += 1
-
-  return _prefetched(make, steps())
+  return _prefetched(make, itertools.count(start_step))
 
 
-def _endless_order(count: int, seed: int) -> Sequence[int]:
-  """The numbers below `count`, shuffled anew each epoch.
+def _endless_order(count: int, seed: int) -> Callable[[int, int], np.ndarray]:
+  """An endless stream of the numbers below `count`, shuffled each epoch.
 
-  Not by Grain's `shuffle`: it draws from 2**16 numbers until one is small
-  enough, 1 ms for one of 50, and epoch 1 of a seed is epoch 0 of the next.
+  Returns:
+    A function `(first, length)` that returns that section of the stream, int64.
   """
-  import grain
 
-  @functools.lru_cache(maxsize=2)  # A batch may be of two epochs.
+  @functools.lru_cache(maxsize=2)  # A batch may contain parts of two epochs.
   def shuffled(epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
-  def draw(index: int, _: int) -> int:
-    epoch, position = divmod(index, count)
-    return shuffled(epoch)[position]
+  def section(first: int, length: int) -> np.ndarray:
+    parts, end = [], first + length
+    while first < end:
+      epoch, position = divmod(first, count)
+      parts.append(shuffled(epoch)[position : position + end - first])
+      first += len(parts[-1])
+    return np.concatenate(parts)
 
-  return grain.MapDataset.range(count).repeat().map_with_index(draw)
+  return section
 
 
 def eval_batches(

@@ -8,7 +8,6 @@ where it was, and renamed when it is whole.
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,10 +17,10 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 import platformdirs
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mixaug_jax.data.decode import BadImage, decode
@@ -75,7 +74,7 @@ def open_or_build(
   place = root(directory) / name
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(place.with_suffix(".lock")):
+    with _lock(place):
       opened = _open(place)
       if opened is None:
         _build(place, source, settings)
@@ -124,11 +123,10 @@ def clear(directory: str | None = None) -> int:
   """Removes all caches but those being built; returns the bytes freed."""
   freed = 0
   for path, size, _ in info(directory):
-    lock = path.with_suffix(".lock")
-    with contextlib.suppress(BlockingIOError), _locked(lock, wait=False):
+    with contextlib.suppress(Timeout), _lock(path, timeout=0) as lock:
       shutil.rmtree(path)
       freed += size
-      lock.unlink()
+      os.unlink(lock.lock_file)
   return freed
 
 
@@ -280,9 +278,14 @@ def _verify(images: np.ndarray, checksums: list[int]) -> None:
       raise ValueError(f"block {block} is not what was written")
 
 
-@contextlib.contextmanager
-def _locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
-  """Holds a lock that the system lets go of when the process ends."""
-  with open(path, "a") as file:
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    yield
+def _lock(place: pathlib.Path, timeout: float = -1) -> FileLock:
+  """A lock on a cache that the system releases when its process ends.
+
+  Args:
+    place: the folder of the cache.
+    timeout: seconds to wait, after which it raises `Timeout`; -1: for ever.
+  """
+  # The fallback, a file that marks the lock, would outlive a killed process.
+  return FileLock(
+    place.with_suffix(".lock"), timeout=timeout, fallback_to_soft=False
+  )

@@ -4,6 +4,7 @@ Preparing most data sets does take TensorFlow, once; that happens in a process
 of its own.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.util
@@ -93,43 +94,54 @@ class Tfds:
     return union
 
 
-def open_splits(name: str, data_dir: str | None) -> dict[str, Tfds]:
-  """The splits train, validation and test of a data set, those it has.
+@dataclasses.dataclass(frozen=True)
+class TfdsDataset:
+  """A TFDS data set, which is prepared where it is not yet.
 
-  Args:
+  Attributes:
     name: as `tfds.builder` takes it: `stanford_dogs`, `oxford_flowers102`.
-    data_dir: where prepared data sets are; None: TFDS's own default.
-
-  Raises:
-    UserError: an unknown name, a set without images or labels, or one that
-      is not prepared and cannot be.
   """
-  import tensorflow_datasets as tfds
 
-  def builder() -> Any:
-    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  name: str
 
-  try:
-    found = builder()
-  except tfds.core.DatasetNotFoundError:
-    near = difflib.get_close_matches(name, tfds.list_builders(), 1)
-    hint = f"; did you mean tfds:{near[0]}?" if near else ""
-    raise UserError(
-      f"config.data.name: TFDS has no data set {name!r}{hint}"
-    ) from None
-  if missing := {"image", "label"} - set(found.info.features):
-    raise UserError(
-      f"config.data.name: the data set {name} has no feature "
-      f"{min(missing)!r}; it is not one of image classification"
-    )
-  if not found.data_path.exists():
-    _prepare(name, data_dir, found)
-    found = builder()
-  return {
-    split: Tfds(found, split)
-    for split in ("train", "validation", "test")
-    if split in found.info.splits
-  }
+  def splits(self, directory: str | None) -> dict[str, Tfds]:
+    """Opens those of train, validation and test that the data set has.
+
+    Args:
+      directory: where prepared data sets are; None: TFDS's own default.
+
+    Raises:
+      UserError: an unknown name, a set without images or labels, or one that
+        is not prepared and cannot be.
+    """
+    import tensorflow_datasets as tfds
+
+    def builder() -> Any:
+      return tfds.builder(
+        self.name, data_dir=directory, file_format="array_record"
+      )
+
+    try:
+      found = builder()
+    except tfds.core.DatasetNotFoundError:
+      near = difflib.get_close_matches(self.name, tfds.list_builders(), 1)
+      hint = f"; did you mean tfds:{near[0]}?" if near else ""
+      raise UserError(
+        f"config.data.name: TFDS has no data set {self.name!r}{hint}"
+      ) from None
+    if missing := {"image", "label"} - set(found.info.features):
+      raise UserError(
+        f"config.data.name: the data set {self.name} has no feature "
+        f"{min(missing)!r}; it is not one of image classification"
+      )
+    if not found.data_path.exists():
+      _prepare(self.name, directory, found)
+      found = builder()
+    return {
+      split: Tfds(found, split)
+      for split in ("train", "validation", "test")
+      if split in found.info.splits
+    }
 
 
 def _prepare(name: str, data_dir: str | None, builder: Any) -> None:

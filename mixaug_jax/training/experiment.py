@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -94,6 +94,7 @@ class Experiment:
 def build(
   config: ConfigDict,
   fetch_weights: bool = True,
+  *,
   sources: Mapping[str, data.Source] | None = None,
 ) -> Experiment:
   """Builds what `config` describes, telling every mistake before compiling.
