@@ -142,11 +142,13 @@ def test_a_build_is_not_cleared_and_a_killed_one_frees_its_lock(
     text=True,
     cwd=pathlib.Path(__file__).parent.parent,
   ) as process:
-    assert process.stdout.readline() == "building\n"
-    assert cache.clear(str(tmp_path / "cache")) == 0
-    ((path, _, state),) = cache.info(str(tmp_path / "cache"))
-    assert (path.suffix, state) == (".part", "unfinished")
-    process.kill()
+    try:
+      assert process.stdout.readline() == "building\n"
+      assert cache.clear(str(tmp_path / "cache")) == 0
+      ((path, _, state),) = cache.info(str(tmp_path / "cache"))
+      assert (path.suffix, state) == (".part", "unfinished")
+    finally:
+      process.kill()
   images, _ = _open(source, tmp_path)
   assert images.reshape(COUNT, -1).any(1).all()
   assert cache.clear(str(tmp_path / "cache")) > 0

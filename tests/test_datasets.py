@@ -178,7 +178,8 @@ def test_sources_and_placement_replace_those_of_the_config(folder):
   sources = Folder.splits(str(folder))
   del sources["test"]
   config = config_lib.load(
-    f"{ROOT}/configs/baseline.py:digits", {"data.placement": "host"}
+    f"{ROOT}/configs/baseline.py:digits",
+    {"data.placement": "host", "batch_size": "48", "evaluate.batch_size": "48"},
   )
   sets = data.load(config.data, 0, sources=sources, placement="stream")
   assert sets.class_names == ("a", "b")
