@@ -145,7 +145,10 @@ class WithoutTrain:
 @pytest.mark.parametrize(
   ("overrides", "sentence"),
   [
-    ({"name": "cifar"}, r"config\.data\.name.* digits, folder, stanford_dogs"),
+    (
+      {"name": "cifar"},
+      r"data\.name .* digits, folder, stanford_dogs .*tfds:NAME",
+    ),
     ({"name": "no_such_module:Source"}, r"config\.data\.name.*no_such_module"),
     (
       {"name": "pathlib:Path"},

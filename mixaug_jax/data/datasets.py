@@ -186,7 +186,8 @@ def open_splits(name: str, directory: str | None) -> Mapping[str, Source]:
     try:
       opener = registry.find("config.data.name", name, SOURCES)
     except ValueError as error:
-      raise UserError(str(error)) from error
+      hint = "" if ":" in name else " (a data set of TFDS is tfds:NAME)"
+      raise UserError(f"{error}{hint}") from error
   if not hasattr(opener, "splits"):
     raise UserError(
       f"config.data.name={name} has no method splits(directory); docs/data.md "
