@@ -1,4 +1,4 @@
-"""Every example once an epoch, a pure function of the step, for any shares."""
+"""Batches contain every example once an epoch and depend on the step alone."""
 
 import dataclasses
 import itertools
@@ -57,7 +57,7 @@ def test_every_example_comes_once_an_epoch_over_all_processes(
     np.testing.assert_array_equal(np.sort(seen), np.arange(examples))
 
 
-def test_starting_at_a_step_is_skipping_to_it():
+def test_a_start_at_a_later_step_skips_to_it():
   whole = _take(9, _split(10), 4)
   late = _take(4, _split(10), 4, start_step=5)
   for a, b in zip(whole[5:], late, strict=True):
@@ -126,7 +126,7 @@ def test_host_and_device_give_the_same_batches():
 
 
 class _Source:
-  """Arrays as a source, one of them broken if asked for."""
+  """Arrays as a source; the row `broken` cannot be read."""
 
   def __init__(self, images, broken=None):
     self._images, self._broken = images, broken
@@ -150,7 +150,7 @@ def test_a_stream_gives_the_same_batches_as_the_host():
     np.testing.assert_array_equal(one["label"], other["label"])
 
 
-def test_a_bad_image_in_a_stream_is_told_and_nothing_hangs():
+def test_a_bad_image_in_a_stream_is_reported_and_nothing_hangs():
   host = _split(10)
   stream = dataclasses.replace(
     host, placement="stream", store=None, source=_Source(host.store, broken=4)

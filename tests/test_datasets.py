@@ -1,4 +1,4 @@
-"""Splits: disjoint, stratified, drawn by the seed, and honest about faults."""
+"""Splits are disjoint, stratified and drawn by the seed; errors are clear."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def _folder(folder, seed=0, **overrides):
   return _load(seed, "folder", **{**settings, **overrides})
 
 
-def test_digits_are_fifty_balanced_examples_of_the_seeds_choosing():
+def test_digits_are_fifty_balanced_examples_that_the_seed_chooses():
   one, other = _load(0), _load(1)
   assert np.bincount(one.train.labels).tolist() == [5] * 10
   assert len(one.test) == 1000
@@ -76,14 +76,14 @@ def test_digits_are_those_of_scikit_learn():
       )
 
 
-def test_digits_are_upright_rgb_of_the_size_asked_for():
+def test_digits_are_upright_rgb_of_the_requested_size():
   images = _load().train.images(np.arange(50))
   assert images.shape == (50, 16, 16, 3)
   assert images.dtype == np.uint8
   assert (images[..., 0] == images[..., 2]).all()
 
 
-def test_a_folder_is_read_in_order_and_validation_is_carved(folder):
+def test_a_folder_is_read_in_order_and_validation_is_held_out(folder):
   sets = _folder(folder, validation_fraction=0.25)
   assert sets.class_names == ("a", "b")
   assert np.bincount(sets.validation.labels).tolist() == [3, 1]
@@ -95,7 +95,7 @@ def test_a_folder_is_read_in_order_and_validation_is_carved(folder):
   np.testing.assert_array_equal(sets.test.images(np.array([0]))[0], expected)
 
 
-def test_validation_is_that_of_the_folder_where_there_is_one(folder):
+def test_a_validation_folder_is_used_as_validation(folder):
   (folder / "test").rename(folder / "validation")
   sets = _folder(folder)
   assert len(sets.train) == 16
@@ -103,7 +103,7 @@ def test_validation_is_that_of_the_folder_where_there_is_one(folder):
   assert sets.test is None
 
 
-def test_the_carving_follows_the_seed(folder):
+def test_the_seed_draws_the_validation_set(folder):
   ids = lambda seed: _folder(folder, seed, validation_fraction=0.5).train.ids
   assert ids(3) == ids(3)
   assert len({tuple(ids(seed)) for seed in range(5)}) > 1
@@ -129,7 +129,7 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
   assert len(sets.skipped) == 2
   assert len(sets.train) + len(sets.validation) == 15
   assert not any("zz" in name for name in sets.train.ids)
-  if placement != "stream":  # Which meets them when it reads them.
+  if placement != "stream":  # A stream meets them when it reads them.
     with pytest.raises(UserError, match="2 of 17 images cannot be read, the"):
       _folder(folder, placement=placement)
 
@@ -160,20 +160,20 @@ class WithoutTrain:
     ({"classes": "11"}, "must be 2 to 10"),
   ],
 )
-def test_mistakes_are_told(overrides, sentence):
+def test_mistakes_are_reported(overrides, sentence):
   with pytest.raises(UserError, match=sentence):
     _load(**overrides)
 
 
-def test_folders_that_are_no_data_set_are_told(folder, tmp_path):
+def test_folders_that_are_not_a_data_set_are_reported(folder, tmp_path):
   with pytest.raises(UserError, match="there is no folder"):
     _folder(tmp_path / "nothing")
   (folder / "test" / "c").mkdir()
   (folder / "test" / "c" / "x.png").touch()
-  with pytest.raises(UserError, match="a class that train has not: c"):
+  with pytest.raises(UserError, match="a class that train does not have: c"):
     _folder(folder)
   (folder / "train" / "c").mkdir()
-  with pytest.raises(UserError, match="a class needs some"):
+  with pytest.raises(UserError, match=r"no image in .*; add some"):
     _folder(folder)
 
 

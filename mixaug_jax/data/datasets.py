@@ -1,4 +1,4 @@
-"""From `config.data` to train, validation and test."""
+"""The splits of a run: opens `config.data` as train, validation and test."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from mixaug_jax.data.sources import Opener, Source, Subset
 from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
-# The names that `config.data.name` can have, next to `tfds:NAME` and
+# The values of `config.data.name`, apart from `tfds:NAME` and
 # `package.module:Name`.
 SOURCES: dict[str, Opener] = {
   "digits": Digits,
@@ -23,9 +23,10 @@ SOURCES: dict[str, Opener] = {
   "stanford_dogs": TfdsDataset("stanford_dogs"),
 }
 
-# Larger sets are decoded anew each epoch, unless config.data.placement says.
+# With the placement `auto`, larger data sets are decoded again each epoch.
 _LARGEST_CACHE_BYTES = 200 * 2**30
-# Of an accelerator's memory, what a data set may take of it.
+# With the placement `auto`, the largest share of an accelerator's memory that a
+# split may occupy.
 _DEVICE_SHARE = 0.25
 
 
@@ -37,9 +38,11 @@ class Split:
     labels: int32 `[N]`.
     ids: a name for each example.
     placement: where the images are: `device`, `host` or `stream`.
-    rows: int64 `[N]`, of each example in `store` or `source`.
+    rows: int64 `[N]`, the row of each example in `store` and `source`.
     store: decoded images, uint8 `[M, S, S, 3]`; None with `stream`.
-    source: what `stream` decodes from, to `size` by `resize`.
+    source: the source of the images.
+    size: the side of the decoded squares, in pixels.
+    resize: as in `decode.decode`.
   """
 
   labels: np.ndarray
@@ -55,10 +58,10 @@ class Split:
     return len(self.rows)
 
   def images(self, positions: np.ndarray) -> np.ndarray:
-    """The images at some positions, uint8 `[b, S, S, 3]`.
+    """Returns the images at some positions, uint8 `[b, S, S, 3]`.
 
     Raises:
-      UserError: an image that cannot be read, met by `stream`.
+      UserError: `stream` meets an image that cannot be read.
     """
     rows = self.rows[positions]
     if self.store is not None:
@@ -71,7 +74,7 @@ class Split:
     return decoded
 
   def keep(self, positions: np.ndarray) -> "Split":
-    """The examples at `positions`, which may repeat."""
+    """Returns the examples at `positions`, which may repeat."""
     return dataclasses.replace(
       self,
       labels=self.labels[positions],
@@ -85,11 +88,11 @@ class Datasets:
   """The splits of a run.
 
   Attributes:
-    train: what is trained on; `oversample` repeats examples in it.
-    validation: to choose by.
-    test: read once; None where there is none.
-    class_names: of every class id.
-    skipped: ids and reasons of images left out by `on_error='skip'`.
+    train: the training set; `oversample` repeats examples in it.
+    validation: chooses the checkpoint.
+    test: the test set; None if the data set has none.
+    class_names: the name of every class id.
+    skipped: ids of the images left out by `on_error='skip'`, and the reasons.
   """
 
   train: Split
@@ -106,28 +109,28 @@ def load(
   sources: Mapping[str, Source] | None = None,
   placement: str | None = None,
 ) -> Datasets:
-  """Opens the data of `config.data`, decoding what is not cached.
+  """Opens the data of `config.data` and decodes what is not cached.
 
-  Validation is that of the source or, where there is none, a stratified share
-  of train drawn by the seed. Every class keeps an example in both.
+  A source without validation gives a stratified share of train instead, drawn
+  by the seed. Every class with at least two examples keeps one in both.
 
   Args:
     config: `config.data`.
-    seed: of the choice of validation and of `examples_per_class`.
+    seed: draws validation and `examples_per_class`.
     sources: the splits by name, as `Opener.splits` returns them; None opens
       those of `config.name`.
     placement: replaces `config.placement`; None keeps it.
 
   Raises:
-    UserError: what is wrong with the config or the images, before anything
-      is decoded where it can be known.
+    UserError: a mistake in the config, reported before anything is decoded
+      where possible, or an image that cannot be read.
   """
   if sources is None:
     sources = open_splits(config.name, config.dir)
   names = sources["train"].class_names
   if len(names) < 2:
     raise UserError(
-      f"there is one class only, {names[0]!r}; a classifier needs two"
+      f"there is only one class, {names[0]!r}; a classifier needs two"
     )
   if config.classes is not None:
     kept = selection.classes(config.classes, names)
@@ -211,15 +214,16 @@ def _read(
   cache_dir: str | None,
   skip_bad: bool,
 ) -> tuple[Split, dict[str, str]]:
-  """Decodes or opens a source, and leaves out or refuses unreadable images.
+  """Decodes or opens a source, and skips or refuses unreadable images.
 
   Returns:
-    The split, and the ids of the images left out with the reasons.
+    The split, and the ids of the skipped images with the reasons.
   """
   placement = _placement(placement, len(source) * size * size * 3)
   store, bad = None, {}
   if isinstance(source[0]["image"], np.ndarray) and len(source) < 5000:
-    with cache.threads() as pool:  # Decoded as it is: no file is worth it.
+    # A few arrays need no cache on disk.
+    with cache.threads() as pool:
       store, bad = cache.decode_rows(
         source, np.arange(len(source)), size, resize, pool
       )
@@ -244,7 +248,7 @@ def _read(
 
 
 def _scan(source: Source, size: int, resize: str) -> cache.Bad:
-  """Decodes everything once, to know what to leave out of a stream."""
+  """Decodes all images once, to find those that a stream must skip."""
   bad: cache.Bad = {}
   with cache.threads() as pool:
     for first in range(0, len(source), cache.BLOCK):
@@ -254,16 +258,18 @@ def _scan(source: Source, size: int, resize: str) -> cache.Bad:
 
 
 def _refuse(source: Source, bad: cache.Bad, count: int) -> None:
+  """Raises UserError if one of `count` images is bad."""
   if bad:
     row, why = next(iter(bad.items()))
     raise UserError(
       f"{len(bad)} of {count:,} images cannot be read, the first is "
-      f"{source.ids[row]}: {why}; mend or remove them, or leave them out with "
-      "--config.data.on_error=skip"
+      f"{source.ids[row]}: {why}; repair or remove them, or set "
+      "config.data.on_error=skip to leave them out"
     )
 
 
 def _placement(placement: str, size: int) -> str:
+  """Resolves `auto` for a split whose decoded images take `size` bytes."""
   if placement != "auto":
     return placement
   if size > _LARGEST_CACHE_BYTES:

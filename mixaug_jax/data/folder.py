@@ -31,8 +31,8 @@ class Folder:
     """
     if directory is None:
       raise UserError(
-        "config.data.dir must name the folder that holds "
-        "train/<class>/<image>: --config.data.dir=DIR"
+        "config.data.dir must name the folder that contains "
+        "train/<class>/<image>"
       )
     root = pathlib.Path(directory)
     train = cls(root / "train")
@@ -48,15 +48,15 @@ class Folder:
   ):
     if not root.is_dir():
       raise UserError(
-        f"there is no folder {root}; config.data.dir must hold "
+        f"there is no folder {root}; config.data.dir must contain "
         "train/<class>/<image>"
       )
     found = tuple(sorted(x.name for x in root.iterdir() if x.is_dir()))
     self.class_names = found if class_names is None else class_names
     if unknown := set(found) - set(self.class_names):
       raise UserError(
-        f"{root} has a class that train has not: {min(unknown)}; the classes "
-        "of all splits must be those of train"
+        f"{root} has a class that train does not have: {min(unknown)}; all "
+        "splits must have the classes of train"
       )
     self._root = root
     self._files: list[pathlib.Path] = []
@@ -70,8 +70,8 @@ class Folder:
       )
       if not files and class_names is None:
         raise UserError(
-          f"there is no image in {folder}; a class needs some "
-          f"({', '.join(EXTENSIONS)}), or remove the folder"
+          f"there is no image in {folder}; add some "
+          f"({', '.join(EXTENSIONS)}) or remove the folder"
         )
       self._files += files
       labels += [label] * len(files)

@@ -17,7 +17,7 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
   Raises:
     UserError: fewer than two classes, or a class that is not in `names`.
   """
-  if chosen.isdigit():  # One name would be no choice of classes.
+  if chosen.isdigit():  # A count, even if a class has this name.
     if not 2 <= int(chosen) <= len(names):
       raise UserError(
         f"config.data.classes must be 2 to {len(names)}, got {chosen}"
@@ -26,11 +26,11 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
   wanted = [name.strip() for name in chosen.split(",")]
   if unknown := [name for name in wanted if name not in names]:
     raise UserError(
-      f"config.data.classes: there is no class {unknown[0]!r}; the first ones "
-      f"are {', '.join(names[:5])}"
+      f"config.data.classes: there is no class {unknown[0]!r}; the first "
+      f"classes are {', '.join(names[:5])}"
     )
   if len(set(wanted)) < 2:
-    raise UserError("config.data.classes must name two classes or more")
+    raise UserError("config.data.classes must name at least two classes")
   return [names.index(name) for name in dict.fromkeys(wanted)]
 
 

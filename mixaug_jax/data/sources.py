@@ -59,13 +59,13 @@ class Opener(Protocol):
 
 
 class Subset:
-  """Some examples of a source, with classes renumbered if need be.
+  """Some examples of a source, optionally with fewer classes.
 
   Args:
-    source: whose examples.
-    rows: which of them, int `[M]`.
-    classes: the ids of the classes that are left, in their new order; None
-      leaves them alone.
+    source: the source of the examples.
+    rows: the rows of the examples in it, int `[M]`.
+    classes: the ids of the classes to keep, in their new order; None keeps all
+      classes and their ids.
   """
 
   def __init__(
@@ -86,7 +86,7 @@ class Subset:
 
   @property
   def boxes(self) -> np.ndarray | None:
-    """Bounding boxes, where the source has them; see `Tfds.boxes`."""
+    """Bounding boxes as in `Tfds.boxes`; None if the source has none."""
     boxes = getattr(self._source, "boxes", None)
     return None if boxes is None else boxes[self._rows]
 
