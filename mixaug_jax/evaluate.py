@@ -71,11 +71,7 @@ def evaluate(run, split: str, views: str, average: str) -> dict:
   network = run.classifier()
   groups = {name: network.predictor(name) for name in names}
   network.predictor(views)  # Each name once; checked before anything is read.
-  settings = run.config.data.copy_and_resolve_references()
-  with settings.unlocked():
-    if settings.placement == "device":
-      settings.placement = "host"
-  datasets = data.load(settings, run.config.seed)
+  datasets = data.load(run.config.data, run.config.seed)
   size = run.config.evaluate.batch_size
   logits, seconds, labels = {}, {}, {}
   for part in dict.fromkeys(("validation", split)):

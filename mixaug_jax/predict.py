@@ -117,7 +117,7 @@ def table(rows: list[dict]) -> str:
 
 def _files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   """The images among `paths`, those of folders in the order of their names."""
-  from mixaug_jax.data.sources import EXTENSIONS
+  from mixaug_jax.data.folder import EXTENSIONS
 
   files = []
   for path in paths:

@@ -67,16 +67,14 @@ def batch(
   from mixaug_jax import augment, data
   from mixaug_jax.training.step import Devices, network_input
 
-  settings = config.data.copy_and_resolve_references()
-  with settings.unlocked():
-    if settings.placement != "stream":
-      settings.placement = "host"
   try:
-    augmentation = augment.make_augment(config.augment, settings.image_size)
+    augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
   except ValueError as error:
     raise UserError(f"config: {error}") from error
-  datasets = data.load(settings, config.seed)
+  # With the placement `device`, a batch would hold indices in place of images.
+  placement = "stream" if config.data.placement == "stream" else "host"
+  datasets = data.load(config.data, config.seed, placement=placement)
   # ImageNet's numbers before a name tell nobody anything.
   names = [re.sub(r"^n\d{8}-", "", name) for name in datasets.class_names]
   batches = data.train_batches(

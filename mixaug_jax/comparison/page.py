@@ -142,7 +142,7 @@ def _page(plan, opened, arrays, numbers, split) -> dict[str, Any]:
       f"accuracy by class, {best} over {baseline}",
     ),
   }
-  datasets = _datasets(first)
+  datasets = data.load(first.config.data, first.config.seed)
   inside, box_area = _inside(opened, datasets, split)
   return {
     "title": f"Which augmentation? {_data_name(first)}",
@@ -342,14 +342,6 @@ def _sheet(name: str, number: int, run: runs.Run, folder: pathlib.Path):
   path = folder / f"network_input_{number}.png"
   preview.sheet(*preview.batch(run.config, _SHEET_STEP), 8).save(path)
   return render.picture(path, f"training images of the arm {name}")
-
-
-def _datasets(run: runs.Run) -> data.Datasets:
-  settings = run.config.data.copy_and_resolve_references()
-  with settings.unlocked():
-    if settings.placement == "device":
-      settings.placement = "host"
-  return data.load(settings, run.config.seed)
 
 
 def _maps(opened, arrays, datasets, split, baseline, best, names, folder):

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -91,13 +91,19 @@ class Experiment:
     return parallel.replicate(create(variables)), report
 
 
-def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
+def build(
+  config: ConfigDict,
+  fetch_weights: bool = True,
+  *,
+  sources: Mapping[str, data.Source] | None = None,
+) -> Experiment:
   """Builds what `config` describes, telling every mistake before compiling.
 
   Args:
     config: resolved and checked.
     fetch_weights: whether to download the pretrained weights now, or find
       their file, rather than when they are loaded.
+    sources: as in `data.load`.
 
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
@@ -114,7 +120,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     mixer = augment.make_mixer(config.mix)
   if weights is not None and fetch_weights:
     weights.fetch()
-  datasets = data.load(config.data, config.seed)
+  datasets = data.load(config.data, config.seed, sources=sources)
   num_classes = len(datasets.class_names)
   with _told_of_the_config():
     model = create_model(config, num_classes)
