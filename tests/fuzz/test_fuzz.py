@@ -252,13 +252,15 @@ def test_weight_files(tmp_path, capsys):
 
 def _run_files(config):
   """Returns the files of a finished run with two test images, by name."""
-  measured = {"step": 2, "accuracy": 0.5, "top5_accuracy": 1.0, "loss": 0.7}
+  measured = {"accuracy": 0.5, "top5_accuracy": 1.0, "loss": 0.7}
+  measured |= {"step": 2, "examples": 2}
   result = {
     "test": measured,
     "validation": {"last": measured, "best": measured, "ema": None},
     **{"chosen": "best", "chosen_step": 2, "steps": 2, "epochs": 1.0},
-    **{"seconds": 1.5, "images_per_second": 9.0, "devices": 1},
-    **{"device_kind": "cpu", "class_names": ["a", "b"], "versions": {}},
+    **{"seconds": 1.5, "compile_seconds": 2.5, "images_per_second": 9.0},
+    **{"devices": 1, "device_kind": "cpu", "processes": 1},
+    **{"class_names": ["a", "b"], "versions": {}},
     **{"examples": {"train": 8, "validation": 2}, "xla_flags": ""},
     **{"commit": None, "config_crc32": records.checksum(config.to_dict())},
   }
