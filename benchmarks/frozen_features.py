@@ -66,7 +66,9 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
 
   from mixaug_jax import augment
 
-  source = pretrained.resolve(config.model)
+  source = pretrained.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
   model = models.create_model(
     config.model.name, num_classes=2, **source.architecture
   )

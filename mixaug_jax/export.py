@@ -37,9 +37,16 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"--output={output} must end in {suffix}, as in x{suffix}")
   run = runs.open_run(arguments.workdir)
   network = run.classifier()
-  loads = weight_export.export(
-    output, kind, run.config.model.name, network.model, network.variables
-  )
+  try:
+    loads = weight_export.export(
+      output, kind, run.config.model.name, network.model, network.variables
+    )
+  except UserError as error:
+    raise UserError(f"--format={kind}: {error}") from error
+  except OSError as error:
+    raise UserError(
+      f"cannot write {output}: {error.strerror or error}; name another --output"
+    ) from None
   preprocessing = network.preprocessing
   order = "BGR" if preprocessing.bgr else "RGB"
   print(

@@ -1,7 +1,6 @@
 """The names that Keras and PyTorch give to the variables of a ResNet.
 
-A dialect says, once and for both directions, how a variable of `ResNet` is
-called there and in which order its axes stand.
+A dialect maps names and orders of axes, for loading and for export alike.
 """
 
 import dataclasses
@@ -13,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 Path = tuple[str, ...]
+HEAD = "head"  # The top name of the variables that depend on the classes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,15 @@ TORCH = Dialect(
   ignored=r".*\.num_batches_tracked",
 )
 
+# The dialects of each model, by the framework whose names they are. No weight
+# file fits a model that is not listed.
+DIALECTS: Mapping[str, Mapping[str, Dialect]] = {
+  **{
+    f"resnet{depth}": {"keras": KERAS, "torch": TORCH}
+    for depth in (18, 34, 50, 101, 152)
+  },
+}
+
 
 class Entry(NamedTuple):
   """A variable as a dialect knows it: its name, and our axes in its order."""
@@ -119,6 +128,19 @@ def entries(dialect: Dialect, variables: Any) -> dict[Path, Entry]:
   """
   flat = traverse_util.flatten_dict(variables)
   return {path: _entry(dialect, path, x.ndim) for path, x in flat.items()}
+
+
+def normalised_kernel(path: Path) -> Path | None:
+  """Returns the path of the kernel whose outputs a variable normalises.
+
+  In a ResNet, `bn1` follows `conv1` and `shortcut_bn` follows `shortcut_conv`.
+  None for a variable of anything but a batch norm.
+  """
+  _, *modules, _ = path
+  if "bn" not in modules[-1]:
+    return None
+  convolution = modules[-1].replace("bn", "conv")
+  return ("params", *modules[:-1], convolution, "kernel")
 
 
 def keras_layers(stage_sizes: Sequence[int]) -> list[str]:

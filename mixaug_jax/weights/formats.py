@@ -3,10 +3,11 @@
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.weights import torch_file
 
 Arrays = dict[str, np.ndarray]
@@ -29,16 +30,13 @@ def read(path: pathlib.Path) -> Arrays:
     raise UserError(
       f"{path} is of no known format of weights; known are {', '.join(READERS)}"
     )
-  if not path.is_file():
-    raise UserError(f"there is no weight file {path}; check its path")
   try:
-    return reader(path)
+    return reader.read(path)
   except UserError:
     raise
   except Exception as error:  # Each library raises its own kinds.
-    reason = str(error).partition("\n")[0] or type(error).__name__
     raise UserError(
-      f"the weight file {path} cannot be read: {reason}"
+      f"the weight file {path} cannot be read: {first_line(error)}"
     ) from error
 
 
@@ -104,12 +102,24 @@ def _keras_name(parts: list[str]) -> str:
   return "/".join([*parts[-2:-1], variable])
 
 
-READERS: Mapping[str, Callable[[pathlib.Path], Arrays]] = {
-  ".pth": torch_file.read_state_dict,
-  ".pt": torch_file.read_state_dict,
-  ".safetensors": _read_safetensors,
-  ".h5": _read_h5,
-  ".npz": _read_npz,
+class Reader(NamedTuple):
+  """A reader of one format.
+
+  Attributes:
+    framework: whose names the arrays have: `keras` or `torch`.
+    read: returns the arrays of a file.
+  """
+
+  framework: str
+  read: Callable[[pathlib.Path], Arrays]
+
+
+READERS: Mapping[str, Reader] = {
+  ".pth": Reader("torch", torch_file.read_state_dict),
+  ".pt": Reader("torch", torch_file.read_state_dict),
+  ".safetensors": Reader("torch", _read_safetensors),
+  ".h5": Reader("keras", _read_h5),
+  ".npz": Reader("keras", _read_npz),
 }
 
 
@@ -127,8 +137,7 @@ def write_pth(path: pathlib.Path, arrays: Arrays) -> None:
     import torch
   except ImportError:
     raise UserError(
-      "writing a .pth needs PyTorch; pip install torch, or choose "
-      "--format=safetensors"
+      "writing a .pth needs PyTorch; pip install torch, or choose safetensors"
     ) from None
   torch.save({name: torch.tensor(x) for name, x in arrays.items()}, path)
 

@@ -74,13 +74,11 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _load(archive: zipfile.ZipFile) -> Any:
   names = archive.namelist()
   if any(info.compress_type for info in archive.infolist()):
-    raise ValueError("it is compressed, as no file of torch.save is")
+    # A small file could unpack to more than the memory holds.
+    raise ValueError("it is compressed, which torch.save never does")
   pickles = [name for name in names if name.endswith("/data.pkl")]
   if len(pickles) != 1:
     raise ValueError("it is a zip file, but not one of torch.save")
-  if any(x.compress_type != zipfile.ZIP_STORED for x in archive.infolist()):
-    # A small file could unpack to more than the memory holds.
-    raise ValueError("it is compressed, which torch.save never does")
   root = pickles[0].removesuffix("data.pkl")
   order = sys.byteorder
   if f"{root}byteorder" in names:
