@@ -529,6 +529,8 @@ def _timm(tmp_path, **described):
 def test_timm_files_that_the_user_put_there_are_used(
   web, tmp_path, resnet18, safetensors
 ):
+  for name in ("config.json", "model.safetensors"):
+    web.files[f"/timm/resnet18.a1_in1k/resolve/main/{name}"] = b"another"
   directory = _timm(tmp_path)
   (directory / "model.safetensors").write_bytes(safetensors.read_bytes())
   source = _resolve("timm/resnet18.a1_in1k")

@@ -32,8 +32,6 @@ def read(path: pathlib.Path) -> Arrays:
     )
   try:
     return reader.read(path)
-  except UserError:
-    raise
   except Exception as error:  # Each library raises its own kinds.
     raise UserError(
       f"the weight file {path} cannot be read: {first_line(error)}"
