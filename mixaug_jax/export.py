@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.export`: a run's weights for other frameworks."""
+"""`python -m mixaug_jax.export`: a run's weights for another framework."""
 
 from collections.abc import Sequence
 
@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> None:
   preprocessing = network.preprocessing
   order = "BGR" if preprocessing.bgr else "RGB"
   print(
-    f"{output} is written; load it by\n  {loads}\nand feed it {order} images "
-    f"in [0, 1] minus {preprocessing.mean}, over {preprocessing.std}"
+    f"wrote {output}; load it by\n  {loads}\nand give it {order} images in "
+    f"[0, 1] minus {preprocessing.mean}, divided by {preprocessing.std}"
   )
 
 

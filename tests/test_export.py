@@ -1,4 +1,4 @@
-"""The way back: files that other frameworks load, with the same logits."""
+"""Other frameworks load an exported file and give the same logits."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import export, models
@@ -24,7 +25,7 @@ KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}
 
 
 def _model(name, **attributes):
-  """A model of 5 classes, all its variables random and variances positive."""
+  """Returns a model of 5 classes and random variables of it."""
   model = models.create_model(name, 5, **attributes)
   shapes = jax.eval_shape(
     lambda: model.init(
@@ -124,12 +125,17 @@ def test_pytorch_loads_an_export_with_the_same_logits(
     ("safetensors", "resnet50", {"last_stage": "stage3"}, "none has"),
   ],
 )
-def test_networks_that_a_framework_lacks_are_told(
+def test_networks_that_a_framework_lacks_are_refused(
   tmp_path, kind, name, attributes, sentence
 ):
   model = models.create_model(name, 5, **attributes)
   with pytest.raises(UserError, match=sentence):
     weight_export.export(tmp_path / "x", kind, name, model, {})
+
+
+def test_only_resnets_are_exported(tmp_path):
+  with pytest.raises(UserError, match="no network like dense; none has"):
+    weight_export.export(tmp_path / "x", "keras", "dense", nn.Dense(5), {})
 
 
 @pytest.mark.parametrize("kind", weight_export.FORMATS)
@@ -151,7 +157,7 @@ def test_a_path_that_cannot_be_written_raises_and_leaves_nothing(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """The directory of a finished run, its second checkpoint the chosen one."""
+  """Writes the directory of a finished run; step 10 is the chosen one."""
   workdir = tmp_path_factory.mktemp("run")
   overrides = {"model.name": "resnet18", "ema.decay": "0.9"}
   config = config_lib.load(str(CONFIG), overrides)
@@ -231,6 +237,6 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
     ),
   ],
 )
-def test_mistakes_are_told(run, flags, sentence):
+def test_mistakes_of_the_command_are_reported(run, flags, sentence):
   with pytest.raises(UserError, match=sentence):
     export.main([f"--workdir={run[0]}", *flags])

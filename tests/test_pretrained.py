@@ -35,7 +35,7 @@ def _resolve(pretrained, model="resnet18", allow_partial=False):
 
 
 def _variables(name, num_classes=5, seed=0, **attributes):
-  """Variables of a model, all of them random."""
+  """Returns random variables of a model."""
   model = models.create_model(name, num_classes, **attributes)
   shapes = jax.eval_shape(
     lambda: model.init(
@@ -120,7 +120,7 @@ def test_pth_of_strided_shared_and_narrow_tensors(tmp_path):
 
 
 def _write_pth(path, content, data=b""):
-  """A file as torch.save lays it out, around any pickle."""
+  """Writes a file as torch.save does, with any pickle."""
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("archive/data.pkl", content)
     archive.writestr("archive/data/0", data)
@@ -199,8 +199,8 @@ def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
     _assert_same(loaded, keras_resnet50)
 
 
-def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
-  """Those of an optimiser, as Keras 3 writes them, and one without a layer."""
+def test_other_variables_in_an_h5_keep_their_names(tmp_path):
+  """An optimiser's, as Keras 3 writes them, and one without a layer."""
   import h5py
 
   with h5py.File(tmp_path / "x.weights.h5", "w") as file:
@@ -216,7 +216,7 @@ def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
   np.testing.assert_array_equal(read["conv1_conv/bias"], [2.0, 2.0])
 
 
-def test_the_head_of_kerass_published_file_has_another_name(keras_resnet50):
+def test_the_head_of_kerass_published_file_is_renamed(keras_resnet50):
   named = _named(dialects.KERAS, keras_resnet50)
   head = named.pop("predictions/kernel")
   translated = dialects.translate_aliases(
@@ -246,7 +246,7 @@ def test_a_new_head_for_other_classes_and_for_none(
 
 @pytest.fixture
 def faulty(resnet18, tmp_path):
-  """A file with arrays missing, left over and of another shape."""
+  """Writes a file with arrays missing, unknown and of another shape."""
   named = _named(dialects.TORCH, resnet18)
   del named["layer2.0.conv1.weight"]
   del named["bn1.bias"]
@@ -260,7 +260,7 @@ def faulty(resnet18, tmp_path):
   return write
 
 
-def test_every_mismatch_is_told_at_once(resnet18, faulty):
+def test_every_mismatch_is_reported_at_once(resnet18, faulty):
   wrong = {"layer1.0.bn1.weight": np.zeros(63, np.float32)}
   for allow_partial in (False, True):
     source = _resolve(faulty(**wrong), allow_partial=allow_partial)
@@ -279,8 +279,8 @@ def test_every_mismatch_is_told_at_once(resnet18, faulty):
 @pytest.mark.parametrize(
   "bad", [np.array([[np.nan, 1.0]]), np.array([["a", "b"]])]
 )
-def test_what_is_no_number_is_told(tmp_path, bad):
-  """Loaded, it would make the first loss a NaN."""
+def test_arrays_without_finite_numbers_are_refused(tmp_path, bad):
+  """The first loss would be NaN."""
   named = {"predictions/bias": np.zeros(2, np.float32)}
   np.savez(tmp_path / "x.npz", **named, **{"predictions/kernel": bad})
   source = _resolve(tmp_path / "x.npz", "resnet50", allow_partial=True)
@@ -308,7 +308,7 @@ def test_a_partial_file_loads_when_allowed_and_reports(resnet18, faulty):
   ours = _variables("resnet18", seed=1)
   source = _resolve(path, allow_partial=True)
   loaded, report = source.load(ours)
-  # The batch norm after a missing convolution is of no use.
+  # The statistics of a missing convolution are useless without it.
   bn = [f"layer2.0.bn1.{x}" for x in ("bias", "weight", *STATISTICS)]
   assert set(report.missing) == {"bn1.bias", "layer2.0.conv1.weight", *bn}
   assert set(report.left_over) == {"layer5.conv.weight", *bn}
@@ -326,7 +326,7 @@ def test_a_partial_file_loads_when_allowed_and_reports(resnet18, faulty):
 
 
 def test_weights_of_another_model_do_not_load(safetensors):
-  """Not even partially, where shapes differ."""
+  """Shapes differ, so allow_partial does not help."""
   source = _resolve(safetensors, "resnet50", allow_partial=True)
   with pytest.raises(UserError, match=r"of another shape.*choose weights"):
     source.load(_variables("resnet50"))
@@ -362,7 +362,7 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     ("keras", "small_resnet", "no pretrained weights"),
   ],
 )
-def test_a_source_that_there_is_not_is_told(source, model, sentence):
+def test_an_unknown_source_is_refused(source, model, sentence):
   with pytest.raises(UserError, match=sentence):
     _resolve(source, model)
 
@@ -464,7 +464,7 @@ def test_a_download_of_another_hash_is_thrown_away(web, tmp_path, name):
 
 
 def test_offline_the_file_and_its_place_are_named(tmp_path, monkeypatch):
-  """By the addresses as they are; no name resolves."""
+  """Uses the real addresses, with a failure to resolve their names."""
   import requests
 
   def refuse(*_, **__):

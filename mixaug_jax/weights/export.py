@@ -1,4 +1,4 @@
-"""Writes the variables of a ResNet as files of other frameworks."""
+"""Writing the variables of a ResNet as weight files of other frameworks."""
 
 import pathlib
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from mixaug_jax.weights import dialects, formats
 
 
 class Format(NamedTuple):
-  """A kind of file.
+  """A kind of weight file.
 
   Attributes:
     suffix: of the file.
     dialect: of the names in it.
-    write: `(path, arrays by name, model)`.
-    loads: an expression of the framework that loads it; `{name}`, `{classes}`
-      and `{path}` are fields.
+    write: called with the path, the arrays by name, and the model.
+    loads: the framework's expression that loads the file; `{name}`,
+      `{keras_name}`, `{classes}` and `{path}` are fields.
   """
 
   suffix: str
