@@ -70,7 +70,7 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
     config.model.pretrained, config.model.name, config.model.allow_partial
   )
   model = models.create_model(
-    config.model.name, num_classes=2, **source.architecture
+    config.model.name, num_classes=2, **source.dialect.architecture
   )
   if stage not in model.stages[:-1]:
     raise UserError(f"--stage must be one of {', '.join(model.stages[:-1])}")

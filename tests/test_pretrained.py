@@ -189,7 +189,7 @@ def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
   formats.write_keras_h5(tmp_path / "weights.h5", named, layers)
   for path in (tmp_path / "weights.npz", tmp_path / "weights.h5"):
     source = _resolve(path, "resnet50")
-    assert source.architecture == {
+    assert source.dialect.architecture == {
       "version": "v1",
       "conv_bias": True,
       "bn_epsilon": 1.001e-5,

@@ -47,7 +47,7 @@ def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
 def _load(path, name, num_classes):
   """Our model and its variables from a weight file, as training loads it."""
   source = pretrained.resolve(str(path), name)
-  model = models.create_model(name, num_classes, **source.architecture)
+  model = models.create_model(name, num_classes, **source.dialect.architecture)
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False),
     jax.random.key(0),

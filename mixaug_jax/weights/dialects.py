@@ -180,7 +180,7 @@ def translate_aliases(
   dialect: Dialect, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Removes ignored arrays and gives the head its usual name."""
-  head = dialect.layers["head"]
+  head = dialect.layers[HEAD]
   renamed = {}
   for name, array in arrays.items():
     if re.fullmatch(dialect.ignored, name):

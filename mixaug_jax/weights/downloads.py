@@ -62,9 +62,7 @@ def from_url(url: str, algorithm: str, digest: str) -> pathlib.Path:
   return path
 
 
-def from_hub(
-  repository: str, name: str, wanted: Iterable[str] = ()
-) -> pathlib.Path:
+def from_hub(repository: str, name: str, wanted: Iterable[str]) -> pathlib.Path:
   """Returns the local copy of a file of the Hugging Face hub.
 
   A file that the user puts at `directory() / REPOSITORY / NAME` serves as well.

@@ -113,11 +113,6 @@ class WeightSource:
   published: bool
 
   @property
-  def architecture(self) -> Mapping[str, Any]:
-    """The attributes of the model that the weights ask for."""
-    return self.dialect.architecture
-
-  @property
   def preprocessing(self) -> Preprocessing:
     return PREPROCESSING[self.settings["preprocessing"]]
 
@@ -137,7 +132,7 @@ def resolve(
 ) -> WeightSource | None:
   """Finds a source of weights; None if `pretrained` is None.
 
-  Nothing is read or downloaded but, for `timm/NAME`, a description of 1 kB.
+  Reads and downloads nothing except, for `timm/NAME`, a description of 1 kB.
 
   Args:
     pretrained: `keras`, `keras_notop`, `torchvision`, `torchvision_v2`,
