@@ -66,9 +66,11 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
 
   from mixaug_jax import augment
 
-  source = pretrained.resolve(config.model)
+  source = pretrained.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
   model = models.create_model(
-    config.model.name, num_classes=2, **source.architecture
+    config.model.name, num_classes=2, **source.dialect.architecture
   )
   if stage not in model.stages[:-1]:
     raise UserError(f"--stage must be one of {', '.join(model.stages[:-1])}")

@@ -100,7 +100,6 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.
-  model.test_size = placeholder(int)  # Pixels at which the weights are tested.
 
   config.optimizer = optimizer = ConfigDict()
   optimizer.name = "sgd"  # Or adamw.

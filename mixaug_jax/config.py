@@ -90,11 +90,34 @@ def resolve(config: ConfigDict) -> ConfigDict:
     UserError: naming the key or value that is wrong.
   """
   check(config)
-  # What follows the weights is part of the config that a run keeps.
+  _settle_weights(config.model)
+  return config.lock()
+
+
+def _settle_weights(model: ConfigDict) -> None:
+  """Fills the unset keys of `config.model` that follow the weights.
+
+  The config of a run then describes its model and its input in full, so that
+  the weight file is not needed again. A value that the user sets stays, unless
+  it contradicts published weights.
+  """
+  from mixaug_jax.models.preprocessing import PREPROCESSING
   from mixaug_jax.weights import sources
 
-  sources.settle(config.model)
-  return config.lock()
+  source = sources.resolve(model.pretrained, model.name, model.allow_partial)
+  for key, value in (source.settings if source else sources.DEFAULTS).items():
+    if model[key] is None:
+      model[key] = value
+    elif model[key] != value and source and source.published:
+      raise UserError(
+        f"config.model.{key} is {model[key]}, but the weights {source.name} "
+        f"ask for {value}; leave it unset"
+      )
+  if model.preprocessing not in PREPROCESSING:
+    raise UserError(
+      "config.model.preprocessing must be one of "
+      f"{', '.join(PREPROCESSING)}, got {model.preprocessing!r}"
+    )
 
 
 def read(spec: str) -> ConfigDict:
@@ -224,6 +247,7 @@ def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
 def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
   """The leaves in which two configs differ, one text a leaf."""
   here, there = leaves(ours), _flat(theirs)
+  there.pop("model.test_size", None)  # Older runs recorded it; nobody read it.
   missing = object()
   return [
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"

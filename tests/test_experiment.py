@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment
-from mixaug_jax.weights.sources import LoadReport
+from mixaug_jax.weights.loading import LoadReport
 
 SMALL = {"batch_size": "4", "evaluate.batch_size": "4"}
 

@@ -112,7 +112,9 @@ def build(
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap ones first: what follows may decode a whole data set.
-  weights = weight_sources.resolve(config.model)
+  weights = weight_sources.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
   if weights is None:
     _check_that_all_learns(config)
   with _told_of_the_config():
@@ -185,7 +187,7 @@ def _told_of_the_config() -> Iterator[None]:
 
 
 def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
-  """The model of a settled config, see `weights.sources.settle`."""
+  """The model of a settled config, see `config.resolve`."""
   model = config.model
   dtype = model.dtype
   if dtype == "auto":

@@ -215,7 +215,7 @@ def _weight_files(proof: pathlib.Path):
 
 def test_weight_files(tmp_path, capsys):
   from mixaug_jax.training import experiment
-  from mixaug_jax.weights import sources as pretrained
+  from mixaug_jax.weights import sources
 
   rng = random.Random(3)
   proof = tmp_path / "code_was_run"
@@ -239,7 +239,11 @@ def test_weight_files(tmp_path, capsys):
     begin = time.monotonic()
     try:
       changed = config_lib.load(f"{ROOT}/configs/mixup.py", overrides)
-      pretrained.resolve(changed.model).load(variables)
+      model = changed.model
+      source = sources.resolve(
+        model.pretrained, model.name, model.allow_partial
+      )
+      source.load(variables)
     except UserError as error:
       refused += 1
       _one_sentence(error)
