@@ -134,7 +134,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   checkpoint.every_steps = placeholder(int)  # Instead, in steps.
   checkpoint.keep = 2  # Newest ones; the best on validation stays as well.
 
-  config.log = ConfigDict({"every_steps": 20})
+  config.log = log = ConfigDict()
+  log.every_steps = 20
+  log.writers = "console,tensorboard"  # Besides metrics.jsonl.
 
   return {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}.get(
     dataset, _unknown

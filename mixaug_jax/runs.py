@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import classifier
+from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
@@ -121,12 +122,12 @@ def open_run(workdir: pathlib.Path) -> Run:
   result = records.read_result(workdir)
   if config is None or result is None:
     raise UserError(
-      f"--workdir={workdir} is not the directory of a finished run; train it "
-      "to its end first"
+      f"{workdir} is not the directory of a finished run; train it to its end "
+      "first"
     )
   if result.config_crc32 != records.checksum(config):
     raise UserError(
       f"{workdir / records.CONFIG_FILE} is damaged: it is not what "
       f"{records.RESULT_FILE} was made with"
     )
-  return Run(workdir, ConfigDict(config), result)
+  return Run(workdir, ConfigDict(config_lib.completed(config)), result)

@@ -6,7 +6,7 @@ data position needs no place of its own: it is the step. `checksums.json`, added
 when all else is on disk, tells a flipped bit that the readers would let pass.
 """
 
-import copy
+import dataclasses
 import json
 import pathlib
 import zlib
@@ -16,8 +16,11 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax import files
+from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
 from mixaug_jax.training import parallel
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import from_json
 
 State = TypeVar("State")
 CHECKPOINTS = "checkpoints"  # In the run directory.
@@ -49,18 +52,15 @@ class Checkpoints:
     """The steps of all finished checkpoints, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(
-    self, step: int, state: Any, loop: dict[str, Any], best: int | None
-  ) -> None:
+  def save(self, step: int, state: Any, loop: LoopState) -> None:
     """Copies the state and returns; the writing goes on in the background.
 
     Args:
-      step: the number of finished steps; saved already, nothing happens.
-      state: a tree of arrays.
-      loop: JSON values.
-      best: the step whose checkpoint is the best so far, to be kept.
+      step: the number of finished steps; if it is saved, nothing happens.
+      state: a tree of arrays, replicated over the devices of this process.
+      loop: the state of the loop; the checkpoint of its best step is kept.
     """
-    self._best = best
+    self._best = loop.best_step
     self.wait()
     if step in self.steps():
       return
@@ -68,16 +68,16 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        # A copy of its own: it is written while the caller's goes on changing.
-        loop=ocp.args.JsonSave(copy.deepcopy(loop)),
+        state=ocp.args.StandardSave(parallel.to_global(state)),
+        # A copy, because the loop goes on changing while it is written.
+        loop=ocp.args.JsonSave(dataclasses.asdict(loop)),
       ),
     )
     self._unsealed = step
 
   def restore(
     self, like: State, step: int | None = None
-  ) -> tuple[State, dict[str, Any]] | None:
+  ) -> tuple[State, LoopState] | None:
     """Reads the newest checkpoint that is whole, or the one of `step`.
 
     A damaged one is named in a warning and moved aside, and the one before
@@ -85,7 +85,7 @@ class Checkpoints:
 
     Args:
       like: a state of the wanted shapes, dtypes and shardings.
-      step: only this one.
+      step: reads only the checkpoint of this step.
 
     Returns:
       State and loop, or None where there is no checkpoint.
@@ -94,7 +94,9 @@ class Checkpoints:
       UserError: where there are checkpoints but none can be read.
     """
     steps = self.steps() if step is None else [step]
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(
+      ocp.utils.to_shape_dtype_struct, parallel.to_global(like)
+    )
     damaged = {}
     for candidate in reversed(steps):
       try:
@@ -106,14 +108,16 @@ class Checkpoints:
             loop=ocp.args.JsonRestore(),
           ),
         )
+        loop = from_json(LoopState, restored["loop"])
       except jax.errors.JaxRuntimeError:  # Another process gone, no memory.
         raise
       except Exception as error:  # Orbax raises whatever its readers raise.
-        damaged[candidate] = _first_line(error)
+        damaged[candidate] = first_line(error)
         continue
       for bad, why in damaged.items():
         self._move_aside(bad, why)
-      return restored["state"], restored["loop"]
+      self._best = loop.best_step
+      return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
       what = f"checkpoint {newest} in {self._directory} cannot be read ({why})"
@@ -127,9 +131,9 @@ class Checkpoints:
     self._manager.wait_until_finished()
     if self._unsealed is not None and jax.process_index() == 0:
       directory = self._directory / str(self._unsealed)
-      aside = directory / f"{_CHECKSUMS}.tmp"
-      aside.write_text(json.dumps(_checksums(directory), indent=1))
-      aside.rename(directory / _CHECKSUMS)
+      text = json.dumps(_checksums(directory), indent=1)
+      with files.replacing(directory / _CHECKSUMS) as part:
+        part.write_text(text)
     self._unsealed = None
 
   def __enter__(self) -> Self:
@@ -173,6 +177,11 @@ class Checkpoints:
     )
 
 
+def saved_in(workdir: pathlib.Path) -> bool:
+  """Returns whether a run directory holds a checkpoint."""
+  return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+
+
 def damage(checkpoint: pathlib.Path) -> str:
   """What is wrong with the files of a checkpoint, or nothing."""
   path = checkpoint / _CHECKSUMS
@@ -205,12 +214,7 @@ def _checksums(directory: pathlib.Path) -> dict[str, int]:
   """CRC-32 of every file below a checkpoint but the list itself."""
   sums = {}
   for path in sorted(directory.rglob("*")):
-    if path.is_file() and not path.name.startswith(_CHECKSUMS):
+    if path.is_file() and path.name != _CHECKSUMS:
       name = str(path.relative_to(directory))
       sums[name] = zlib.crc32(path.read_bytes())
   return sums
-
-
-def _first_line(error: Exception) -> str:
-  text = str(error).strip() or type(error).__name__
-  return text.partition("\n")[0][:200]

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import losses, optim, parallel, state
-from mixaug_jax.training.step import Recipe
+from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
 # Random numbers take LLVM's last level over a second an array to compile, to
@@ -43,13 +43,41 @@ class Experiment:
   steps_per_epoch: float
   weights: weight_sources.WeightSource | None
 
-  def due(self, every_epochs: float) -> Callable[[int], bool]:
-    """Whether each so many epochs, or the run, end with a step."""
+  def log_at(self, step: int) -> bool:
+    """Returns whether a line of the log falls on this step."""
+    return step > 0 and step % self.config.log.every_steps == 0
+
+  def evaluate_at(self, step: int) -> bool:
+    """Returns whether an evaluation on validation falls on this step."""
+    return self.due(step, self.config.evaluate.every_epochs)
+
+  def save_at(self, step: int) -> bool:
+    """Returns whether a checkpoint falls on this step."""
+    checkpoint = self.config.checkpoint
+    if every := checkpoint.every_steps:
+      return step > 0 and (step % every == 0 or step == self.steps)
+    every_epochs = checkpoint.every_epochs or self.config.evaluate.every_epochs
+    return self.due(step, every_epochs)
+
+  def due(self, step: int, every_epochs: float) -> bool:
+    """Returns whether a period or the run ends with this step."""
     period = every_epochs * self.steps_per_epoch
     # Some steps are a rounding error before an epoch's end.
-    over = lambda step: (step + 1e-6) // period
-    return lambda step: (
-      step == self.steps or period <= 1 or over(step) > over(step - 1)
+    periods = lambda step: (step + 1e-6) // period
+    return step > 0 and (
+      step == self.steps or period <= 1 or periods(step) > periods(step - 1)
+    )
+
+  def train_batches(self, first: int) -> Iterator[Batch]:
+    """Returns the endless stream of training batches after `first` steps."""
+    return data.train_batches(
+      self.datasets.train,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      start_step=first,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      place=parallel.shard,
     )
 
   def init_variables(self) -> dict[str, Any]:
@@ -112,6 +140,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   with _told_of_the_config():
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
+    loss = losses.make(config.loss.name)
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed)
@@ -147,7 +176,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     resize=lambda images: augment.central_crop(images, size),
     num_classes=num_classes,
     mix_until=np.inf if off is None else off * per_epoch,
-    loss=losses.LOSSES[config.loss.name],
+    loss=loss,
     label_smoothing=config.loss.label_smoothing,
     ema_decay=config.ema.decay,
     accumulate=accumulate,

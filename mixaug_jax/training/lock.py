@@ -1,36 +1,35 @@
 """One run directory, one process that trains in it."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
 
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import parallel, records
 
 
 @contextlib.contextmanager
 def hold(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds `workdir/.lock`; the system lets go of it when the process ends.
+  """Holds the lock of a run directory, which ends with the process.
 
   Raises:
-    UserError: another process holds it; it is named.
+    UserError: another process holds it; the message names that process.
   """
-  with open(workdir / ".lock", "a+") as file:
+  path = workdir / ".lock"
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      file.seek(0)
-      holder = file.read().strip() or "another process"
+      stack.enter_context(files.locked(path, wait=False))
+    except BlockingIOError:
+      holder = path.read_text("utf-8").strip() or "another process"
       raise UserError(
         f"{workdir} is in use by {holder}; wait for it or name another "
-        "--workdir"
+        "directory"
       ) from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    name = f"process {os.getpid()} on {socket.gethostname()}\n"
+    path.write_text(name, "utf-8")
     yield
 
 
@@ -58,7 +57,7 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
         return str(error)
       except OSError as error:
         return (
-          f"cannot write to --workdir={workdir}: {error.strerror}; name another"
+          f"cannot write to {workdir}: {error.strerror}; name another directory"
         )
       return ""
 

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mixaug_jax import registry
+from mixaug_jax.errors import first_line
+
 # (logits [B, C], labels [B, C]) -> loss [B]; all float32.
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -29,6 +32,30 @@ LOSSES: dict[str, Loss] = {
   "softmax": softmax_cross_entropy,
   "sigmoid": sigmoid_cross_entropy,
 }
+
+
+def make(name: str) -> Loss:
+  """Returns the loss of `config.loss.name`.
+
+  Args:
+    name: a name in LOSSES, or `package.module:function`.
+
+  Raises:
+    ValueError: the name is unknown, or the function is not a loss.
+  """
+  key = "config.loss.name"
+  loss = registry.find(key, name, LOSSES)
+  batch = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+  try:
+    shape = jax.eval_shape(loss, batch, batch).shape
+  except Exception as error:  # The user's own code may raise anything.
+    raise ValueError(
+      f"{key}={name} cannot be called with logits and labels [B, C]: "
+      f"{first_line(error)}"
+    ) from error
+  if shape != (2,):
+    raise ValueError(f"{key}={name} must return a loss [B], one per example")
+  return loss
 
 
 def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:

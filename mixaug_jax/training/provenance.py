@@ -11,12 +11,19 @@ import jax
 
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.records import SKIPPED_FILE
+from mixaug_jax.training.result import Examples
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(exp: Experiment) -> str:
-  """A run in one line: data, model, length, devices."""
+def describe(exp: Experiment, loaded: str | None, first: int) -> str:
+  """Returns a run in words: data, model, length, devices, how it starts.
+
+  Args:
+    exp: the run.
+    loaded: a sentence about the weights that were loaded, if any.
+    first: the step that it resumes from, 0 for a new run.
+  """
   sets, config = exp.datasets, exp.config
   sizes = [
     f"{len(sets.train):,} training",
@@ -27,25 +34,26 @@ def describe(exp: Experiment) -> str:
   if sets.skipped:
     sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
   count = jax.device_count()
-  return (
+  run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
     f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
     f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
     f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
+  resuming = f"resuming from step {first}" if first else None
+  return "\n".join(filter(None, (run, loaded, resuming)))
 
 
 def of(exp: Experiment) -> dict[str, Any]:
-  """What a reader needs to know of where a result was made; JSON."""
+  """Returns the fields of a Result that say where it was made."""
   return {
     "devices": jax.device_count(),
     "device_kind": jax.devices()[0].device_kind,
     "processes": jax.process_count(),
     "class_names": list(exp.datasets.class_names),
-    "examples": {
-      "train": len(exp.datasets.train),
-      "validation": len(exp.datasets.validation),
-    },
+    "examples": Examples(
+      train=len(exp.datasets.train), validation=len(exp.datasets.validation)
+    ),
     "versions": {name: metadata.version(name) for name in _PACKAGES},
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
     "commit": _commit(),

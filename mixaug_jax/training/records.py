@@ -29,6 +29,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
     part.write_text(text, "utf-8")
 
 
+def write_result(workdir: pathlib.Path, result: Result) -> None:
+  """Writes result.json."""
+  text = json.dumps(result.to_json(), indent=2) + "\n"
+  write_text(workdir / RESULT_FILE, text)
+
+
 def write_predictions(
   workdir: pathlib.Path,
   split: str,
@@ -70,10 +76,10 @@ def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
   there = read_config(workdir)
   if there is None:
     return None
-  if changed := config_lib.differences(config, there):
+  if changed := config_lib.differences(config, config_lib.completed(there)):
     raise UserError(
       f"{workdir} holds a run of another config; it differs in "
-      f"{', '.join(changed)}; name another --workdir"
+      f"{', '.join(changed)}; name another directory"
     )
   return read_result(workdir)
 
