@@ -4,14 +4,16 @@ import functools
 import os
 import pathlib
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
 
+from mixaug_jax.training import records
 from mixaug_jax.training.experiment import Experiment
-from mixaug_jax.training.records import SKIPPED_FILE
-from mixaug_jax.training.result import Examples
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import Examples, Measured, Result, Validation
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -32,7 +34,9 @@ def describe(exp: Experiment, loaded: str | None, first: int) -> str:
   if sets.test is not None:
     sizes.append(f"{len(sets.test):,} test")
   if sets.skipped:
-    sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
+    sizes.append(
+      f"{len(sets.skipped):,} skipped (listed in {records.SKIPPED_FILE})"
+    )
   count = jax.device_count()
   run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
@@ -44,20 +48,38 @@ def describe(exp: Experiment, loaded: str | None, first: int) -> str:
   return "\n".join(filter(None, (run, loaded, resuming)))
 
 
-def of(exp: Experiment) -> dict[str, Any]:
-  """Returns the fields of a Result that say where it was made."""
-  return {
-    "devices": jax.device_count(),
-    "device_kind": jax.devices()[0].device_kind,
-    "processes": jax.process_count(),
-    "class_names": list(exp.datasets.class_names),
-    "examples": Examples(
-      train=len(exp.datasets.train), validation=len(exp.datasets.validation)
-    ),
-    "versions": {name: metadata.version(name) for name in _PACKAGES},
-    "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    "commit": _commit(),
-  }
+def result(
+  exp: Experiment, loop: LoopState, test: Mapping[str, Any] | None
+) -> Result:
+  """Returns the result of a finished run, and where it was made.
+
+  Args:
+    exp: the run.
+    loop: the state of the loop after the last step.
+    test: the fields of Measured on test, if there is a test split.
+  """
+  chosen = exp.config.evaluate.checkpoint
+  images = exp.steps * exp.config.batch_size
+  return Result(
+    test=test and Measured(**test),
+    validation=Validation(loop.last, loop.best, loop.ema),
+    chosen=chosen,
+    chosen_step=loop.best_step if chosen == "best" else exp.steps,
+    steps=exp.steps,
+    epochs=exp.steps / exp.steps_per_epoch,
+    seconds=loop.seconds,
+    compile_seconds=loop.compile_seconds,
+    images_per_second=images / max(loop.seconds, 1e-9),
+    devices=jax.device_count(),
+    device_kind=jax.devices()[0].device_kind,
+    processes=jax.process_count(),
+    class_names=list(exp.datasets.class_names),
+    examples=Examples(len(exp.datasets.train), len(exp.datasets.validation)),
+    versions={name: metadata.version(name) for name in _PACKAGES},
+    xla_flags=os.environ.get("XLA_FLAGS", ""),
+    commit=_commit(),
+    config_crc32=records.checksum(exp.config.to_dict()),
+  )
 
 
 def _commit() -> str | None:

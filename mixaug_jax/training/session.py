@@ -9,16 +9,16 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from mixaug_jax import data, progress
-from mixaug_jax.durations import duration
-from mixaug_jax.errors import Diverged, Interrupted
+from mixaug_jax import data
+from mixaug_jax.errors import Interrupted
 from mixaug_jax.training import evaluation, parallel, provenance, records
+from mixaug_jax.training.bar import TrainingBar
 from mixaug_jax.training.checkpoint import Checkpoints
 from mixaug_jax.training.clock import Clock
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.preemption import Stopping
-from mixaug_jax.training.result import Measured, Result, Validation
+from mixaug_jax.training.result import Result
 from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.step import (
   Batch,
@@ -26,6 +26,7 @@ from mixaug_jax.training.step import (
   make_eval_step,
   make_train_step,
 )
+from mixaug_jax.training.step_metrics import StepMetrics
 from mixaug_jax.training.writers import METRICS_FILE, Writers
 
 
@@ -57,23 +58,21 @@ class Session:
     self._checkpoints = checkpoints
     self._loop = loop
     self._writers = writers
-    devices = parallel.devices()
+    size, devices = exp.config.batch_size, parallel.devices()
+    self._clock = Clock(loop.seconds, loop.compile_seconds)
+    self._bar = TrainingBar(exp.steps, first, size, self._clock)
+    self._metrics = StepMetrics(loop, self._clock, checkpoints, size)
+    self._compiled = False
     self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
     self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
+    self._seed = parallel.replicate(np.uint32(exp.config.seed))
+    self._arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
     self._measure = functools.partial(
       evaluation.evaluate,
       self._eval_step,
       batch_size=exp.config.evaluate.batch_size,
       interrupted=stopping.now,
     )
-    self._seed = parallel.replicate(np.uint32(exp.config.seed))
-    self._arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
-    self._compiled = False
-    self._unread: tuple[int, Metrics] | None = None
-    self._logged: tuple[int, float] | None = None  # Step, seconds of training.
-    self._clock = Clock(loop.seconds, loop.compile_seconds)
-    self._phase: str | None = None
-    self._bar = progress.Bar(exp.steps, self._text, first)
 
   def close(self) -> None:
     """Removes the progress bar."""
@@ -85,7 +84,7 @@ class Session:
     if self._compiled:
       return run()
     self._compiled = True
-    with self.phase("compiling"), self._clock.compiling():
+    with self._bar.phase("compiling"), self._clock.compiling():
       return jax.block_until_ready(run())
 
   def read_previous(self, step: int, metrics: Metrics) -> None:
@@ -94,8 +93,7 @@ class Session:
     Raises:
       Diverged: the loss or a parameter became NaN or infinite.
     """
-    self._read()
-    self._unread = step, metrics
+    self._metrics.add(step, metrics)
     self._clock.tick()
     self._bar.update()
 
@@ -105,12 +103,8 @@ class Session:
     `accuracy` is measured on the last batch as stored: neither augmented nor
     mixed.
     """
-    self._read()
-    means, seconds = self._loop.take_means(), self._clock.seconds
-    if self._logged:
-      images = (step - self._logged[0]) * self._exp.config.batch_size
-      means["images_per_second"] = images / max(seconds - self._logged[1], 1e-9)
-    self._logged = step, seconds
+    self._metrics.read()
+    means = self._metrics.take(step)
     with self._pause("measuring"):
       clean = parallel.clean_batch(batch)
       sums, _ = self._eval_step(state.variables, self._arrays, clean)
@@ -123,7 +117,7 @@ class Session:
 
     SIGTERM cuts an evaluation short. The resumed run then makes up for it.
     """
-    self._read()
+    self._metrics.read()
     if self._loop.last and self._loop.last.step == step:
       return
     split, average = self._exp.datasets.validation, {}
@@ -145,19 +139,18 @@ class Session:
     return self._exp.save_at(step) or self._loop.best_step == step
 
   def save(self, step: int, state: TrainState) -> None:
-    """Saves a checkpoint, in the background."""
-    self._read()
+    """Saves a checkpoint in the background."""
+    self._metrics.read()
     with self._pause("saving"):
-      # Rows first: a resumed run does not write those again that the
-      # checkpoint counts.
+      # Rows first, because a resumed run does not write them again.
       self._writers.flush()
-      metrics = self._workdir / METRICS_FILE
-      if metrics.exists():
-        self._loop.metrics_bytes = metrics.stat().st_size
+      rows = self._workdir / METRICS_FILE
+      if rows.exists():
+        self._loop.metrics_bytes = rows.stat().st_size
       self._checkpoints.save(step, state, self._loop)
 
   def leave(self, step: int) -> NoReturn:
-    """Ends a session that was asked to stop, after its last save."""
+    """Ends a session that was asked to stop, once its checkpoint is on disk."""
     self._checkpoints.wait()
     raise Interrupted(
       f"stopped by SIGTERM at step {step}; saved, and the same command goes on "
@@ -170,84 +163,21 @@ class Session:
     Raises:
       Interrupted: SIGTERM came meanwhile.
     """
-    exp, loop = self._exp, self._loop
+    exp, test = self._exp, None
     self._checkpoints.wait()
-    variables, test = self._chosen(state), None
+    variables = self._chosen(state)
     with self._pause("evaluating"):
       self._predict(variables, "validation")
       if exp.datasets.test is not None:
         test = self._predict(variables, "test")
     if test:
       self._writers.write(exp.steps, "test", test)
-    chosen = exp.config.evaluate.checkpoint
-    images = exp.steps * exp.config.batch_size
-    result = Result(
-      test=test and Measured(**test),
-      validation=Validation(loop.last, loop.best, loop.ema),
-      chosen=chosen,
-      chosen_step=loop.best_step if chosen == "best" else exp.steps,
-      steps=exp.steps,
-      epochs=exp.steps / exp.steps_per_epoch,
-      seconds=loop.seconds,
-      compile_seconds=loop.compile_seconds,
-      images_per_second=images / max(loop.seconds, 1e-9),
-      **provenance.of(exp),
-      config_crc32=records.checksum(exp.config.to_dict()),
-    )
+    result = provenance.result(exp, self._loop, test)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
     if jax.process_index() == 0:
       records.write_result(self._workdir, result)
     return result
-
-  @contextlib.contextmanager
-  def phase(self, name: str) -> Iterator[None]:
-    """Names what the session does instead of training, on the bar."""
-    self._phase = name
-    self._bar.refresh()
-    try:
-      yield
-    finally:
-      self._phase = None
-
-  @contextlib.contextmanager
-  def _pause(self, name: str) -> Iterator[None]:
-    """A phase that the clock leaves out."""
-    with self.phase(name), self._clock.pause():
-      yield
-
-  def _text(self) -> str:
-    """Returns what the bar shows beside the number of steps."""
-    if self._phase:
-      return f"{self._phase} ..."
-    rate = self._clock.rate()
-    if rate is None:
-      return ""
-    left = self._clock.time_left(self._bar.total - self._bar.n)
-    images = rate * self._exp.config.batch_size
-    return f"{images:,.0f} images/s  {duration(left)} left"
-
-  def _read(self) -> None:
-    """Reads the metrics that are still on the device, if there are any."""
-    if self._unread is None:
-      return
-    step, metrics = self._unread
-    self._unread = None
-    values = {name: float(x) for name, x in jax.device_get(metrics).items()}
-    if not values.pop("finite"):
-      saved = self._checkpoints.steps()
-      good = (
-        f"the last good checkpoint is that of step {saved[-1]}"
-        if saved
-        else "there is no checkpoint yet"
-      )
-      raise Diverged(
-        f"the loss is {values['loss']} at step {step} and training cannot go "
-        f"on; {good}; try a lower config.optimizer.learning_rate"
-      )
-    self._loop.add(values)
-    self._loop.seconds = self._clock.seconds
-    self._loop.compile_seconds = self._clock.compile_seconds
 
   def _chosen(self, state: TrainState) -> Any:
     """Returns the variables of `config.evaluate.checkpoint`."""
@@ -267,3 +197,9 @@ class Session:
         self._workdir, name, logits, split.labels, split.ids
       )
     return measured
+
+  @contextlib.contextmanager
+  def _pause(self, name: str) -> Iterator[None]:
+    """A phase that the clock leaves out of training."""
+    with self._bar.phase(name), self._clock.pause():
+      yield
