@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):
-  """A progress bar on a terminal; it prints nothing on a pipe.
+  """A progress bar on stderr where that is a terminal, and else nothing.
 
       with Bar(400, lambda: "12 min left") as bar:
         bar.update()
@@ -20,25 +20,17 @@ class Bar(tqdm):
     total: the count at the end.
     text: returns the words right of the count; every redraw calls it.
     initial: the count at the beginning.
-    stream: stderr by default.
   """
 
-  def __init__(
-    self,
-    total: int,
-    text: Callable[[], str],
-    initial: int = 0,
-    stream: TextIO | None = None,
-  ):
+  def __init__(self, total: int, text: Callable[[], str], initial: int = 0):
     self._text = text
     super().__init__(
       total=total,
       initial=initial,
-      file=stream,
-      disable=None,  # Unless the stream is a terminal.
+      disable=None,  # Unless stderr is a terminal.
       leave=False,
       dynamic_ncols=True,
-      bar_format="{bar:40} {n}/{total}  {text}",
+      bar_format="|{bar}| {n}/{total}  {text}",
     )
 
   @property
