@@ -163,6 +163,8 @@ def override(config: ConfigDict, values: Mapping[str, str]) -> None:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError at the first value that is out of its range."""
+  from mixaug_jax.training import writers
+
   values = leaves(config)
   optional = {
     key
@@ -180,12 +182,10 @@ def check(config: ConfigDict) -> None:
         f"config.{key} must be one of {', '.join(choices)}, "
         f"got {values[key]!r}{_hint(str(values[key]), choices)}"
       )
-  # These import JAX.
-  from mixaug_jax.training import losses, writers
-
   try:
-    registry.find("config.loss.name", config.loss.name, losses.LOSSES)
-    writers.find(config.log.writers)
+    for key, known in _registries().items():
+      registry.find(f"config.{key}", values[key], known)
+    writers.find(values["log.writers"])
   except ValueError as error:
     raise UserError(str(error)) from error
   for key, (low, high) in _RANGES.items():
@@ -218,6 +218,13 @@ def check(config: ConfigDict) -> None:
       "config.evaluate.checkpoint=ema needs an average: set config.ema.decay, "
       "for example 0.999"
     )
+
+
+def _registries() -> dict[str, Mapping[str, Any]]:
+  """Returns, by key, the objects that a value may name."""
+  from mixaug_jax.training import losses
+
+  return {"loss.name": losses.LOSSES}
 
 
 def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:

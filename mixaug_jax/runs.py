@@ -14,7 +14,7 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Result, from_json
 from mixaug_jax.training.writers import METRICS_FILE
 
 
@@ -52,12 +52,9 @@ class Run:
     """The lines of metrics.jsonl."""
     text = self._read(METRICS_FILE)
     try:
-      rows = [json.loads(line) for line in text.splitlines()]
+      return [_row(line) for line in text.splitlines()]
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
-    if not all(map(_is_row, rows)):
-      raise self._damaged(METRICS_FILE)
-    return rows
 
   def predictions(self, split: str) -> Predictions:
     """Those of the chosen weights on `validation` or `test`."""
@@ -101,15 +98,25 @@ class Run:
     )
 
 
-def _is_row(row: Any) -> bool:
-  """Whether this is a line of metrics.jsonl."""
-  if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-    return False
-  numbers = (value for name, value in row.items() if name != "split")
-  return all(isinstance(x, int | float) for x in numbers) and (
-    row.get("split") == "train"
-    or (row.get("split") in ("validation", "test") and "accuracy" in row)
-  )
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """What every line of metrics.jsonl holds beside its metrics."""
+
+  step: int
+  split: str
+
+
+def _row(line: str) -> dict[str, Any]:
+  """Parses a line of metrics.jsonl; raises ValueError."""
+  row = json.loads(line)
+  split = from_json(_Row, row).split
+  metrics = {name: value for name, value in row.items() if name != "split"}
+  from_json(dict[str, float], metrics)
+  if split != "train" and (
+    split not in ("validation", "test") or "accuracy" not in metrics
+  ):
+    raise ValueError(f"not a row of a split: {line}")
+  return row
 
 
 def open_run(workdir: pathlib.Path) -> Run:
