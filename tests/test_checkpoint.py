@@ -84,6 +84,17 @@ def test_the_best_is_kept_by_a_run_that_ends_before_it_saves_again(tmp_path):
   assert Checkpoints(tmp_path).steps() == [10, 30]
 
 
+def test_reading_an_older_step_does_not_change_which_is_the_best(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=1)
+  checkpoints.save(10, _state(10), _loop())
+  for step in (20, 30):
+    checkpoints.save(step, _state(step), _loop(best=10))
+  checkpoints.wait()
+  checkpoints.restore(_state(0), 10)
+  checkpoints.close()
+  assert Checkpoints(tmp_path).steps() == [10, 30]
+
+
 def test_saving_a_step_twice_is_saving_it_once(tmp_path):
   assert _saved(tmp_path, [3, 3]).steps() == [3]
 

@@ -116,7 +116,8 @@ class Checkpoints:
         continue
       for bad, why in damaged.items():
         self._move_aside(bad, why)
-      self._best = loop.best_step
+      if step is None:
+        self._best = loop.best_step
       return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
