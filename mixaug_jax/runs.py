@@ -1,4 +1,4 @@
-"""Finished run directories: config, result, metrics, predictions."""
+"""Reading the directories of finished runs."""
 
 import dataclasses
 import functools
@@ -20,12 +20,12 @@ from mixaug_jax.training.writers import METRICS_FILE
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What a run said of a split.
+  """The predictions of a run on a split.
 
   Attributes:
     logits: float32 `[N, C]`.
-    labels: int32 `[N]`.
-    ids: a name for each example, `[N]`.
+    labels: class ids, int32 `[N]`.
+    ids: the name of each example, `[N]`.
   """
 
   logits: np.ndarray
@@ -38,8 +38,8 @@ class Run:
   """A finished run.
 
   Attributes:
-    workdir: its directory.
-    config: as resolved for it.
+    workdir: the run directory.
+    config: the resolved config.
     result: the content of result.json.
   """
 
@@ -49,7 +49,7 @@ class Run:
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
+    """The rows of metrics.jsonl. Raises UserError."""
     text = self._read(METRICS_FILE)
     try:
       return [_row(line) for line in text.splitlines()]
@@ -57,12 +57,19 @@ class Run:
       raise self._damaged(METRICS_FILE) from None
 
   def predictions(self, split: str) -> Predictions:
-    """Those of the chosen weights on `validation` or `test`."""
+    """Returns the predictions of the chosen weights on a split.
+
+    Args:
+      split: `validation` or `test`.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     name = f"predictions_{split}.npz"
     try:
       with np.load(self.workdir / name, allow_pickle=False) as file:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
-    except Exception:  # Zip files and headers raise a zoo of them.
+    except Exception:  # Damaged zip files and headers raise many types.
       raise self._damaged(name) from None
     classes = len(self.result.class_names)
     if (
@@ -74,7 +81,7 @@ class Run:
     return Predictions(logits, labels, ids)
 
   def classifier(self) -> classifier.Classifier:
-    """The network with its chosen weights."""
+    """Returns the network with its chosen weights. Raises UserError."""
     model = experiment.create_model(self.config, len(self.result.class_names))
     step = self.result.chosen_step
     variables = classifier.read_variables(
@@ -93,14 +100,14 @@ class Run:
   def _damaged(self, name: str) -> UserError:
     return UserError(
       f"{self.workdir / name} is missing or damaged; delete "
-      f"{self.workdir / records.RESULT_FILE}, and the training command writes "
-      "both anew"
+      f"{self.workdir / records.RESULT_FILE} and repeat the training command, "
+      "which writes both again"
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-  """What every line of metrics.jsonl holds beside its metrics."""
+  """The fields that every row of metrics.jsonl has beside its metrics."""
 
   step: int
   split: str
@@ -123,7 +130,7 @@ def open_run(workdir: pathlib.Path) -> Run:
   """Opens a finished run.
 
   Raises:
-    UserError: it is not one.
+    UserError: the directory does not hold a finished run, or is damaged.
   """
   config = records.read_config(workdir)
   result = records.read_result(workdir)
@@ -134,7 +141,7 @@ def open_run(workdir: pathlib.Path) -> Run:
     )
   if result.config_crc32 != records.checksum(config):
     raise UserError(
-      f"{workdir / records.CONFIG_FILE} is damaged: it is not what "
-      f"{records.RESULT_FILE} was made with"
+      f"{workdir / records.CONFIG_FILE} is damaged: it is not the config of "
+      f"{records.RESULT_FILE}"
     )
   return Run(workdir, ConfigDict(config_lib.completed(config)), result)

@@ -1,4 +1,4 @@
-"""Checkpoints come back whole, in order, and damage is survived."""
+"""Checkpoints are restored exactly, and damaged ones are passed over."""
 
 import json
 
@@ -23,7 +23,7 @@ def _state(step: int):
 
 
 def _loop(best=None, **values):
-  """The state of a loop whose best evaluation fell on step `best`."""
+  """Returns the state of a loop whose best evaluation fell on step `best`."""
   if best is not None:
     values["best"] = Evaluation(0.5, 0.75, 1.25, 8, best)
   return LoopState(**values)
@@ -58,7 +58,7 @@ def test_every_field_of_the_loop_comes_back(tmp_path):
 
 def test_a_loop_that_is_not_one_counts_as_damage(tmp_path):
   _saved(tmp_path, [1, 2])
-  # A valid file of another content, and no checksums that would tell.
+  # A valid file with other content, and no checksums that reveal it.
   saved = tmp_path / "checkpoints" / "2"
   (saved / "checksums.json").unlink()
   path = saved / "loop" / "metadata"
@@ -160,7 +160,7 @@ def test_when_all_are_damaged_nothing_is_touched(tmp_path):
   assert checkpoints.steps() == [1, 2]
 
 
-def test_what_changes_after_saving_is_not_saved(tmp_path):
+def test_changes_after_saving_are_not_saved(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   loop = LoopState(window={"steps": 9, "loss": 14.4})
   checkpoints.save(49, _state(49), loop)

@@ -1,4 +1,4 @@
-"""From a config to a run: when what is due, and what cannot be."""
+"""The parts of a run: the steps that events fall on, and refused configs."""
 
 import dataclasses
 import math
@@ -49,7 +49,7 @@ def test_absurd_numbers_take_no_time(numbers):
   assert due(2**31 - 1)
 
 
-def test_more_steps_than_int32_counts_are_told():
+def test_more_steps_than_int32_counts_are_refused():
   config = config_lib.load(
     "configs/cutmix.py", {"epochs": "1e9", "batch_size": "4"}
   )
@@ -70,7 +70,7 @@ def test_random_weights_are_not_frozen(settings):
     experiment.build(config)
 
 
-def test_statistics_that_no_file_has_are_not_frozen():
+def test_statistics_that_the_file_lacks_are_not_frozen():
   config = config_lib.load("configs/cutmix.py", SMALL)
   exp = dataclasses.replace(experiment.build(config), weights=_Partial())
   assert "bn9" in exp.initial_state()[1]

@@ -1,7 +1,7 @@
-"""What happens to a run when the machine is unkind to it.
+"""Runs that are killed, stopped, damaged or out of disk space.
 
-`KILLS=30 python -m pytest -n 0 -s tests/test_faults.py` kills more often and
-prints where.
+`KILLS=30 python -m pytest -n 0 -s tests/test_faults.py` kills more often. It
+prints the moment of each kill.
 """
 
 import json
@@ -46,7 +46,7 @@ def _start(workdir, *extra, program=("-m", "mixaug_jax.main"), **environment):
 
 
 def _start_struck(workdir, *moment, **environment):
-  """The same command, with a signal at a moment; see struck.py."""
+  """Starts the same command with a signal at a moment; see struck.py."""
   program = (str(ROOT / "tests" / "struck.py"), *map(str, moment))
   return _start(workdir, program=program, **environment)
 
@@ -60,7 +60,7 @@ def _finish(workdir, *extra, code=0, **environment):
 
 
 def _state(checkpoint):
-  """All arrays of a checkpoint: parameters, statistics, optimizer, average."""
+  """Returns the bytes of all arrays of a checkpoint."""
   reader = ocp.PyTreeCheckpointer()
   item = checkpoint / "state"
   as_numpy = jax.tree.map(
@@ -77,13 +77,13 @@ def _state(checkpoint):
 
 
 def _newest(workdir):
-  """The newest checkpoint; half written ones have longer names."""
+  """Returns the newest checkpoint; unfinished ones have longer names."""
   steps = (workdir / "checkpoints").glob("[0-9]*")
   return max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
 
 
 def _left_behind(workdir):
-  """All that must not depend on when a run was interrupted."""
+  """Returns everything that an interruption must not change."""
   rows = []
   for line in (workdir / "metrics.jsonl").read_text().splitlines():
     row = json.loads(line)
@@ -104,7 +104,7 @@ def _left_behind(workdir):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-  """The directory of a finished run, and what it left behind."""
+  """The directory of a finished run, and its content."""
   root = tmp_path_factory.mktemp("uninterrupted")
   _finish(root / "cold")
   _finish(root / "run")
@@ -119,8 +119,8 @@ def finished(uninterrupted, tmp_path):
   return pathlib.Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
 
 
-# A phase, how often it begins in a run, and for how many seconds a kill may
-# come after that. Compiling is that of an empty cache.
+# A phase, how often it begins in a run, and the most seconds between this and a
+# kill. Compilation starts with an empty cache.
 _MOMENTS = (
   ("compiling", 1, 8.0),
   ("saving", 9, 0.15),
@@ -137,7 +137,7 @@ def test_sigkill_at_a_random_moment_changes_nothing(
 ):
   rng = random.Random(seed)
   phase, most, seconds = _MOMENTS[seed % len(_MOMENTS)]
-  # Each of a phase's beginnings in its turn, or some would be left out.
+  # Every beginning of a phase has its turn.
   count = seed // len(_MOMENTS) % most + 1
   moment = (phase, count, rng.uniform(0, seconds))
   environment = {}
@@ -164,7 +164,7 @@ def test_sigkill_at_a_random_moment_changes_nothing(
     ("compiling", 1),
     ("training", 1),
     ("evaluating", 2),
-    ("evaluating", 5),  # The last one, of the chosen weights.
+    ("evaluating", 5),  # The last evaluation, of the chosen weights.
     ("saving", 3),
   ],
 )
@@ -227,19 +227,21 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
-def test_a_damaged_file_is_named_with_its_mend(uninterrupted, finished, name):
+def test_a_damaged_file_is_named_with_its_repair(uninterrupted, finished, name):
   path = finished / name
   path.write_bytes(path.read_bytes()[:50])
   stderr = _finish(finished, code=2)
   assert f"{name} is damaged; delete" in stderr
   assert len(stderr.splitlines()) == 1
-  if name == "result.json":  # The mend is one.
+  if name == "result.json":  # The repair works.
     path.unlink()
     _finish(finished)
     assert _left_behind(finished) == uninterrupted[1]
 
 
-def test_a_broken_last_line_of_metrics_is_written_anew(uninterrupted, finished):
+def test_a_broken_last_line_of_metrics_is_written_again(
+  uninterrupted, finished
+):
   (finished / "result.json").unlink()
   with open(finished / "metrics.jsonl", "a") as file:
     file.write('{"step": 60, "spl')
@@ -274,7 +276,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_resumes(uninterrupted, tmp_path):
     process = _start(disk / "run")
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2, stderr
-    # Threads of TensorStore may complain besides.
+    # Threads of TensorStore may print messages of their own.
     assert "no space left" in stderr.lower()
     assert len([x for x in stderr.splitlines() if "mixaug_jax:" in x]) == 1
     (disk / "ballast").unlink()

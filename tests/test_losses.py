@@ -39,7 +39,7 @@ class LossTest(chex.TestCase):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_a_perfect_prediction_costs_nothing(name):
+def test_a_perfect_prediction_has_no_loss(name):
   one_hot = np.eye(4, dtype=np.float32)
   loss = losses.LOSSES[name](one_hot * 200 - 100, one_hot)
   np.testing.assert_allclose(loss, 0, atol=1e-6)
@@ -73,7 +73,9 @@ def one_argument(logits):
     ("test_losses:pathlib", "cannot be called with logits and labels"),
   ],
 )
-def test_what_is_no_loss_is_one_sentence(monkeypatch, name, sentence):
+def test_a_name_of_anything_but_a_loss_is_one_sentence(
+  monkeypatch, name, sentence
+):
   monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))
   with pytest.raises(ValueError, match=f"^config.loss.name.*{sentence}"):
     losses.make(name)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-# Sleeping stands for a compilation, which no handler of Python's can end.
+# Sleeping stands for a compilation, which no Python signal handler can end.
 _STUCK = """
 import time
 from mixaug_jax.training import preemption
@@ -26,7 +26,7 @@ with preemption.watch() as stopping:
   print("watching", flush=True)
   while not stopping.now():
     time.sleep(0.01)
-# The thread that would have ended the process has gone.
+# The thread that ends the process is gone.
 assert threading.active_count() == before
 print("saved", flush=True)
 """
@@ -47,7 +47,7 @@ def _terminated(program):
   return process.returncode, stdout, stderr, time.monotonic() - begin
 
 
-def test_a_step_that_does_not_end_is_left_when_its_time_is_over():
+def test_a_step_that_does_not_end_is_ended_after_the_grace_period():
   code, stdout, stderr, seconds = _terminated(_STUCK)
   assert code == 143
   assert "stopped by SIGTERM in the middle of a step" in stderr
@@ -55,6 +55,6 @@ def test_a_step_that_does_not_end_is_left_when_its_time_is_over():
   assert seconds > 0.9
 
 
-def test_what_stops_in_time_is_left_alone():
+def test_a_run_that_stops_in_time_is_not_ended():
   code, stdout, stderr, _ = _terminated(_IN_TIME)
   assert (code, stdout, stderr) == (0, "saved\n", "")

@@ -1,4 +1,4 @@
-"""Several processes on loopback give what one process gives."""
+"""Several processes on loopback give the results of one process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 EXTRA = (
   "--config.steps=24",
   "--config.batch_size=48",
-  # Rounding differs between the runs, and a high rate makes much of it.
+  # Rounding differs between the runs, and a high learning rate amplifies it.
   "--config.optimizer.learning_rate=0.005",
   "--config.evaluate.batch_size=252",
   "--config.evaluate.every_epochs=4",
@@ -113,11 +113,11 @@ def test_two_processes_of_two_devices_equal_one_of_four(one, two):
   workdir, outputs = two
   _assert_close(workdir, one)
   assert "4 cpu devices" in outputs[0][0]
-  assert "validation" not in outputs[1][0]  # One of them speaks.
+  assert "validation" not in outputs[1][0]  # Only process 0 prints.
 
 
 def _saved(workdir):
-  """The steps of the finished checkpoints."""
+  """Returns the steps of the finished checkpoints."""
   names = (path.name for path in (workdir / "checkpoints").glob("[0-9]*"))
   return sorted(int(name) for name in names if name.isdigit())
 
@@ -175,7 +175,7 @@ def test_one_killed_ends_the_other_and_both_resume(
   other = several[1 - killed]
   _, stderr = other.communicate(timeout=300)
   assert other.returncode not in (0, None)
-  # A sentence of ours, or of JAX where it was the first to notice.
+  # The sentence is that of JAX if JAX notices first.
   assert "another process of this run died" in stderr or (
     "another task died" in stderr
   )
@@ -192,12 +192,12 @@ def test_sigterm_stops_all_processes_at_the_same_step(tmp_path):
   long = ["--config.steps=100000", "--config.log.every_steps=1000"]
   several = _start(workdir, devices=2, processes=2, extra=long)
   _until_saved(workdir, several)
-  # Others are refused meanwhile, all of them.
+  # Meanwhile, all processes of another job are refused.
   for process in _start(workdir, devices=2, processes=2, extra=long):
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2, stderr
     assert f"in use by process {several[0].pid}" in stderr
-  several[1].terminate()  # One is told; all stop.
+  several[1].terminate()  # One gets the signal, and all stop.
   for process in several:
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 143, stderr

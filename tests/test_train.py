@@ -12,13 +12,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ("--config.steps=30", "--config.evaluate.every_epochs=10")
-
-
 MAIN = ("-m", "mixaug_jax.main")
 
 
 def _command(workdir, *extra, program=MAIN, path="", devices=1):
-  """The command line of a run, and its environment."""
+  """Returns the command line of a run, and its environment."""
   env = dict(
     os.environ,
     XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
@@ -63,7 +61,7 @@ def finished(tmp_path_factory):
   return workdir, done
 
 
-def test_a_run_leaves_what_the_readme_promises(finished):
+def test_a_run_writes_the_files_that_the_readme_lists(finished):
   workdir, done = finished
   assert "test (best on validation" in done.stdout
   names = {path.name for path in workdir.iterdir()}
@@ -77,7 +75,7 @@ def test_a_run_leaves_what_the_readme_promises(finished):
   assert {"loss", "accuracy", "mixed_accuracy", "learning_rate"} <= train.keys()
 
 
-def test_the_result_is_what_the_predictions_say(finished):
+def test_the_result_agrees_with_the_predictions(finished):
   workdir, _ = finished
   result, predictions = _result(workdir), _predictions(workdir)
   assert predictions["logits"].shape == (1000, 10)
@@ -136,13 +134,13 @@ def test_a_run_stopped_by_sigterm_resumes_bit_for_bit(finished, tmp_path):
 
 
 def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
-  """Batches of 16 from 50 images: no checkpoint falls on an epoch's end."""
+  """With batches of 16 of 50 images, no checkpoint falls on an epoch's end."""
   extra = ("--config.batch_size=16", "--config.checkpoint.every_steps=7")
   extra += ("--config.ema.decay=0.9", "--config.checkpoint.keep=9")
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   _run(whole, *SMALL, *extra)
   _run(parts, *SMALL, *extra)
-  # The run was killed after step 14: what came later is gone or stale.
+  # As if the run was killed after step 14: later files are gone or stale.
   (parts / "result.json").unlink()
   for saved in (parts / "checkpoints").iterdir():
     if saved.name.isdigit() and int(saved.name) > 21:
@@ -154,7 +152,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
   _assert_same_run(whole, parts)
 
 
-def test_four_devices_train_and_the_result_says_where_it_was_made(tmp_path):
+def test_four_devices_train_and_the_result_names_the_machine(tmp_path):
   extra = ("--config.batch_size=48", "--config.evaluate.batch_size=252")
   extra += ("--config.deterministic=true",)
   workdir = tmp_path / "four devices, ü ✓ % 'q' $x"
@@ -184,7 +182,7 @@ def test_four_devices_train_and_the_result_says_where_it_was_made(tmp_path):
     (["--config.log.writers=console,tensorbord"], "'tensorboard'"),
     (["--config.model.name=resnet51"], "resnet"),
     (["--wrokdir=x"], "--wrokdir"),
-    (["--workdir="], "--workdir: it is empty"),  # As of an unset variable.
+    (["--workdir="], "--workdir: it is empty"),  # An unset shell variable.
   ],
 )
 def test_a_mistake_ends_in_one_sentence_with_nothing_written(
@@ -218,7 +216,7 @@ def test_divergence_stops_with_the_step_and_the_checkpoint(tmp_path):
   assert len([s for s in done.stderr.splitlines() if "try a lower" in s]) == 1
 
 
-def test_a_learning_rate_of_a_million_is_survived_or_told(tmp_path):
+def test_a_learning_rate_of_a_million_is_survived_or_reported(tmp_path):
   argv, env = _command(
     tmp_path / "run", *SMALL, "--config.optimizer.learning_rate=1e6"
   )
@@ -268,8 +266,8 @@ def test_a_writer_and_a_loss_of_the_users_own_are_named_in_the_config(tmp_path):
     code=2,
   )
   assert "log.writers: mine:Broken cannot be made: no server" in broken.stderr
-  assert "cutmix; 2 steps" not in broken.stdout  # Nothing was begun.
-  # Another writer is no other run.
+  assert "cutmix; 2 steps" not in broken.stdout  # Nothing was started.
+  # The same run goes on with another writer.
   _run(workdir, *short, "--config.log.writers=mine:Csv", path=tmp_path)
   rows = [x.split(",") for x in (workdir / "metrics.csv").read_text().split()]
   test = {name: float(value) for _, name, value in rows}

@@ -1,4 +1,4 @@
-"""What the writers write, and what a resumed run finds of it."""
+"""Metrics reach their writers, and a resumed run continues metrics.jsonl."""
 
 import json
 import pathlib
@@ -49,13 +49,13 @@ def test_the_event_file_is_what_tensorboard_reads(tmp_path):
   assert (scalar.step, scalar.value) == (7, 0.5)
 
 
-def test_rewind_drops_what_a_checkpoint_did_not_see(tmp_path):
+def test_rewind_drops_rows_that_are_newer_than_the_checkpoint(tmp_path):
   path = tmp_path / "metrics.jsonl"
   seen = '{"step": 1, "split": "train"}\n'
   path.write_text(seen + '{"step": 2, "spl')
   writers.rewind(path, len(seen))
   assert path.read_text() == seen
-  writers.rewind(path, 1000)  # Of a file that someone has shortened.
+  writers.rewind(path, 1000)  # The file is shorter than it was.
   assert path.read_text() == seen
 
 
@@ -84,7 +84,7 @@ class Recorder(writers.MetricWriter):
     self.calls.append("close")
 
 
-def test_a_writer_of_ones_own_is_opened_written_flushed_and_closed(
+def test_a_writer_of_the_users_own_is_opened_written_flushed_and_closed(
   tmp_path, monkeypatch
 ):
   monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))

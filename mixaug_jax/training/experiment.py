@@ -20,20 +20,21 @@ from mixaug_jax.weights import sources as weight_sources
 # Random numbers take LLVM's last level over a second an array to compile, to
 # the same numbers.
 _INIT_OPTIONS = {"xla_backend_optimization_level": 1}
-_MAX_STEPS = 2**31 - 1  # They are counted in int32.
+_MAX_STEPS = 2**31 - 1  # The train state counts steps in int32.
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a config describes, built; nothing is compiled yet.
+  """The parts of a run, built from its config; nothing is compiled yet.
 
   Attributes:
     config: the resolved config.
-    datasets: train, validation and test.
+    datasets: the splits train, validation and test.
     recipe: the parts of the train step.
-    steps: of the whole run.
-    steps_per_epoch: not always a whole number.
-    weights: where pretrained weights come from, or None.
+    steps: the number of steps of the whole run.
+    steps_per_epoch: steps per pass over the training split; not always a whole
+      number.
+    weights: the source of the pretrained weights, or None.
   """
 
   config: ConfigDict
@@ -62,7 +63,7 @@ class Experiment:
   def due(self, step: int, every_epochs: float) -> bool:
     """Returns whether a period or the run ends with this step."""
     period = every_epochs * self.steps_per_epoch
-    # Some steps are a rounding error before an epoch's end.
+    # The step that ends an epoch may be a rounding error short of its end.
     periods = lambda step: (step + 1e-6) // period
     return step > 0 and (
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
@@ -81,7 +82,7 @@ class Experiment:
     )
 
   def init_variables(self) -> dict[str, Any]:
-    """Random parameters and batch statistics; of the seed alone."""
+    """Returns random variables, which depend only on the seed."""
     size = self.config.data.image_size
     images = jnp.zeros((1, size, size, 3), jnp.float32)
     options = _INIT_OPTIONS if jax.default_backend() == "cpu" else None
@@ -94,11 +95,18 @@ class Experiment:
   def initial_state(
     self, pretrained_weights: bool = True
   ) -> tuple[state.TrainState, str | None]:
-    """The state before step 0, and what was loaded into it, in words.
+    """Returns the state before the first step, and what was loaded into it.
 
     Args:
-      pretrained_weights: whether to load them, if the config names any; a run
-        that goes on from a checkpoint need not.
+      pretrained_weights: whether to load the weights that the config names. A
+        run that resumes from a checkpoint does not need them.
+
+    Returns:
+      The state, replicated over the local devices, and a sentence about the
+      weights or None.
+
+    Raises:
+      UserError: the weights cannot be read or do not fit the model.
     """
     variables = self.init_variables()
     report = None
@@ -185,7 +193,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
 
 
 def _check_that_all_learns(config: ConfigDict) -> None:
-  """Raises UserError where random weights would be kept as they are."""
+  """Raises UserError if random weights would be frozen."""
   freezing = []
   if config.optimizer.freeze:
     freezing.append(f"config.optimizer.freeze={config.optimizer.freeze}")
@@ -200,7 +208,7 @@ def _check_that_all_learns(config: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _told_of_the_config() -> Iterator[None]:
-  """Turns the ValueErrors of what checks its own settings into UserErrors."""
+  """Turns the ValueErrors of code that checks its settings into UserErrors."""
   try:
     yield
   except ValueError as error:

@@ -1,4 +1,4 @@
-"""One run directory, one process that trains in it."""
+"""The lock of a run directory, in which one process at a time trains."""
 
 import contextlib
 import os
@@ -35,16 +35,17 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
-  """Makes a run directory, holds it, and writes `config.json` into it.
+  """Makes a run directory, holds its lock, and writes config.json into it.
 
-  Process 0 does; where it cannot, every process raises.
+  Process 0 does this. If it cannot, every process raises.
 
   Args:
     workdir: the run directory.
-    config: what config.json is to hold.
+    config: the content of config.json.
 
   Raises:
-    UserError: another run is in it, or it cannot be written.
+    UserError: another process holds the lock, or the directory cannot be
+      written.
   """
   with contextlib.ExitStack() as stack:
 

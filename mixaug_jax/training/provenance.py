@@ -1,4 +1,4 @@
-"""Where a result comes from: data, devices, versions, commit."""
+"""Descriptions of a run: what it trains on, and where a result was made."""
 
 import functools
 import os
@@ -19,12 +19,12 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe(exp: Experiment, loaded: str | None, first: int) -> str:
-  """Returns a run in words: data, model, length, devices, how it starts.
+  """Describes a run: data, model, length, devices, and how it starts.
 
   Args:
     exp: the run.
     loaded: a sentence about the weights that were loaded, if any.
-    first: the step that it resumes from, 0 for a new run.
+    first: the step that the run resumes from, 0 for a new run.
   """
   sets, config = exp.datasets, exp.config
   sizes = [
@@ -51,7 +51,7 @@ def describe(exp: Experiment, loaded: str | None, first: int) -> str:
 def result(
   exp: Experiment, loop: LoopState, test: Mapping[str, Any] | None
 ) -> Result:
-  """Returns the result of a finished run, and where it was made.
+  """Returns the result of a finished run.
 
   Args:
     exp: the run.
@@ -83,7 +83,7 @@ def result(
 
 
 def _commit() -> str | None:
-  """The git commit of this package, where it is a file of a repository."""
+  """Returns the git commit of this package, or None outside a repository."""
   git = ["git", "-C", str(pathlib.Path(__file__).parent)]
   run = functools.partial(
     subprocess.run, capture_output=True, text=True, check=True
