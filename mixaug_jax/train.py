@@ -13,18 +13,20 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax.training import (
-  checkpoint,
   experiment,
   lock,
   preemption,
   provenance,
   records,
-  writers,
 )
+from mixaug_jax.training.checkpoint import Checkpoints, saved_in
+from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.preemption import Stopping
 from mixaug_jax.training.result import Result
 from mixaug_jax.training.session import Session
 from mixaug_jax.training.state import TrainState
+from mixaug_jax.training.writers import open_writers
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
@@ -44,36 +46,33 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
   """
   if finished := records.finished_result(config, workdir):
     return finished
-  new = not checkpoint.saved_in(workdir)
+  new = not saved_in(workdir)
   exp = experiment.build(config, fetch_weights=new)
   state, loaded = exp.initial_state(pretrained_weights=new)
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(lock.claim(workdir, config_lib.to_json(config)))
-    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
-    stack.enter_context(checkpoints)
-    stopping = stack.enter_context(preemption.watch())
+  with (
+    lock.claim(workdir, config_lib.to_json(config)),
+    Checkpoints(workdir, config.checkpoint.keep) as checkpoints,
+    preemption.watch() as stopping,
+  ):
     state, loop = checkpoints.restore(state) or (state, LoopState())
     first = int(state.step)
-    opened = stack.enter_context(
-      writers.open_writers(
-        workdir, config.log.writers, first, loop.metrics_bytes
-      )
-    )
-    if jax.process_index() == 0:
-      records.write_skipped(workdir, exp.datasets.skipped)
-      print(provenance.describe(exp, loaded, first), flush=True)
-    session = Session(exp, workdir, first, checkpoints, loop, opened, stopping)
-    stack.enter_context(contextlib.closing(session))
-    return session.finish(_train(exp, session, state, stopping))
+    with open_writers(
+      workdir, config.log.writers, first, loop.metrics_bytes
+    ) as writers:
+      if jax.process_index() == 0:
+        records.write_skipped(workdir, exp.datasets.skipped)
+        print(provenance.describe(exp, loaded, first), flush=True)
+      with Session(
+        exp, workdir, first, checkpoints, loop, writers, stopping
+      ) as session:
+        state = _train(exp, session, state, stopping)
+        return session.finish(state)
 
 
 def _train(
-  exp: experiment.Experiment,
-  session: Session,
-  state: TrainState,
-  stopping: preemption.Stopping,
+  exp: Experiment, session: Session, state: TrainState, stopping: Stopping
 ) -> TrainState:
-  """Runs the steps that are left, with all that falls on them."""
+  """Runs the steps that are left, and the events that fall on them."""
   first = int(state.step)
   batch = None
   with contextlib.closing(exp.train_batches(first)) as batches:

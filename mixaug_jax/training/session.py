@@ -4,7 +4,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jax
 import numpy as np
@@ -74,7 +74,10 @@ class Session:
       interrupted=stopping.now,
     )
 
-  def close(self) -> None:
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: Any) -> None:
     """Removes the progress bar."""
     self._bar.close()
 
