@@ -118,7 +118,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.
 
   config.loss = loss = ConfigDict()
-  loss.name = "softmax"  # Cross-entropy; or sigmoid: binary, a class each.
+  loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
 
   config.ema = ConfigDict({"decay": placeholder(float)})  # E.g. 0.999.
@@ -126,14 +126,17 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.evaluate = evaluate = ConfigDict()
   evaluate.every_epochs = 1.0
   evaluate.batch_size = 250  # Global, like batch_size.
-  evaluate.checkpoint = "best"  # What the test set sees: best, last or ema.
+  evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
 
   config.checkpoint = checkpoint = ConfigDict()
   checkpoint.every_epochs = placeholder(float)  # None: at every evaluation.
   checkpoint.every_steps = placeholder(int)  # Instead, in steps.
-  checkpoint.keep = 2  # Newest ones; the best on validation stays as well.
+  checkpoint.keep = 2  # The newest; the best on validation is kept as well.
 
-  config.log = ConfigDict({"every_steps": 20})
+  config.log = log = ConfigDict()
+  log.every_steps = 20  # Steps between two lines of the log.
+  # metrics.jsonl is always written. A writer of your own: package.module:Name.
+  log.writers = "console,tensorboard"
 
   return {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}.get(
     dataset, _unknown

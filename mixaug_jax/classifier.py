@@ -70,7 +70,7 @@ class Classifier:
         self.model, self.variables, self.preprocess(images), class_ids, stage
       )
     except ValueError as error:
-      raise UserError(f"--stage: {error}") from None
+      raise UserError(str(error)) from None
     return np.asarray(maps)
 
   def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:
@@ -86,7 +86,7 @@ class Classifier:
     try:
       make = augment.make_views(views, self.config.data.image_size)
     except ValueError as error:
-      raise UserError(f"--views: {error}") from None
+      raise UserError(str(error)) from None
 
     @jax.jit
     def run(variables, images):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from mixaug_jax import registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -21,7 +22,6 @@ _CHOICES = {
   "model.dtype": ("auto", "float32", "bfloat16"),
   "optimizer.name": ("sgd", "adamw"),
   "optimizer.schedule": ("cosine", "step", "constant"),
-  "loss.name": ("softmax", "sigmoid"),
   "evaluate.checkpoint": ("best", "last", "ema"),
 }
 
@@ -59,6 +59,9 @@ _RANGES = {
   "checkpoint.keep": (1, math.inf),
   "log.every_steps": (1, math.inf),
 }
+
+# A run can go on with other values of these.
+_MAY_CHANGE = ("log.writers",)
 
 
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
@@ -183,6 +186,8 @@ def override(config: ConfigDict, values: Mapping[str, str]) -> None:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError at the first value that is out of its range."""
+  from mixaug_jax.training import writers
+
   values = leaves(config)
   optional = {
     key
@@ -200,6 +205,12 @@ def check(config: ConfigDict) -> None:
         f"config.{key} must be one of {', '.join(choices)}, "
         f"got {values[key]!r}{_hint(str(values[key]), choices)}"
       )
+  try:
+    for key, known in _registries().items():
+      registry.find(f"config.{key}", values[key], known)
+    writers.find(values["log.writers"])
+  except ValueError as error:
+    raise UserError(str(error)) from error
   for key, (low, high) in _RANGES.items():
     value = values[key]
     if value is not None and not low <= value <= high:
@@ -232,6 +243,13 @@ def check(config: ConfigDict) -> None:
     )
 
 
+def _registries() -> dict[str, Mapping[str, Any]]:
+  """Returns, by key, the objects that a value may name."""
+  from mixaug_jax.training import losses
+
+  return {"loss.name": losses.LOSSES}
+
+
 def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
   """All leaves under their dotted names; as references where asked."""
   flat = {}
@@ -253,7 +271,27 @@ def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
     for key in sorted(here.keys() | there.keys())
     if here.get(key, missing) != there.get(key, missing)
+    and key not in _MAY_CHANGE
   ]
+
+
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config that a run stored, with the keys that are newer than it.
+
+  They have their defaults, which change nothing.
+  """
+  from configs import default
+
+  return _merged(default.get_config().to_dict(), content)
+
+
+def _merged(old: Any, new: Any) -> Any:
+  if not isinstance(old, dict) or not isinstance(new, Mapping):
+    return new
+  return {
+    **old,
+    **{name: _merged(old.get(name), value) for name, value in new.items()},
+  }
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.main --config=configs/cutmix.py`: trains one run."""
+"""`python -m mixaug_jax.main --config=configs/cutmix.py` trains one run."""
 
 import os
 import pathlib
@@ -38,14 +38,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def default_workdir(spec: str) -> pathlib.Path:
-  """`configs/cutmix.py:digits` trains in `runs/cutmix-digits`."""
+  """Returns runs/cutmix-digits for `configs/cutmix.py:digits`."""
   path, _, dataset = spec.partition(":")
   name = f"{pathlib.Path(path).stem}-{dataset or 'digits'}"
   return pathlib.Path("runs", name)
 
 
 def summary(result: Result, workdir: os.PathLike) -> str:
-  """The result in a few lines."""
+  """Describes a result in a few lines."""
   lines = []
   for name in ("last", "best", "ema"):
     if measured := getattr(result.validation, name):
@@ -60,7 +60,7 @@ def summary(result: Result, workdir: os.PathLike) -> str:
     )
   lines.append(
     f"{result.seconds:.1f} s of training at "
-    f"{result.images_per_second:,.0f} images/s; all of it in {workdir}"
+    f"{result.images_per_second:,.0f} images/s; the run is in {workdir}"
   )
   return "\n".join(lines)
 

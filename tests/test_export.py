@@ -17,6 +17,7 @@ from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.weights import export as weight_export
 from mixaug_jax.weights import sources
 
@@ -171,8 +172,8 @@ def run(tmp_path_factory):
   start = state.create(jax.tree.map(jnp.asarray, variables), optimizer, True)
   average = jax.tree.map(lambda x: x + 1, start.ema)
   checkpoints = Checkpoints(workdir, keep=2)
-  checkpoints.save(5, start, {}, None)
-  checkpoints.save(10, start.replace(ema=average), {}, None)
+  checkpoints.save(5, start, LoopState())
+  checkpoints.save(10, start.replace(ema=average), LoopState())
   checkpoints.close()
   recorded = config.to_dict()
   recorded["model"]["test_size"] = 224  # As older runs did.

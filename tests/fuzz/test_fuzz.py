@@ -24,6 +24,7 @@ from mixaug_jax.data.decode import BadImage, decode
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.loop_state import LoopState
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))  # Inputs of each cheap kind.
@@ -316,7 +317,7 @@ def test_checkpoint_directories(tmp_path, capsys):
   refused, tried = 0, max(1, COUNT // 10)
   for number in range(tried):
     checkpoints = Checkpoints(tmp_path / str(number))
-    checkpoints.save(1, state, {}, None)
+    checkpoints.save(1, state, LoopState())
     checkpoints.close()
     files = [
       path
