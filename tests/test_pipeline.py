@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import pathlib
+import sys
 
 import chex
 import jax
@@ -11,6 +13,8 @@ from configs import basic, cutmix, default
 from mixaug_jax import augment
 from mixaug_jax.augment.pipeline import OPERATIONS
 
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
+DOCS = DOCS.read_text("utf-8")
 KEY = jax.random.key(1)
 IMAGES = jax.random.uniform(KEY, (6, 20, 20, 3))
 LABELS = jnp.eye(6)
@@ -250,13 +254,30 @@ def test_a_new_mixer_is_a_class_and_a_line(monkeypatch):
   np.testing.assert_allclose(jnp.diagonal(labels), 0.75)
 
 
-def test_a_mixer_of_ones_own_module_needs_no_line():
-  name = f"{__name__}:LeftMix"
-  assert mixers_of(mixing(name=name)) == (LeftMix(),)
-  config = mixing(name=f"cutmix,{name}", alpha=0.5)
+def test_the_mixer_of_the_docs_is_found_in_its_module(tmp_path, monkeypatch):
+  code = DOCS.split("```python\n")[1].split("```")[0]
+  (tmp_path / "my_mixers.py").write_text(code)
+  monkeypatch.syspath_prepend(tmp_path)
+  config = mixing(name="my_mixers:StripMix")
+  (mixer,) = mixers_of(config)
+  assert mixer == sys.modules.pop("my_mixers").StripMix(0.5)
   with config.unlocked():
-    config.LeftMix = {"share": 0.25}
-  assert mixers_of(config) == (augment.CutMix(0.5), LeftMix(0.25, 0.5))
+    config.name = f"cutmix,{config.name}"
+    config.StripMix = {"share": 0.25}
+  boxes, strips = mixers_of(config)
+  assert (boxes, strips.share) == (augment.CutMix(), 0.25)
+  labels = augment.mix(KEY, IMAGES, LABELS, (strips,))[1]
+  np.testing.assert_allclose(jnp.diagonal(labels), 0.75)
+  sys.modules.pop("my_mixers")
+
+
+def test_the_docs_list_every_setting_of_every_mixer():
+  for name, kind in augment.MIXERS.items():
+    settings = dataclasses.fields(kind)
+    keys = ", ".join(f"`.{x.name}`" for x in settings)
+    keys = keys.replace("`.", f"`mix.{name}.", 1)
+    defaults = ", ".join(f"{x.default:g}" for x in settings)
+    assert f"| {name} | {keys} | {defaults} |" in DOCS
 
 
 def test_a_config_from_before_the_groups_of_the_mixers_is_read():

@@ -243,7 +243,7 @@ def _mixed(key, images, labels, enabled, settings, shard):
   others = images
   if any(mixer.uses_partner for mixer in mixers):
     others = shard.gather(images)[partners]
-  others = _pasted(others, choice, drawn.extra, mixers)
+  others = _pasted(images, others, choice, drawn.extra, mixers)
   images = _blend(images, others, drawn.keep, active[:, None, None, None])
   lam = jnp.where(active, drawn.lam, 1)[:, None]
   mixed_labels = lam * labels + (1 - lam) * all_labels[partners]
@@ -286,10 +286,12 @@ def _draw(key, choice, mixers, height, width) -> Drawn:
   return jax.lax.switch(choice, [branch(n) for n in range(len(mixers))], key)
 
 
-def _pasted(partners, choice, extras, mixers):
-  """The pixels to paste, as the drawn mixer makes them from the partners."""
+def _pasted(images, partners, choice, extras, mixers):
+  """The pixels to paste, as the drawn mixer makes them."""
   makers = [
-    functools.partial(mixer.pixels, partners, extra)
+    functools.partial(
+      mixer.pixels, partners if mixer.uses_partner else images, extra
+    )
     for mixer, extra in zip(mixers, extras, strict=True)
   ]
   if len(mixers) == 1:
