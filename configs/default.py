@@ -6,8 +6,12 @@ be set on the command line: `--config.optimizer.learning_rate=0.05`, and
 `--config.optimizer.clip_norm=none` for a leaf that may be None.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from mixaug_jax.augment import MIXERS
 
 DATASETS = ("digits", "folder", "stanford_dogs")
 
@@ -82,6 +86,14 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   mix.max_lambda = 1.0
   mix.min_aspect = 1.0  # Bounds on the box's width over height,
   mix.max_aspect = 1.0  # relative to the image's.
+  # One group a mixer, such as mix.cutmix.alpha; None: as above, or the paper's.
+  for name, mixer in MIXERS.items():
+    mix[name] = ConfigDict(
+      {
+        field.name: placeholder(field.type)
+        for field in dataclasses.fields(mixer)
+      }
+    )
 
   config.model = model = ConfigDict()
   model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
