@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from mixaug_jax import registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -19,8 +20,6 @@ _CHOICES = {
   "data.on_error": ("raise", "skip"),
   "mix.partner": ("any", "other_class"),
   "model.dtype": ("auto", "float32", "bfloat16"),
-  "optimizer.name": ("sgd", "adamw"),
-  "optimizer.schedule": ("cosine", "step", "constant"),
   "loss.name": ("softmax", "sigmoid"),
   "evaluate.checkpoint": ("best", "last", "ema"),
 }
@@ -177,6 +176,11 @@ def check(config: ConfigDict) -> None:
         f"config.{key} must be one of {', '.join(choices)}, "
         f"got {values[key]!r}{_hint(str(values[key]), choices)}"
       )
+  for key, known in _registries().items():
+    try:
+      registry.find(f"config.{key}", values[key], known)
+    except ValueError as error:
+      raise UserError(str(error)) from error
   for key, (low, high) in _RANGES.items():
     value = values[key]
     if value is not None and not low <= value <= high:
@@ -207,6 +211,18 @@ def check(config: ConfigDict) -> None:
       "config.evaluate.checkpoint=ema needs an average: set config.ema.decay, "
       "for example 0.999"
     )
+
+
+def _registries() -> dict[str, Mapping[str, Any]]:
+  """Returns, by key, the objects that a value may name."""
+  from mixaug_jax import models
+  from mixaug_jax.training import optim
+
+  return {
+    "model.name": models.MODELS,
+    "optimizer.name": optim.OPTIMIZERS,
+    "optimizer.schedule": optim.SCHEDULES,
+  }
 
 
 def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
