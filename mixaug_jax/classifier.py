@@ -25,11 +25,11 @@ class Classifier:
   Attributes:
     config: of its run.
     model: the module.
-    variables: `params` and `batch_stats`.
+    variables: `params`, and `batch_stats` if the model has any.
   """
 
   config: ConfigDict
-  model: models.ResNet
+  model: models.Model
   variables: Any
 
   @property
@@ -119,17 +119,28 @@ def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
   return special.logsumexp(log, axis=0) - np.log(len(logits))
 
 
-def read_variables(checkpoint: pathlib.Path, model: Any, average: bool) -> Any:
-  """`params` and `batch_stats` of a checkpoint, or their moving averages."""
+def read_variables(
+  checkpoint: pathlib.Path, model: models.Model, image_size: int, average: bool
+) -> Any:
+  """Reads the variables of a model from a checkpoint.
+
+  Args:
+    checkpoint: directory of the checkpoint.
+    model: the module.
+    image_size: pixels a side of the images that it was trained on.
+    average: whether to read the moving averages instead.
+
+  Returns:
+    `params`, and `batch_stats` if the model has any, as numpy arrays.
+
+  Raises:
+    UserError: the checkpoint is damaged or does not fit the model.
+  """
   import orbax.checkpoint as ocp
 
   if why := damage(checkpoint):
     raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
-  like = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False
-    )
-  )
+  like = models.abstract_variables(model, image_size)
   if average:
     like = {"ema": like}
   as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)

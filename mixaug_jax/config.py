@@ -20,8 +20,6 @@ _CHOICES = {
   "data.on_error": ("raise", "skip"),
   "mix.partner": ("any", "other_class"),
   "model.dtype": ("auto", "float32", "bfloat16"),
-  "optimizer.name": ("sgd", "adamw"),
-  "optimizer.schedule": ("cosine", "step", "constant"),
   "evaluate.checkpoint": ("best", "last", "ema"),
 }
 
@@ -245,9 +243,15 @@ def check(config: ConfigDict) -> None:
 
 def _registries() -> dict[str, Mapping[str, Any]]:
   """Returns, by key, the objects that a value may name."""
-  from mixaug_jax.training import losses
+  from mixaug_jax import models
+  from mixaug_jax.training import losses, optim
 
-  return {"loss.name": losses.LOSSES}
+  return {
+    "loss.name": losses.LOSSES,
+    "model.name": models.MODELS,
+    "optimizer.name": optim.OPTIMIZERS,
+    "optimizer.schedule": optim.SCHEDULES,
+  }
 
 
 def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class Run:
     variables = classifier.read_variables(
       self.workdir / CHECKPOINTS / str(step),
       model,
+      self.config.data.image_size,
       average=self.result.chosen == "ema",
     )
     return classifier.Classifier(self.config, model, variables)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -38,9 +39,11 @@ def small():
   return _network("small_resnet", 16)
 
 
-@pytest.fixture(scope="module", params=["small_resnet", "resnet18"])
+@pytest.fixture(
+  scope="module", params=["small_resnet", "resnet18", "small_vit"]
+)
 def network(request):
-  size = {"small_resnet": 16, "resnet18": 64}[request.param]
+  size = {"small_resnet": 16, "resnet18": 64, "small_vit": 16}[request.param]
   return _network(request.param, size)
 
 
@@ -94,9 +97,16 @@ def test_at_the_last_stage_grad_cam_is_cam_over_its_cells(network, sign):
   )
 
 
-@pytest.mark.parametrize("stage", ["stem", "stage2"])
-def test_grad_cam_weighs_channels_by_their_effect_on_the_logit(small, stage):
-  model, variables, images = small
+@pytest.mark.parametrize(
+  ("name", "stage"),
+  [
+    ("small_resnet", "stem"),
+    ("small_resnet", "stage2"),
+    ("small_vit", "block2"),
+  ],
+)
+def test_grad_cam_weighs_channels_by_their_effect_on_the_logit(name, stage):
+  model, variables, images = _network(name, 16)
   activations = model.apply(variables, images, train=False, stop=stage)
   start = model.stages[model.stages.index(stage) + 1]
 
@@ -173,6 +183,54 @@ def test_a_stage_without_a_map_is_refused(stage):
     cam.class_activation_map(
       model, {}, jnp.zeros((1, 16, 16, 3)), jnp.zeros(1, int), stage=stage
     )
+
+
+class _Unpooled(nn.Module):
+  """A model whose head sees where a channel is active, and which ends flat."""
+
+  num_classes: int
+  dtype: object = jnp.float32
+  frozen: tuple[str, ...] = ()
+  stages = ("stem", "flat", "head")
+
+  @nn.compact
+  def __call__(self, x, *, train, start="stem", stop="head"):
+    stage = {
+      "stem": nn.Conv(3, (3, 3), name="stem"),
+      "flat": lambda x: x.reshape(len(x), -1),
+      "head": nn.Dense(self.num_classes, name="head"),
+    }
+    return models.run_stages(self, stage.get, x, start, stop)
+
+
+class _TwoLayers(_Unpooled):
+  stages = ("stem", "head")
+
+  @nn.compact
+  def __call__(self, x, *, train, start="stem", stop="head"):
+    head = nn.Sequential([nn.Dense(9), nn.Dense(self.num_classes)], name="head")
+    stage = {
+      "stem": nn.Conv(3, (3, 3), name="stem"),
+      "head": lambda x: head(x.mean((1, 2))),
+    }
+    return models.run_stages(self, stage.get, x, start, stop)
+
+
+@pytest.mark.parametrize(
+  ("model", "sentence"),
+  [
+    (_Unpooled(5), r"stage flat has no activation map: .* \(3, 192\), not"),
+    (_TwoLayers(5), "not one linear layer .* choose one of stem for Grad-CAM"),
+  ],
+)
+def test_a_model_without_cam_still_has_grad_cam(model, sentence):
+  images = RNG.normal(size=(3, 8, 8, 3)).astype(np.float32)
+  variables = model.init(jax.random.key(0), images, train=False)
+  with pytest.raises(ValueError, match=sentence):
+    cam.class_activation_map(model, variables, images, CLASS_IDS)
+  maps = cam.class_activation_map(model, variables, images, CLASS_IDS, "stem")
+  assert maps.shape == (3, 8, 8)
+  assert maps.max() > 0
 
 
 def test_a_heatmap_interpolates_between_the_centres_of_cells():

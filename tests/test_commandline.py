@@ -20,7 +20,7 @@ import numpy as np
 from mixaug_jax.command import exits, flags, jax_setup
 jax_setup.prepare()
 import jax
-from mixaug_jax.models.convolution import convolve
+from mixaug_jax.models.cpu import convolve
 
 rng = np.random.default_rng(0)
 images, gradient = rng.standard_normal((2, 2, 16, 16, 32))

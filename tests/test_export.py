@@ -15,7 +15,7 @@ from flax import linen as nn
 from mixaug_jax import config as config_lib
 from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import optim, records, state
+from mixaug_jax.training import experiment, optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.weights import export as weight_export
@@ -162,12 +162,13 @@ def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   overrides = {"model.name": "resnet18", "ema.decay": "0.9"}
   config = config_lib.load(str(CONFIG), overrides)
-  _, variables = _model("resnet18")
+  model, variables = _model("resnet18")
   optimizer, _ = optim.make_optimizer(
-    config.optimizer,
+    experiment.optimizer_settings(config.optimizer),
     total_steps=10,
     steps_per_epoch=1.0,
     params=variables["params"],
+    stages=model.stages,
   )
   start = state.create(jax.tree.map(jnp.asarray, variables), optimizer, True)
   average = jax.tree.map(lambda x: x + 1, start.ema)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from configs import default
 from mixaug_jax import models
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import optim
+from mixaug_jax.training import experiment, optim
 
 PARTS = ("stem", "stage1", "stage2", "stage3", "head")
 
@@ -23,20 +23,23 @@ def params():
   return model.init(jax.random.key(0), images, train=False)["params"]
 
 
-def _config(**values):
+def _settings(**values):
   config = default.get_config().optimizer
   config.update(
     {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.0, **values}
   )
-  return config
+  return experiment.optimizer_settings(config)
 
 
-def _make(params, total_steps=100, steps_per_epoch=10.0, **values):
+def _make(
+  params, total_steps=100, steps_per_epoch=10.0, stages=PARTS, **values
+):
   return optim.make_optimizer(
-    _config(**values),
+    _settings(**values),
     total_steps=total_steps,
     steps_per_epoch=steps_per_epoch,
     params=params,
+    stages=stages,
   )
 
 
@@ -120,6 +123,19 @@ def test_decay_is_decoupled_and_spares_batch_norm_and_biases(params, name):
     np.testing.assert_allclose(update, -share * value, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("name", models.MODELS)
+def test_decay_spares_biases_and_scales_of_every_model(name):
+  model = models.create_model(name, 10)
+  params = models.abstract_variables(model, 32)["params"]
+  decays = jax.tree_util.tree_leaves_with_path(optim.decays(params))
+  for path, decayed in decays:
+    assert path[-1].key in ("kernel", "bias", "scale")
+    assert decayed == (path[-1].key == "kernel")
+  if isinstance(model, models.ResNet):  # There, that is decay by dimensions.
+    by_dimensions = jax.tree.map(lambda x: x.ndim > 1, params)
+    assert optim.decays(params) == by_dimensions
+
+
 def test_adamw_equals_that_of_optax(params):
   optimizer, schedule = _make(params, name="adamw", weight_decay=0.01)
   peer = optax.adamw(schedule, weight_decay=0.01, mask=optim.decays)
@@ -140,6 +156,22 @@ def test_learning_rates_go_by_depth(params):
   rates = _rates(_updates(optimizer, params))
   expected = dict(zip(PARTS, (0.0125, 0.025, 0.05, 0.1, 1.0), strict=True))
   assert rates == pytest.approx(expected, rel=1e-5)
+
+
+def test_depth_is_the_order_of_the_models_stages():
+  """`block10` comes after `block2`, and a stage without parameters is none."""
+  stages = ("stem", "block1", "block2", "pool", "block10", "head")
+  params = {name: {"kernel": jnp.ones((2, 2))} for name in stages}
+  del params["pool"]
+  optimizer, _ = _make(
+    params, stages=stages, layer_decay=0.5, schedule="constant"
+  )
+  rates = _rates(_updates(optimizer, params))
+  assert rates == pytest.approx(
+    {"stem": 0.0125, "block1": 0.025, "block2": 0.05, "block10": 0.1}
+    | {"head": 0.1},
+    rel=1e-5,
+  )
 
 
 def test_parts_that_count_as_the_head_learn_as_it_does(params):
@@ -199,10 +231,11 @@ def test_the_head_warms_up_alone_and_then_the_trunk(params):
     assert trunk == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_frozen_trunk_trains_nothing_but_the_head(params):
+@pytest.mark.parametrize("name", ["small_resnet", "small_vit"])
+def test_a_frozen_trunk_trains_nothing_but_the_head(name):
   """The model's side: batch norm stands still and no gradient flows."""
-  frozen = PARTS[:-1]
-  model = models.create_model("small_resnet", 10, frozen=frozen)
+  frozen = models.create_model(name, 10).stages[:-1]
+  model = models.create_model(name, 10, frozen=frozen)
   images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
   variables = model.init(jax.random.key(0), images, train=False)
 
@@ -233,10 +266,44 @@ def test_a_frozen_trunk_trains_nothing_but_the_head(params):
     ({"freeze": "stem,stage9"}, "no part stage9.*stem, stage1"),
     ({"freeze": ",".join(PARTS)}, "nothing to train"),
     ({"head_from": "stage4"}, "head_from.*no part stage4.*stem, stage1"),
-    ({"warmup_epochs": 10.0}, "take 100 steps.*has but 100"),
+    ({"stages": PARTS[1:]}, "outside of its stages, stem; its parts are st"),
+    ({"warmup_epochs": 10.0}, "take 100 steps.*has only 100"),
     ({"warmup_epochs": 5.0, "head_warmup_epochs": 6.0}, "take 110 steps"),
   ],
 )
 def test_what_does_not_fit_is_told(params, values, sentence):
   with pytest.raises(UserError, match=sentence):
     _make(params, **values)
+
+
+def my_optimizer(settings):
+  return optax.scale_by_lion(b1=settings.momentum)
+
+
+def my_schedule(peak, total_steps, warmup_steps):
+  return optax.linear_schedule(peak, 0.0, total_steps - warmup_steps)
+
+
+def test_an_optimizer_and_a_schedule_of_the_users_own(params):
+  here = __name__
+  optimizer, schedule = _make(
+    params,
+    name=f"{here}:my_optimizer",
+    schedule=f"{here}:my_schedule",
+    momentum=0.5,
+    warmup_epochs=1.0,
+    weight_decay=0.01,
+  )
+  rates = [float(schedule(step)) for step in (9, 10, 55, 100)]
+  np.testing.assert_allclose(rates, [0.1 * 10 / 11, 0.1, 0.05, 0], atol=1e-7)
+  peer = optax.lion(
+    schedule, b1=0.5, b2=0.99, weight_decay=0.01, mask=optim.decays
+  )
+  gradients = jax.tree.map(lambda x: x + 0.1, params)
+  ours = _updates(optimizer, params, 3, gradients)
+  theirs = _updates(peer, params, 3, gradients)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
+    ours,
+    theirs,
+  )

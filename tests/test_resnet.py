@@ -12,7 +12,7 @@ import pytest
 from flax import linen as nn
 
 from mixaug_jax import models
-from mixaug_jax.models import convolution, pooling
+from mixaug_jax.models import cpu
 from mixaug_jax.weights import sources as pretrained
 
 KERAS_STAGES = (
@@ -205,7 +205,7 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
-  ours, pull = jax.vjp(lambda *a: convolution.convolve(*a, stride), x, kernel)
+  ours, pull = jax.vjp(lambda *a: cpu.convolve(*a, stride), x, kernel)
   theirs, peer_pull = jax.vjp(plain, x, kernel)
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
   for one, other in zip(pull(ours), peer_pull(theirs), strict=True):
@@ -221,7 +221,7 @@ def test_max_pool_and_its_gradient_equal_xlas(shape, ties):
   if ties:
     x = jnp.maximum(jnp.round(x), 0)
   plain = lambda x: nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
-  ours, pull = jax.vjp(pooling.max_pool, x)
+  ours, pull = jax.vjp(cpu.max_pool, x)
   theirs, peer_pull = jax.vjp(plain, x)
   np.testing.assert_array_equal(ours, theirs)
   gradient = jax.random.normal(keys[1], ours.shape)
@@ -383,10 +383,10 @@ def test_synchronised_statistics_are_those_of_all_devices(small):
 @pytest.mark.parametrize(
   ("attributes", "sentence"),
   [
-    ({"name": "resnet51"}, "must be one of resnet18.*'resnet51'"),
+    ({"name": "resnet51"}, "model.name must be one of resnet18.*'resnet51'"),
     ({"version": "v2"}, "v1 or v1.5"),
     ({"head_init": "ones"}, "lecun_normal, zeros"),
-    ({"frozen": ("stage4",)}, "has no stage4"),
+    ({"frozen": ("stage4",)}, "optimizer.freeze: small_resnet has no stage4"),
     ({"last_stage": "stage4"}, "stage1, stage2, stage3, got 'stage4'"),
   ],
 )

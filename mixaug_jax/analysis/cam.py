@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from mixaug_jax.models.resnet import ResNet
+from mixaug_jax.models import Model
 
 
 @functools.partial(jax.jit, static_argnames=("model", "stage"))
 def class_activation_map(
-  model: ResNet,
+  model: Model,
   variables: dict,
   images: jax.Array,
   class_ids: jax.Array,
@@ -35,17 +35,18 @@ def class_activation_map(
   At the last stage, that is the positive part of CAM over its number of cells.
 
   Args:
-    model: a ResNet; it runs as in evaluation.
-    variables: its parameters and batch statistics.
-    images: preprocessed, `[B, H, W, 3]`.
+    model: runs as in evaluation.
+    variables: variables of the model.
+    images: preprocessed images `[B, H, W, 3]`.
     class_ids: the class of each map, int `[B]`; may be traced.
-    stage: None or a name of `model.stages`, the head apart.
+    stage: None, or a name in `model.stages` other than the head.
 
   Returns:
     float32 `[B, h, w]`, of the resolution of the stage.
 
   Raises:
-    ValueError: a stage that there is not.
+    ValueError: a stage that the model does not have, or one whose activations
+      are not maps; or no stage, for a model without a linear head.
   """
   stages = model.stages[:-1]
   if stage is not None and stage not in stages:
@@ -58,9 +59,20 @@ def class_activation_map(
   activations = model.apply(
     variables, images, train=False, stop=stage or stages[-1]
   )
+  if activations.ndim != 4:
+    raise ValueError(
+      f"stage {stage or stages[-1]} has no activation map: its output has the "
+      f"shape {activations.shape}, not [B, h, w, c]"
+    )
   if stage is None:
-    weights = variables["params"]["head"]["kernel"][:, class_ids].T
-    return _weighted_sum(activations, weights)
+    head = variables["params"][model.stages[-1]]
+    shape = (activations.shape[-1], model.num_classes)
+    if not head.keys() <= {"kernel", "bias"} or head["kernel"].shape != shape:
+      raise ValueError(
+        "the head of the model is not one linear layer over the mean of its "
+        f"activations; choose one of {', '.join(stages)} for Grad-CAM"
+      )
+    return _weighted_sum(activations, head["kernel"][:, class_ids].T)
 
   def logit_sum(activations: jax.Array) -> jax.Array:
     # Examples do not meet in evaluation, so the gradient of the sum holds the

@@ -14,15 +14,49 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixaug_jax.models.convolution import Conv
-from mixaug_jax.models.pooling import max_pool
-from mixaug_jax.models.remat import recomputed
+from mixaug_jax.models import cpu, head
+from mixaug_jax.models.protocol import run_stages
 
 Dtype = Any
-HEAD_INITS = {
-  "lecun_normal": nn.initializers.lecun_normal(),
-  "zeros": nn.initializers.zeros,
-}
+
+
+class Conv(nn.Module):
+  """A convolution with explicit padding, see `cpu.convolve`.
+
+  Its parameters are float32: `kernel` [K, K, I, O] and `bias` [O].
+
+  Attributes:
+    features: O.
+    size: K, odd.
+    stride: stride in both directions.
+    use_bias: whether there is a bias.
+    dtype: dtype of the computation.
+    kernel_init: initialiser of the kernel, by default that of He et al., 2015
+      (arXiv:1502.01852), scaled by the number of outputs.
+  """
+
+  features: int
+  size: int
+  stride: int = 1
+  use_bias: bool = False
+  dtype: Dtype = jnp.float32
+  kernel_init: Callable[..., jax.Array] = nn.initializers.variance_scaling(
+    2.0, "fan_out", "normal"
+  )
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+    x = cpu.convolve(
+      x.astype(self.dtype), kernel.astype(self.dtype), self.stride
+    )
+    if self.use_bias:
+      bias = self.param(
+        "bias", nn.initializers.zeros, (self.features,), jnp.float32
+      )
+      x += bias.astype(self.dtype)
+    return x
 
 
 class Block(nn.Module):
@@ -95,7 +129,7 @@ class Stage(nn.Module):
     for index in range(self.blocks):
       stride = self.stride if index == 0 else 1
       block = self.block(stride=stride, name=f"block{index + 1}")
-      x = recomputed(block, x) if self.remat else block(x)
+      x = cpu.recomputed(block, x) if self.remat else block(x)
     return x
 
 
@@ -122,7 +156,7 @@ class Stem(nn.Module):
     x = nn.relu(self.norm(name="bn")(x))
     if self.small_images:
       return x
-    return max_pool(x)
+    return cpu.max_pool(x)
 
 
 class ResNet(nn.Module):
@@ -169,6 +203,14 @@ class ResNet(nn.Module):
   remat: bool = False
   dtype: Dtype = jnp.float32
 
+  def __post_init__(self):
+    if self.version not in ("v1", "v1.5"):
+      raise ValueError(
+        f"model.version must be v1 or v1.5, got {self.version!r}"
+      )
+    head.check_init(self.head_init)
+    super().__post_init__()
+
   @property
   def stages(self) -> tuple[str, ...]:
     """The names of all stages, stem and head included, in order."""
@@ -198,14 +240,8 @@ class ResNet(nn.Module):
       Logits, float32 `[B, C]`, if `stop` is the head; else the activations of
       that stage, `[B, h, w, c]` in `dtype`.
     """
-    names = self.stages
-    for name in names[names.index(start) : names.index(stop) + 1]:
-      x = self._stage(name, train)(x)
-      if name in self.frozen and set(names[: names.index(name)]) <= set(
-        self.frozen
-      ):
-        x = jax.lax.stop_gradient(x)
-    return x
+    stage = functools.partial(self._stage, train=train)
+    return run_stages(self, stage, x, start, stop)
 
   def _stage(self, name: str, train: bool) -> Callable[[jax.Array], jax.Array]:
     frozen = self.freeze_batch_norm or name in self.frozen
@@ -221,7 +257,13 @@ class ResNet(nn.Module):
     if name == "stem":
       return Stem(self.width, self.small_images, conv, norm, name=name)
     if name == "head":
-      return functools.partial(self._head, train=train)
+      return functools.partial(
+        head.linear_head,
+        num_classes=self.num_classes,
+        init=self.head_init,
+        dropout=self.dropout,
+        train=train,
+      )
     index = self.stages.index(name) - 1
     block = functools.partial(
       Block,
@@ -235,77 +277,49 @@ class ResNet(nn.Module):
     stride = 1 if index == 0 else 2
     return Stage(self.stage_sizes[index], stride, block, self.remat, name=name)
 
-  def _head(self, x: jax.Array, train: bool) -> jax.Array:
-    """Mean over the image, drop-out, and one linear layer; in float32."""
-    x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return nn.Dense(
-      self.num_classes,
-      kernel_init=HEAD_INITS[self.head_init],
-      precision=jax.lax.Precision.HIGHEST,
-      name="head",
-    )(x)
 
-
-_MODELS = {
-  "resnet18": {"stage_sizes": (2, 2, 2, 2), "bottleneck": False},
-  "resnet34": {"stage_sizes": (3, 4, 6, 3), "bottleneck": False},
-  "resnet50": {"stage_sizes": (3, 4, 6, 3)},
-  "resnet101": {"stage_sizes": (3, 4, 23, 3)},
-  "resnet152": {"stage_sizes": (3, 8, 36, 3)},
-  # For images of some 16 pixels a side.
-  "small_resnet": {
-    "stage_sizes": (1, 1, 1),
-    "bottleneck": False,
-    "width": 16,
-    "small_images": True,
-  },
-}
-NAMES = tuple(_MODELS)
-
-
-def create_model(
-  name: str,
+def _build(
   num_classes: int,
+  *,
+  stage_sizes: tuple[int, ...],
   last_stage: str | None = None,
   **attributes: Any,
 ) -> ResNet:
-  """Makes a ResNet by name.
+  """Makes a ResNet.
 
   Args:
-    name: one of NAMES.
-    num_classes: the number of logits.
-    last_stage: `stage3`, say, for a network that has none after it; None: all.
+    num_classes: C.
+    stage_sizes: as in `ResNet`.
+    last_stage: the last stage before the head, such as `stage3`, of a network
+      that has none after it; None keeps all.
     **attributes: further attributes of `ResNet`.
 
   Raises:
-    ValueError: a name or a value that there is not.
+    ValueError: a value that is not allowed.
   """
-  if name not in NAMES:
-    raise ValueError(
-      f"model.name must be one of {', '.join(NAMES)}, got {name!r}"
-    )
-  attributes = {**_MODELS[name], **attributes}
   if last_stage is not None:
-    sizes = attributes["stage_sizes"]
-    stages = [f"stage{number + 1}" for number in range(len(sizes))]
-    if last_stage not in stages:
+    names = [f"stage{number + 1}" for number in range(len(stage_sizes))]
+    if last_stage not in names:
       raise ValueError(
-        f"model.last_stage must be one of {', '.join(stages)}, "
+        f"model.last_stage must be one of {', '.join(names)}, "
         f"got {last_stage!r}"
       )
-    attributes["stage_sizes"] = sizes[: stages.index(last_stage) + 1]
-  model = ResNet(num_classes=num_classes, **attributes)
-  if model.version not in ("v1", "v1.5"):
-    raise ValueError(f"version must be v1 or v1.5, got {model.version!r}")
-  if model.head_init not in HEAD_INITS:
-    raise ValueError(
-      f"model.head_init must be one of {', '.join(HEAD_INITS)}, "
-      f"got {model.head_init!r}"
-    )
-  if unknown := set(model.frozen) - set(model.stages):
-    raise ValueError(
-      f"optimizer.freeze: {name} has no {', '.join(sorted(unknown))}; it has "
-      f"{', '.join(model.stages)}"
-    )
-  return model
+    stage_sizes = stage_sizes[: names.index(last_stage) + 1]
+  return ResNet(stage_sizes, num_classes, **attributes)
+
+
+def _model(*stage_sizes: int, **attributes: Any) -> Callable[..., ResNet]:
+  return functools.partial(_build, stage_sizes=stage_sizes, **attributes)
+
+
+MODELS = {
+  "resnet18": _model(2, 2, 2, 2, bottleneck=False),
+  "resnet34": _model(3, 4, 6, 3, bottleneck=False),
+  "resnet50": _model(3, 4, 6, 3),
+  "resnet101": _model(3, 4, 23, 3),
+  "resnet152": _model(3, 8, 36, 3),
+  # For images of some 16 pixels a side.
+  "small_resnet": _model(
+    1, 1, 1, bottleneck=False, width=16, small_images=True
+  ),
+}

@@ -13,13 +13,11 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
+from mixaug_jax.models import cpu
 from mixaug_jax.training import losses, optim, parallel, state
 from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
-# Random numbers take LLVM's last level over a second an array to compile, to
-# the same numbers.
-_INIT_OPTIONS = {"xla_backend_optimization_level": 1}
 _MAX_STEPS = 2**31 - 1  # The train state counts steps in int32.
 
 
@@ -85,10 +83,11 @@ class Experiment:
     """Returns random variables, which depend only on the seed."""
     size = self.config.data.image_size
     images = jnp.zeros((1, size, size, 3), jnp.float32)
-    options = _INIT_OPTIONS if jax.default_backend() == "cpu" else None
     init = jax.jit(
       lambda key, x: self.recipe.model.init(key, x, train=False),
-      compiler_options=options,
+      compiler_options=cpu.for_platform(
+        cpu=cpu.INIT_COMPILER_OPTIONS, default=None
+      ),
     )
     return init(jax.random.key(self.config.seed), images)
 
@@ -161,8 +160,7 @@ def build(
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
   num_classes = len(datasets.class_names)
-  with _told_of_the_config():
-    model = create_model(config, num_classes)
+  model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
   if steps > _MAX_STEPS:
@@ -171,15 +169,14 @@ def build(
       f"{_MAX_STEPS:,}; lower it"
     )
   size = config.data.image_size
-  abstract = jax.eval_shape(
-    lambda key: model.init(key, jnp.zeros((1, size, size, 3)), train=False),
-    jax.random.key(0),
-  )
+  with _told_of_the_config():
+    abstract = models.abstract_variables(model, size)
   optimizer, schedule = optim.make_optimizer(
-    config.optimizer,
+    optimizer_settings(config.optimizer),
     total_steps=steps,
     steps_per_epoch=per_epoch,
     params=abstract["params"],
+    stages=model.stages,
   )
   off = config.mix.off_after_epoch
   recipe = Recipe(
@@ -223,25 +220,38 @@ def _told_of_the_config() -> Iterator[None]:
     raise UserError(f"config: {error}") from error
 
 
-def create_model(config: ConfigDict, num_classes: int) -> models.ResNet:
-  """The model of a settled config, see `config.resolve`."""
+def optimizer_settings(config: ConfigDict) -> optim.Settings:
+  """Returns the values of `config.optimizer` that make the optimizer."""
+  values = config.to_dict()
+  del values["accumulate"]  # It belongs to the step.
+  names = (name.strip() for name in (values.pop("freeze") or "").split(","))
+  return optim.Settings(**values, freeze=tuple(filter(None, names)))
+
+
+def create_model(config: ConfigDict, num_classes: int) -> models.Model:
+  """Returns the model of a settled config, see `config.resolve`.
+
+  Raises:
+    UserError: a setting that the model does not have, or a wrong value.
+  """
   model = config.model
   dtype = model.dtype
   if dtype == "auto":
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-  return models.create_model(
-    model.name,
-    num_classes,
-    last_stage=model.last_stage,
-    dtype=jnp.dtype(dtype),
-    dropout=model.dropout,
-    freeze_batch_norm=model.freeze_batch_norm,
-    zero_init_residual=model.zero_init_residual,
-    head_init=model.head_init,
-    remat=model.remat,
-    frozen=optim.frozen_parts(config.optimizer),
-    bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
-    version=model.version,
-    conv_bias=model.conv_bias,
-    bn_epsilon=model.bn_epsilon,
-  )
+    dtype = cpu.for_platform(cpu="float32", default="bfloat16")
+  with _told_of_the_config():
+    return models.create_model(
+      model.name,
+      num_classes,
+      last_stage=model.last_stage,
+      dtype=jnp.dtype(dtype),
+      dropout=model.dropout,
+      freeze_batch_norm=model.freeze_batch_norm,
+      zero_init_residual=model.zero_init_residual,
+      head_init=model.head_init,
+      remat=model.remat,
+      frozen=optimizer_settings(config.optimizer).freeze,
+      bn_axis_name=parallel.AXIS if model.sync_batch_norm else None,
+      version=model.version,
+      conv_bias=model.conv_bias,
+      bn_epsilon=model.bn_epsilon,
+    )

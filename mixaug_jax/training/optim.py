@@ -1,77 +1,218 @@
-"""The optimiser of a config: schedule, decay, and learning rates by depth.
+"""The optimizer of a run: schedule, decay, and learning rates by depth.
 
-What is done to the gradients, in order: those of frozen parts are dropped,
-the rest is clipped by its global norm, turned into a direction by SGD or Adam,
+The gradients go through these steps: those of frozen parts are dropped, the
+rest is clipped by its global norm, turned into a direction by SGD or Adam,
 given the decoupled weight decay (Loshchilov and Hutter, 2019,
 arXiv:1711.05101), and scaled by the learning rate of its part of the network.
 Decoupled means that SGD's momentum does not amplify the decay: a value w here
 does what w (1 - momentum) does in PyTorch's SGD.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
+from mixaug_jax import registry
 from mixaug_jax.errors import UserError
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
-# Of the step schedule: shares of the run at which the rate falls tenfold, the
-# 30, 60 and 80 of 90 epochs of ResNet's ImageNet training.
+# The step schedule divides the learning rate by ten at these shares of the run,
+# the epochs 30, 60 and 80 of 90 of ResNet's ImageNet training.
 _STEPS = (1 / 3, 2 / 3, 8 / 9)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """The hyperparameters of an optimizer, the keys of `config.optimizer`.
+
+  Attributes:
+    name: a key of OPTIMIZERS, or `package.module:name`.
+    learning_rate: the peak.
+    schedule: a key of SCHEDULES, or `package.module:name`.
+    warmup_epochs: epochs in which the learning rate rises linearly to its peak.
+    weight_decay: decoupled; see `decays`.
+    momentum: momentum of SGD.
+    nesterov: whether that momentum is Nesterov's.
+    clip_norm: largest global norm of the gradients, or None.
+    freeze: parts of the network that are not trained.
+    head_from: the parts from this one on count as the head.
+    head_multiplier: learning rate of the head over that of the last part of the
+      trunk.
+    layer_decay: learning rate of a part of the trunk over that of the next one.
+    head_warmup_epochs: epochs at the start in which only the head is trained.
+  """
+
+  name: str
+  learning_rate: float
+  schedule: str
+  warmup_epochs: float
+  weight_decay: float
+  momentum: float
+  nesterov: bool
+  clip_norm: float | None
+  freeze: tuple[str, ...]
+  head_from: str
+  head_multiplier: float
+  layer_decay: float
+  head_warmup_epochs: float
+
+
+def sgd(settings: Settings) -> optax.GradientTransformation | None:
+  """Stochastic gradient descent with momentum (Sutskever et al., 2013)."""
+  if not settings.momentum:
+    return None
+  return optax.trace(settings.momentum, settings.nesterov)
+
+
+def adamw(settings: Settings) -> optax.GradientTransformation:
+  """Adam (Kingma and Ba, 2015, arXiv:1412.6980) with b1 = 0.9, b2 = 0.999."""
+  del settings
+  return optax.scale_by_adam()
+
+
+# Each returns what turns gradients into a direction; None keeps the gradients.
+# Clipping comes before it, weight decay and the learning rate after it.
+OPTIMIZERS: dict[
+  str, Callable[[Settings], optax.GradientTransformation | None]
+] = {
+  "sgd": sgd,
+  "adamw": adamw,
+}
+
+
+def cosine(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
+  """Half a cosine from the peak to zero (arXiv:1608.03983)."""
+  return optax.cosine_decay_schedule(peak, total_steps - warmup_steps)
+
+
+def step(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
+  """A tenth of the rate after 1/3, 2/3 and 8/9 of the run."""
+  falls = np.array(_STEPS) * total_steps - warmup_steps
+  return lambda step: peak * 0.1 ** jnp.sum(step >= falls)
+
+
+def constant(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
+  """The peak."""
+  del total_steps, warmup_steps
+  return optax.constant_schedule(peak)
+
+
+# Each takes the peak, the steps of the run and the steps of its warm-up. It
+# returns the learning rate as a function of the steps since the warm-up.
+SCHEDULES: dict[str, Callable[[float, int, int], Schedule]] = {
+  "cosine": cosine,
+  "step": step,
+  "constant": constant,
+}
+
+
 def make_optimizer(
-  config: ConfigDict, *, total_steps: int, steps_per_epoch: float, params: Any
+  settings: Settings,
+  *,
+  total_steps: int,
+  steps_per_epoch: float,
+  params: Mapping[str, Any],
+  stages: Sequence[str],
 ) -> tuple[optax.GradientTransformation, Schedule]:
-  """Makes the optimiser of `config.optimizer`.
+  """Makes an optimizer.
 
   Args:
-    config: `config.optimizer`.
-    total_steps: of the whole run.
-    steps_per_epoch: to turn epochs into steps.
-    params: the parameters, or their shapes, grouped by part at the top:
-      `stem`, `stage1`, ..., `head`.
+    settings: hyperparameters.
+    total_steps: optimizer steps of the whole run.
+    steps_per_epoch: converts epochs to steps.
+    params: the parameters, or their shapes, grouped by part at the top.
+    stages: the names of the parts from the input to the head, as in
+      `models.Model`; parts without parameters are skipped.
 
   Returns:
-    The optimiser, and its base learning rate as a function of the step: that
-    of the last stage before the head, without multipliers.
+    The optimizer, and its base learning rate as a function of the step: that
+    of the last part before the head, without multipliers.
 
   Raises:
     UserError: naming the key that does not fit the run or the model.
+    ValueError: an optimizer or a schedule that is not found.
   """
-  frozen = frozen_parts(config)
-  if unknown := set(frozen) - set(params):
+  parts = [stage for stage in stages if stage in params]
+  known = f"its parts are {', '.join(parts)}"
+  if unknown := set(params) - set(parts):
+    raise UserError(
+      f"config.model.name: the model has parameters outside of its stages, "
+      f"{', '.join(sorted(unknown))}; {known}"
+    )
+  if unknown := set(settings.freeze) - set(parts):
     raise UserError(
       f"config.optimizer.freeze: the model has no part "
-      f"{', '.join(sorted(unknown))}; its parts are {', '.join(_parts(params))}"
+      f"{', '.join(sorted(unknown))}; {known}"
     )
-  if config.head_from not in params:
+  if settings.head_from not in parts:
     raise UserError(
-      f"config.optimizer.head_from: the model has no part {config.head_from}; "
-      f"its parts are {', '.join(_parts(params))}"
+      f"config.optimizer.head_from: the model has no part "
+      f"{settings.head_from}; {known}"
     )
-  if set(frozen) == set(params):
+  if set(settings.freeze) == set(parts):
     raise UserError(
       "config.optimizer.freeze leaves nothing to train; leave the head out"
     )
   warmup, head_warmup = (
     round(epochs * steps_per_epoch)
-    for epochs in (config.warmup_epochs, config.head_warmup_epochs)
+    for epochs in (settings.warmup_epochs, settings.head_warmup_epochs)
   )
   if warmup + head_warmup >= total_steps and warmup + head_warmup > 0:
     raise UserError(
       f"config.optimizer.warmup_epochs and head_warmup_epochs take "
-      f"{warmup + head_warmup} steps, and the run has but {total_steps}; "
+      f"{warmup + head_warmup} steps, and the run has only {total_steps}; "
       "lower them or train longer"
     )
-  schedule = _schedule(config, total_steps, warmup)
-  # The trunk warms up when the head and what counts as head are warm.
+  schedule = _schedule(settings, total_steps, warmup)
+  steps = []
+  if settings.freeze:
+    dropped = {part: part in settings.freeze for part in params}
+    steps.append(optax.masked(optax.set_to_zero(), dropped))
+  if settings.clip_norm is not None:
+    steps.append(optax.clip_by_global_norm(settings.clip_norm))
+  make = registry.find("config.optimizer.name", settings.name, OPTIMIZERS)
+  if (direction := make(settings)) is not None:
+    steps.append(direction)
+  if settings.weight_decay:
+    steps.append(
+      optax.add_decayed_weights(settings.weight_decay, decays(params))
+    )
+  scales = {
+    part: optax.set_to_zero()
+    if part in settings.freeze
+    else optax.scale_by_learning_rate(rate)
+    for part, rate in _rates(settings, schedule, parts, warmup, head_warmup)
+  }
+  steps.append(optax.partition(scales, {part: part for part in params}))
+  return optax.chain(*steps), schedule
+
+
+def decays(params: Any) -> Any:
+  """Returns which parameters weight decay applies to: those named `kernel`.
+
+  These are the weights of convolutions and linear layers. Biases, and the
+  scales of batch norm and layer norm, are not decayed.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: path[-1].key == "kernel", params
+  )
+
+
+def _rates(
+  settings: Settings,
+  schedule: Schedule,
+  parts: Sequence[str],
+  warmup: int,
+  head_warmup: int,
+) -> list[tuple[str, Schedule]]:
+  """Returns the learning rate of each part, from the input to the head."""
+  # The trunk warms up after the head and what counts as head.
   trunk = schedule
   if head_warmup:
     trunk = lambda step: jnp.where(
@@ -79,74 +220,24 @@ def make_optimizer(
       0.0,
       schedule(step) * jnp.minimum(1, (step - head_warmup + 1) / (warmup + 1)),
     )
-  body, head = _body_and_head(config, params)
-  rates = {
-    part: _times(trunk, config.layer_decay ** (len(body) - 1 - index))
-    for index, part in enumerate(body)
-  }
-  rates |= {part: _times(schedule, config.head_multiplier) for part in head}
-  scales = {
-    part: optax.set_to_zero()
-    if part in frozen
-    else optax.scale_by_learning_rate(rate)
-    for part, rate in rates.items()
-  }
-  steps = []
-  if frozen:
-    dropped = {part: part in frozen for part in params}
-    steps.append(optax.masked(optax.set_to_zero(), dropped))
-  if config.clip_norm is not None:
-    steps.append(optax.clip_by_global_norm(config.clip_norm))
-  if config.name == "sgd":
-    if config.momentum:
-      steps.append(optax.trace(config.momentum, config.nesterov))
-  else:
-    steps.append(optax.scale_by_adam())
-  if config.weight_decay:
-    steps.append(optax.add_decayed_weights(config.weight_decay, decays(params)))
-  steps.append(optax.partition(scales, {part: part for part in params}))
-  return optax.chain(*steps), schedule
-
-
-def frozen_parts(config: ConfigDict) -> tuple[str, ...]:
-  """The names in `config.optimizer.freeze`: "stem,stage1" is two."""
-  names = (config.freeze or "").split(",")
-  return tuple(name.strip() for name in names if name.strip())
-
-
-def decays(params: Any) -> Any:
-  """Which arrays weight decay applies to: all but scales and biases."""
-  return jax.tree.map(lambda x: x.ndim > 1, params)
-
-
-def _parts(params: Any) -> list[str]:
-  """The parts of a network from its input to its head."""
-  return sorted(params, key=lambda part: (part == "head", part != "stem", part))
-
-
-def _body_and_head(
-  config: ConfigDict, params: Any
-) -> tuple[list[str], list[str]]:
-  """The parts before `config.optimizer.head_from`, and those from it on."""
-  parts = _parts(params)
-  first = parts.index(config.head_from)
-  return parts[:first], parts[first:]
+  first = parts.index(settings.head_from)
+  return [
+    (part, _times(trunk, settings.layer_decay ** (first - 1 - index)))
+    if index < first
+    else (part, _times(schedule, settings.head_multiplier))
+    for index, part in enumerate(parts)
+  ]
 
 
 def _times(schedule: Schedule, multiplier: float) -> Schedule:
   return lambda step: multiplier * schedule(step)
 
 
-def _schedule(config: ConfigDict, total_steps: int, warmup: int) -> Schedule:
-  """Linear from near zero to the peak in `warmup` steps, then as configured."""
-  peak = config.learning_rate
-  if config.schedule == "cosine":
-    after = optax.cosine_decay_schedule(peak, total_steps - warmup)
-  elif config.schedule == "step":
-    falls = np.array(_STEPS) * total_steps - warmup
-    after = lambda step: peak * 0.1 ** jnp.sum(step >= falls)
-  else:
-    after = optax.constant_schedule(peak)
+def _schedule(settings: Settings, total_steps: int, warmup: int) -> Schedule:
+  """Rises linearly from near zero to the peak, then follows the schedule."""
+  key, peak = "config.optimizer.schedule", settings.learning_rate
+  make = registry.find(key, settings.schedule, SCHEDULES)
+  after = make(peak, total_steps, warmup)
   if not warmup:
     return after
   # Not from zero itself, or the first step would train nothing.

@@ -16,7 +16,7 @@ import optax
 from flax import linen as nn
 
 from mixaug_jax import augment, data
-from mixaug_jax.models.remat import after
+from mixaug_jax.models.cpu import after
 from mixaug_jax.training import losses, metrics
 from mixaug_jax.training.state import TrainState, update_ema
 

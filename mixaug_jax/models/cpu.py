@@ -1,0 +1,204 @@
+"""Forms of operations that suit XLA's CPU compiler, and the choice of a form.
+
+`for_platform` is the only place that asks which platform programs run on. All
+forms compute the same function; what differs is time and memory.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+T = TypeVar("T")
+
+# XLA optimises programs of random numbers for over a second per array, and the
+# numbers stay the same.
+INIT_COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+
+# A convolution with at most this many output pixels is faster as a product.
+_FEW_PIXELS = 4
+
+
+def for_platform(*, cpu: T, default: T) -> T:
+  """Returns `cpu` if JAX's default backend is the CPU, otherwise `default`."""
+  return cpu if jax.default_backend() == "cpu" else default
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """Convolves with a square kernel, padded by half the kernel on every side.
+
+  With an odd kernel, torchvision and Keras's ResNet pad in the same way. `SAME`
+  would differ: at stride 2 it pads (0, 1) where they pad (1, 1).
+
+  Args:
+    x: `[B, H, W, I]`.
+    kernel: `[K, K, I, O]` of the same dtype, K odd.
+    stride: stride in both directions.
+
+  Returns:
+    `[B, ceil(H / stride), ceil(W / stride), O]`.
+  """
+  height, width = (-(-side // stride) for side in x.shape[1:3])
+  if len(kernel) > 1 and height * width > _FEW_PIXELS:
+    return _convolve(x, kernel, stride)
+  return for_platform(cpu=_convolve_as_product, default=_convolve)(
+    x, kernel, stride
+  )
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  padding = len(kernel) // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(stride, stride),
+    padding=((padding, padding), (padding, padding)),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _convolve_as_product(
+  x: jax.Array, kernel: jax.Array, stride: int
+) -> jax.Array:
+  """Computes a convolution as a matrix product, `[BHW, KKI] @ [KKI, O]`.
+
+  XLA's CPU convolution is slower than a product for 1x1 kernels, and many times
+  slower for maps of a few pixels, where it is cheap to gather the window of
+  each pixel. The matrices are flat because the gradient of the kernel then
+  needs no transposed copies.
+  """
+  size, padding = len(kernel), len(kernel) // 2
+  height, width = (-(-side // stride) for side in x.shape[1:3])
+  around = (padding, padding)
+  x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+  down, right = (stride * (side - 1) + 1 for side in (height, width))
+  windows = [
+    x[:, top : top + down : stride, left : left + right : stride]
+    for top in range(size)
+    for left in range(size)
+  ]
+  inputs = jnp.concatenate(windows, axis=-1)
+  flat = kernel.reshape(-1, kernel.shape[-1])
+  product = inputs.reshape(-1, len(flat)) @ flat
+  return product.reshape(len(x), height, width, -1)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """Takes the maximum of every 3x3 window at stride 2, padded by one pixel.
+
+  Args:
+    x: `[B, H, W, C]`.
+
+  Returns:
+    `[B, ceil(H / 2), ceil(W / 2), C]`. The gradient goes to the first maximum
+    of a window, row by row.
+  """
+  return for_platform(cpu=_padded_max_pool, default=_max_pool)(x)
+
+
+def _max_pool(x):
+  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def _padded_max_pool(x):
+  odd = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
+  return _indexed_max_pool(jnp.pad(x, odd, constant_values=-jnp.inf))
+
+
+@jax.custom_vjp
+def _indexed_max_pool(x):
+  """Pools a map of even sides and keeps the place of each maximum.
+
+  XLA's gradient of a pool, a select-and-scatter, takes one CPU thread many
+  times as long as this function and its gradient.
+  """
+  return _pool_forward(x)[0]
+
+
+def _pool_forward(x):
+  _, height, width, _ = x.shape
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+  views = [
+    x[:, top : top + height : 2, left : left + width : 2]
+    for top in range(3)
+    for left in range(3)
+  ]
+  largest, where = views[0], jnp.zeros(views[0].shape, jnp.uint8)
+  for index, view in enumerate(views[1:], 1):
+    where = jnp.where(view > largest, jnp.uint8(index), where)
+    largest = jnp.maximum(largest, view)
+  return largest, where
+
+
+def _pool_backward(where, gradient):
+  """Gathers, for the pixels of each parity, from the windows that hold them."""
+  batch, height, width, channels = where.shape
+  below_and_right = ((0, 0), (0, 1), (0, 1), (0, 0))
+  where = jnp.pad(where, below_and_right, constant_values=9)
+  gradient = jnp.pad(gradient, below_and_right)
+
+  def sent(index, down, right):
+    """Returns what the windows at an offset send to their pixel `index`."""
+    box = (slice(None), slice(down, down + height), slice(right, right + width))
+    return jnp.where(where[box] == index, gradient[box], 0)
+
+  pixels = [
+    [sent(4, 0, 0), sent(5, 0, 0) + sent(3, 0, 1)],
+    [
+      sent(7, 0, 0) + sent(1, 1, 0),
+      sent(8, 0, 0) + sent(6, 0, 1) + sent(2, 1, 0) + sent(0, 1, 1),
+    ],
+  ]
+  rows = jnp.stack([jnp.stack(row, 3) for row in pixels], 2)
+  return (rows.reshape(batch, 2 * height, 2 * width, channels),)
+
+
+_indexed_max_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def after(x: jax.Array, tree: Any) -> jax.Array:
+  """Returns `x`, made to depend on every array of `tree`.
+
+  `jax.lax.optimization_barrier` has this purpose, but XLA's CPU compiler drops
+  it early and then reorders or merges the computations. This function instead
+  adds zero times one number of every array, which a compiler must keep: the
+  product is NaN if the number is not finite, and then so is `x`. It is used on
+  every platform.
+  """
+  numbers = (leaf.ravel()[0] for leaf in jax.tree.leaves(tree))
+  return x + (0 * sum(numbers)).astype(x.dtype)
+
+
+def recomputed(block: nn.Module, x: jax.Array) -> jax.Array:
+  """Returns `block(x)`; the backward pass keeps `x` and recomputes the rest.
+
+  The method is that of Chen et al., 2016, arXiv:1604.06174. `nn.remat` relies
+  on a barrier that XLA's CPU compiler drops, see `after`.
+
+  Args:
+    block: a module of one argument without dropout, inside the `__call__` of
+      another module.
+    x: the argument.
+  """
+  module = block.clone(parent=None, name=None)
+
+  def forward(block: nn.Module, x: jax.Array) -> tuple[jax.Array, Any]:
+    return block(x), (block.variables, x)
+
+  def backward(kept: Any, gradient: jax.Array) -> tuple[Any, jax.Array]:
+    variables, x = kept
+
+    def again(params: Any, x: jax.Array) -> jax.Array:
+      return module.apply(
+        {**variables, "params": params}, x, mutable=["batch_stats"]
+      )[0]
+
+    _, pull = jax.vjp(again, variables["params"], after(x, gradient))
+    params, x = pull(gradient)
+    return {"params": params}, x
+
+  return nn.custom_vjp(
+    lambda block, x: block(x), forward_fn=forward, backward_fn=backward
+  )(block, x)
