@@ -1,10 +1,11 @@
 """Command-line flags: the parser, paths, `--config` and its overrides."""
 
 import argparse
+import contextlib
 import errno
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -91,3 +92,21 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError(f"{word} needs a value: {word}=VALUE")
     overrides[key] = value
   return rest, overrides
+
+
+def words(arguments: argparse.Namespace) -> list[str]:
+  """Returns the words that `parse` reads as the same config and workdir."""
+  changed = (f"{_PREFIX}{k}={text}" for k, text in arguments.overrides.items())
+  return [
+    *(f"--config={arguments.spec}", *changed),
+    f"--workdir={arguments.workdir}",
+  ]
+
+
+@contextlib.contextmanager
+def naming(flag: str) -> Iterator[None]:
+  """Puts a flag before the sentence of a UserError."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(f"{flag}: {error}") from error
