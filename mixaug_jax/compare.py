@@ -33,11 +33,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
   failed = []
   if not arguments.report_only:
-    failed = launch.run(
-      comparison,
-      lambda cell: [*one(cell), "--until_stdin_closes"],
-      arguments.jobs,
-    )
+    child = lambda cell: [*one(cell), "--until_stdin_closes"]
+    failed = launch.run(comparison, child, arguments.jobs)
   if len(comparison.unfinished) == len(comparison.cells):
     raise UserError(
       f"no run in {arguments.workdir} is finished, so there is nothing to "

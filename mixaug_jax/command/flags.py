@@ -44,6 +44,16 @@ def path(text: str) -> pathlib.Path:
   return pathlib.Path(text)
 
 
+def make_folder(flag: str, folder: pathlib.Path) -> None:
+  """Makes the folder that a flag names; raises UserError."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"cannot make {flag}={folder}: {error.strerror}; name another folder"
+    ) from None
+
+
 def add_config(
   flags: argparse.ArgumentParser,
   load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
