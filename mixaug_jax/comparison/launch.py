@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from mixaug_jax import progress
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
@@ -65,7 +66,7 @@ def run(
   available = places(jobs)
   for place in available:
     environments.put(place)
-  progress = _Progress(len(left), len(available))
+  shown = _Progress(len(left), len(available))
   over = threading.Event()
 
   def train_one(cell: Cell) -> int | None:
@@ -73,10 +74,10 @@ def run(
     try:
       if over.is_set():
         return None
-      progress.started(cell)
+      shown.started(cell)
       begin = time.monotonic()
       code = _run_cell(cell, command, environment)
-      progress.ended(cell, code, time.monotonic() - begin)
+      shown.ended(cell, code, time.monotonic() - begin)
       if code == UserError.code and cell.arm == comparison.baseline:
         # Its config is that of all, and without it nothing can be compared.
         over.set()  # Otherwise this thread takes the next cell first.
@@ -86,6 +87,7 @@ def run(
       environments.put(environment)
 
   with (
+    shown.bar,
     lock.hold(workdir),
     concurrent.futures.ThreadPoolExecutor(len(available)) as pool,
   ):
@@ -157,20 +159,23 @@ def places(jobs: int | None) -> list[dict[str, str]]:
 
 
 class _Progress:
-  """A line for every run that ends, and the time that is left."""
+  """A bar of the runs, and a line for each that ends, with the time left."""
 
   def __init__(self, count: int, jobs: int):
     self._count, self._jobs = count, jobs
+    self._running: list[str] = []
     self._seconds: list[float] = []
     self._lock = threading.Lock()
+    self.bar = progress.Bar(count, lambda: ", ".join(self._running))
 
   def started(self, cell: Cell) -> None:
-    if sys.stdout.isatty():
-      with self._lock:
-        print(f"\r\x1b[2K{cell.name} ...", end="", flush=True)
+    with self._lock:
+      self._running.append(cell.name)
+      self.bar.refresh()
 
   def ended(self, cell: Cell, code: int, seconds: float) -> None:
     with self._lock:
+      self._running.remove(cell.name)
       self._seconds.append(seconds)
       done = len(self._seconds)
       if code:
@@ -178,12 +183,13 @@ class _Progress:
       else:
         what = _outcome(cell)
       left = (self._count - done) * sum(self._seconds) / done / self._jobs
-      clear = "\r\x1b[2K" if sys.stdout.isatty() else ""
-      print(
-        f"{clear}[{done}/{self._count}] {cell.name}: {what}; {seconds:.0f} s"
+      progress.write(
+        f"[{done}/{self._count}] {cell.name}: {what}; {seconds:.0f} s"
         + (f", about {duration(left)} left" if done < self._count else ""),
-        flush=True,
+        sys.stdout,
       )
+      sys.stdout.flush()
+      self.bar.update()
 
 
 def _outcome(cell: Cell) -> str:
