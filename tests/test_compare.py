@@ -1,6 +1,7 @@
 """A comparison through its command: results, resuming, mistakes, the page."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 
 from mixaug_jax import compare
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import launch, plan, words
+from mixaug_jax.comparison import launch, pictures, plan, words
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -301,6 +302,31 @@ def test_a_cpu_is_shared_by_as_many_runs_as_asked_for():
   assert launch.places(None) == [{}]
   with pytest.raises(UserError, match="at least 1, got 0"):
     launch.places(0)
+
+
+class _Boxed:
+  """A source whose images all come with the same bounding box."""
+
+  def __init__(self, source, box):
+    self._source, self.boxes = source, np.tile(np.float32(box), (1797, 1))
+
+  def __getitem__(self, row):
+    return self._source[row]
+
+
+def test_the_halves_of_the_images_share_the_activation_maps(finished):
+  root, _ = finished
+  comparison = plan.make(plan.load(f"{root}/small.py", {}), root / "runs")
+  images = pictures.compared_images(comparison)
+  assert pictures.energy_inside_boxes(comparison, images) == ({}, None)
+  means = []
+  for box in ([0, 0, 0.5, 1], [0.5, 0, 1, 1]):
+    boxed = dataclasses.replace(images, source=_Boxed(images.source, box))
+    shares, area = pictures.energy_inside_boxes(comparison, boxed)
+    assert area == 0.5
+    assert [len(share["each"]) for share in shares.values()] == [2, 2]
+    means.append([share["mean"] for share in shares.values()])
+  np.testing.assert_allclose(np.sum(means, axis=0), 1, rtol=1e-5)
 
 
 _PROBE = """<script>
