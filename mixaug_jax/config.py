@@ -5,7 +5,6 @@ import json
 import math
 import os
 import runpy
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +24,13 @@ _CHOICES = {
 
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)
 _BELOW_ONE = math.nextafter(1.0, 0.0)
+
+_TYPES = {
+  bool: "true or false",
+  int: "a whole number",
+  float: "a number",
+  str: "a text",
+}
 
 # Closed ranges. Those of augment, mix and model are checked by the code that
 # reads them, which knows their meaning.
@@ -78,7 +84,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   config = read(spec)
   if "arms" in config:
     raise UserError(
-      f"--config={spec} is a comparison; run it by python -m mixaug_jax.compare"
+      f"{spec} is a comparison; run it by python -m mixaug_jax.compare"
     )
   override(config, overrides or {})
   return resolve(config)
@@ -130,8 +136,7 @@ def read(spec: str) -> ConfigDict:
   path, _, dataset = spec.partition(":")
   if not os.path.isfile(path):
     raise UserError(
-      f"--config: there is no file {path!r}; name a recipe such as "
-      "configs/cutmix.py"
+      f"there is no file {path!r}; name a recipe such as configs/cutmix.py"
     )
   try:
     get_config = runpy.run_path(path)["get_config"]
@@ -144,37 +149,67 @@ def read(spec: str) -> ConfigDict:
   try:
     config = get_config(*([dataset] if dataset else []))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(f"--config={spec}: {error}") from error
+    raise UserError(f"{spec}: {error}") from error
   if not isinstance(config, ConfigDict):
     raise UserError(f"{path}: get_config must return a ConfigDict")
   return config
 
 
-def as_overrides(base: ConfigDict, other: ConfigDict) -> str:
-  """The leaves of `other` that differ from `base`, as text for `override`.
-
-  Returns:
-    `KEY=VALUE KEY=VALUE`, quoted as a shell would need it.
-  """
+def difference(base: ConfigDict, other: ConfigDict) -> dict[str, Any]:
+  """Returns the leaves of `other` that differ from `base`, nested as there."""
   ours, theirs = leaves(base), leaves(other)
-  changed = (key for key in theirs if theirs[key] != ours[key])
-  return shlex.join(f"{key}={theirs[key]}" for key in changed)
+  changed: dict[str, Any] = {}
+  for key, value in theirs.items():
+    if value != ours[key]:
+      *parents, name = key.split(".")
+      node = changed
+      for parent in parents:
+        node = node.setdefault(parent, {})
+      node[name] = value
+  return changed
 
 
 def override(config: ConfigDict, values: Mapping[str, str]) -> None:
-  """Sets dotted keys from text, to the type that each key has."""
+  """Sets dotted keys from text, to the type that each key has.
+
+  Raises:
+    UserError: an unknown key, or a text that is not of the key's type.
+  """
   references = leaves(config, references=True)
+  parsed = {}
   for key, text in values.items():
     if key not in references:
-      raise UserError(_unknown_key(key, references))
+      raise UserError(unknown_key(key, references))
+    parent, _, name = key.rpartition(".")
+    kind = _node(config, parent).get_type(name)
+    optional = isinstance(references[key], FieldReference)
+    parsed[key] = _parse(key, text, kind, optional)
+  _set(config, parsed)
+
+
+def update(config: ConfigDict, values: ConfigDict) -> None:
+  """Sets the leaves of `values`, which is nested as `config`.
+
+  Raises:
+    UserError: an unknown key, or a value that is not of the key's type.
+  """
+  known, flat = leaves(config), leaves(values)
+  if unknown := [key for key in flat if key not in known]:
+    raise UserError(unknown_key(unknown[0], known))
+  _set(config, flat)
+
+
+def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
+  """Sets known dotted keys; raises UserError for a value of another type."""
+  for key, value in values.items():
     parent, _, name = key.rpartition(".")
     node = _node(config, parent)
-    node[name] = _parse(
-      key,
-      text,
-      node.get_type(name),
-      isinstance(references[key], FieldReference),
-    )
+    try:
+      node[name] = value
+    except TypeError:
+      raise UserError(
+        f"config.{key} must be {_TYPES[node.get_type(name)]}, got {value!r}"
+      ) from None
   # A length given by hand replaces the recipe's, in whichever unit.
   for given, other in (("steps", "epochs"), ("epochs", "steps")):
     for parent in ("", "base."):
@@ -332,12 +367,11 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
       return text
   except (KeyError, ValueError, OverflowError):
     pass
-  names = {bool: "true or false", int: "a whole number", float: "a number"}
-  names[str] = "a text"
-  raise UserError(f"config.{key} must be {names[kind]}, got {text!r}")
+  raise UserError(f"config.{key} must be {_TYPES[kind]}, got {text!r}")
 
 
-def _unknown_key(key: str, known: Iterable[str]) -> str:
+def unknown_key(key: str, known: Iterable[str]) -> str:
+  """Returns the sentence about a key that is none of `known`."""
   if any(name.startswith(f"{key}.") for name in known):
     below = [
       n.removeprefix(f"{key}.") for n in known if n.startswith(f"{key}.")
