@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from mixaug_jax.data.sources import EXTENSIONS
+from mixaug_jax.data.folder import EXTENSIONS
 from mixaug_jax.errors import UserError
 
 
