@@ -169,8 +169,10 @@ def test_one_killed_ends_the_other_and_both_resume(
   struck = (killed, "saving", "3", "0.05") if moment == "saving" else None
   several = _start(workdir, devices=2, processes=2, struck=struck)
   if moment == "training":
-    while not several[0].stderr.readline().startswith("[8]"):
-      assert several[0].poll() is None
+    lines = [""]
+    while not lines[-1].startswith("[8]"):
+      lines.append(several[0].stderr.readline())
+      assert lines[-1], "".join(lines)  # It ended.
     several[killed].kill()
   other = several[1 - killed]
   _, stderr = other.communicate(timeout=300)
