@@ -21,8 +21,8 @@ def _open(workdir, names="console,tensorboard"):
 
 def test_rows_are_grouped_by_split_and_event_files_are_written(tmp_path):
   with _open(tmp_path) as opened:
-    opened.write(3, "train", {"loss": 1.5, "accuracy": 0.25})
-    opened.write(4, "validation", {"loss": 2.0})
+    opened.write_scalars(3, {"train/loss": 1.5, "train/accuracy": 0.25})
+    opened.write_scalars(4, {"validation/loss": 2.0})
   assert _rows(tmp_path / "metrics.jsonl") == [
     {"step": 3, "split": "train", "loss": 1.5, "accuracy": 0.25},
     {"step": 4, "split": "validation", "loss": 2.0},
@@ -32,7 +32,7 @@ def test_rows_are_grouped_by_split_and_event_files_are_written(tmp_path):
 
 def test_metrics_jsonl_needs_no_name(tmp_path, capfd):
   with _open(tmp_path, "") as opened:
-    opened.write(3, "train", {"loss": 1.5})
+    opened.write_scalars(3, {"train/loss": 1.5})
   assert len(_rows(tmp_path / "metrics.jsonl")) == 1
   assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
   assert capfd.readouterr().err == ""
@@ -63,11 +63,11 @@ def test_rewind_drops_rows_that_are_newer_than_the_checkpoint(tmp_path):
 def test_only_the_primary_process_writes(tmp_path, monkeypatch):
   monkeypatch.setattr(parallel, "from_first", lambda say: "")
   with _open(tmp_path) as opened:
-    opened.write(3, "train", {"loss": 1.5})
+    opened.write_scalars(3, {"train/loss": 1.5})
   assert list(tmp_path.iterdir()) == []
 
 
-class Recorder(writers.MetricWriter):
+class Recorder(writers.ScalarWriter):
   """A writer that a config finds as `test_writers:Recorder`."""
 
   calls = []  # noqa: RUF012
@@ -92,7 +92,7 @@ def test_a_writer_of_the_users_own_is_opened_written_flushed_and_closed(
   name = "test_writers:Recorder"
   calls = writers.find(name)[name].calls
   with writers.open_writers(tmp_path, f"console, {name}", 5, 0) as opened:
-    opened.write(6, "train", {"loss": 1.5})
+    opened.write_scalars(6, {"train/loss": 1.5})
     opened.flush()
   expected = [(tmp_path, 5), (6, {"train/loss": 1.5}), "flush", "close"]
   assert calls == expected
@@ -133,7 +133,7 @@ def test_the_log_shows_metrics_and_warnings_but_not_others_chatter(
   elsewhere = StreamHandler()  # Other libraries may log to stderr as well.
   getLogger().addHandler(elsewhere)
   with _open(tmp_path) as opened:
-    opened.write(3, "train", {"loss": 1.5})
+    opened.write_scalars(3, {"train/loss": 1.5})
     logging.info("chatter")
     logging.warning("beware")
   getLogger().removeHandler(elsewhere)

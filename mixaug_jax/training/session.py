@@ -27,7 +27,7 @@ from mixaug_jax.training.step import (
   make_train_step,
 )
 from mixaug_jax.training.step_metrics import StepMetrics
-from mixaug_jax.training.writers import METRICS_FILE, Writers
+from mixaug_jax.training.writers import METRICS_FILE, metric_writers
 
 
 class Session:
@@ -39,7 +39,7 @@ class Session:
     first: the step that the session starts from, 0 for a new run.
     checkpoints: the checkpoints of the run.
     loop: the state of the loop at `first`.
-    writers: where metrics go.
+    writer: where metrics go.
     stopping: whether the run was asked to stop.
   """
 
@@ -50,14 +50,14 @@ class Session:
     first: int,
     checkpoints: Checkpoints,
     loop: LoopState,
-    writers: Writers,
+    writer: metric_writers.MetricWriter,
     stopping: Stopping,
   ):
     self._exp = exp
     self._workdir = workdir
     self._checkpoints = checkpoints
     self._loop = loop
-    self._writers = writers
+    self._writer = writer
     size, devices = exp.config.batch_size, parallel.devices()
     self._clock = Clock(loop.seconds, loop.compile_seconds)
     self._bar = TrainingBar(exp.steps, first, size, self._clock)
@@ -113,7 +113,7 @@ class Session:
       sums, _ = self._eval_step(state.variables, self._arrays, clean)
       sums = jax.device_get(sums)
     means["accuracy"] = float(sums["accuracy"] / sums["count"])
-    self._writers.write(step, "train", means)
+    self._write(step, "train", means)
 
   def evaluate(self, step: int, state: TrainState) -> None:
     """Evaluates on validation, unless the run had done so before it resumed.
@@ -135,7 +135,7 @@ class Session:
     row = measured | {f"ema_{name}": x for name, x in average.items()}
     del row["examples"]
     row.pop("ema_examples", None)
-    self._writers.write(step, "validation", row)
+    self._write(step, "validation", row)
 
   def saves(self, step: int) -> bool:
     """Returns whether a checkpoint falls on this step."""
@@ -146,7 +146,7 @@ class Session:
     self._metrics.read()
     with self._pause("saving"):
       # Rows first, because a resumed run does not write them again.
-      self._writers.flush()
+      self._writer.flush()
       rows = self._workdir / METRICS_FILE
       if rows.exists():
         self._loop.metrics_bytes = rows.stat().st_size
@@ -174,7 +174,7 @@ class Session:
       if exp.datasets.test is not None:
         test = self._predict(variables, "test")
     if test:
-      self._writers.write(exp.steps, "test", test)
+      self._write(exp.steps, "test", test)
     result = provenance.result(exp, self._loop, test)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
@@ -200,6 +200,10 @@ class Session:
         self._workdir, name, logits, split.labels, split.ids
       )
     return measured
+
+  def _write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    scalars = {f"{split}/{name}": value for name, value in metrics.items()}
+    self._writer.write_scalars(step, scalars)
 
   @contextlib.contextmanager
   def _pause(self, name: str) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """Where metrics go: metrics.jsonl, the console, TensorBoard, your own.
 
 A metric is named `split/name`, for example `validation/accuracy`. A writer is
-a class with the methods of `MetricWriter` that is called with the run directory
-and the first step. `config.log.writers` names it, by its name in WRITERS or as
+a `MetricWriter` of CLU that is called with the run directory and the first
+step. `config.log.writers` names it, by its name in WRITERS or as
 `package.module:Name`.
 """
 
@@ -11,8 +11,9 @@ import json
 import logging
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from absl import logging as absl_logging
 
@@ -20,24 +21,35 @@ from mixaug_jax import progress, registry
 from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 
+# CLU imports TensorFlow only for its SummaryWriter, which is not used here
+# (google/CommonLoopUtils#358). An empty module in its place keeps it out.
+_stand_in = types.ModuleType("clu.metric_writers.summary_writer")
+_stand_in.SummaryWriter = None
+sys.modules.setdefault(_stand_in.__name__, _stand_in)
+
+from clu import metric_writers  # noqa: E402
+
 METRICS_FILE = "metrics.jsonl"
 
 
-@runtime_checkable
-class MetricWriter(Protocol):
-  """Writes scalars. The methods are those of CLU's writers of this name."""
+class ScalarWriter(metric_writers.MetricWriter):
+  """A CLU writer of scalars; a run writes nothing else."""
 
-  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes the metrics of a step, by their names."""
+  def _refuse(self, step: int, *_: Any, **__: Any) -> None:
+    raise TypeError(f"{type(self).__name__} writes scalars only")
+
+  write_summaries = write_images = write_videos = write_audios = _refuse
+  write_texts = write_histograms = write_pointcloud = _refuse
+  write_hparams = _refuse
 
   def flush(self) -> None:
-    """Puts on disk what was written; called before every checkpoint."""
+    """Puts the written metrics on disk; called before every checkpoint."""
 
   def close(self) -> None:
-    """Ends the writer."""
+    """Releases what the writer holds."""
 
 
-class JsonLinesWriter(MetricWriter):
+class JsonLinesWriter(ScalarWriter):
   """Writes one JSON object per line: {"step": 40, "split": "train", ...}.
 
   Args:
@@ -75,7 +87,7 @@ def rewind(path: pathlib.Path, size: int) -> None:
       file.truncate(min(size, path.stat().st_size))
 
 
-class ConsoleWriter(MetricWriter):
+class ConsoleWriter(ScalarWriter):
   """Prints a line on stderr, above the progress bar."""
 
   def __init__(self, workdir: pathlib.Path, first_step: int):
@@ -86,7 +98,7 @@ class ConsoleWriter(MetricWriter):
     progress.write(f"[{step}] {', '.join(values)}")
 
 
-class TensorBoardWriter(MetricWriter):
+class TensorBoardWriter(ScalarWriter):
   """Writes event files for TensorBoard, without TensorFlow."""
 
   def __init__(self, workdir: pathlib.Path, first_step: int):
@@ -115,7 +127,7 @@ class TensorBoardWriter(MetricWriter):
 
 
 # Run directory, and the step that the run resumes from, 0 for a new one.
-WriterFactory = Callable[[pathlib.Path, int], MetricWriter]
+WriterFactory = Callable[[pathlib.Path, int], metric_writers.MetricWriter]
 
 WRITERS: dict[str, WriterFactory] = {
   "console": ConsoleWriter,
@@ -137,28 +149,10 @@ def find(names: str) -> dict[str, WriterFactory]:
   return {name: registry.find(key, name, WRITERS) for name in separate}
 
 
-class Writers:
-  """Several writers as one."""
-
-  def __init__(self, writers: list[MetricWriter]):
-    self._writers = writers
-
-  def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-    """Writes the metrics of a split."""
-    scalars = {f"{split}/{name}": value for name, value in metrics.items()}
-    for writer in self._writers:
-      writer.write_scalars(step, scalars)
-
-  def flush(self) -> None:
-    """Puts on disk what was written."""
-    for writer in self._writers:
-      writer.flush()
-
-
 @contextlib.contextmanager
 def open_writers(
   workdir: pathlib.Path, names: str, first_step: int, metrics_bytes: int
-) -> Iterator[Writers]:
+) -> Iterator[metric_writers.MetricWriter]:
   """Opens the writers of a run; metrics.jsonl is always one of them.
 
   Process 0 writes, and the writers of the others are silent. Warnings go
@@ -173,7 +167,7 @@ def open_writers(
   Raises:
     UserError: a writer cannot be made; every process raises it.
   """
-  opened: list[MetricWriter] = []
+  opened: list[metric_writers.MetricWriter] = []
 
   def open_all() -> str:
     rows = JsonLinesWriter(workdir / METRICS_FILE, metrics_bytes)
@@ -183,8 +177,8 @@ def open_writers(
         writer = make(workdir, first_step)
       except Exception as error:  # The user's own code may raise anything.
         return f"config.log.writers: {name} cannot be made: {first_line(error)}"
-      if not isinstance(writer, MetricWriter):
-        return f"config.log.writers: {name} does not make a MetricWriter"
+      if not isinstance(writer, metric_writers.MetricWriter):
+        return f"config.log.writers: {name} does not make a MetricWriter of CLU"
       opened.append(stack.enter_context(contextlib.closing(writer)))
     return ""
 
@@ -192,7 +186,7 @@ def open_writers(
     if why := parallel.from_first(open_all):
       raise UserError(why)
     stack.enter_context(_warnings_above_the_bar())
-    yield Writers(opened)
+    yield metric_writers.MultiWriter(opened)
 
 
 class _AboveTheBar(logging.Handler):
