@@ -110,12 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not (RECORD.exists() or arguments.record):
     flags.error(f"there is no {RECORD.name} yet; --record writes it")
   harness.use_cpu()
-  record = {"machine": "no machine", "ratios": {}}
+  recorded, machine = {}, harness.machine(*PACKAGES)
   if RECORD.exists():
     record = json.loads(RECORD.read_text())
-  recorded, machine = record["ratios"], harness.machine(*PACKAGES)
+    recorded = record["ratios"]
+    print(f"recorded on {record['machine']}")
+  print(f"measured on {machine}")
   keep = min if arguments.record else max
-  print(f"recorded on {record['machine']}\nmeasured on {machine}")
   measured, failed = {}, []
   harness.header("the peer's time over ours", "recorded", "now")
   for name in arguments.only:

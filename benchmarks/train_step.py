@@ -191,7 +191,7 @@ def table(job: Job, systems: list[str], rounds: int) -> None:
     for name, of in taken.items()
     if of
   }
-  base = statistics.median(rates.get("ours", [math.nan]))
+  base = statistics.median(rates["ours"]) if "ours" in rates else None
   print(
     f"\n{job['model']}, {job['size']} px, batch {job['batch']}: images/s, "
     f"median of {rounds} rounds (lowest to highest); a matrix product reaches "
@@ -207,7 +207,7 @@ def table(job: Job, systems: list[str], rounds: int) -> None:
     harness.row(
       TITLES[name],
       harness.spread(values, ",.1f"),
-      f"{base / rate:.2f}",
+      f"{base / rate:.2f}" if base else "",
       f"{flops * rate / machine['matrix']:.1%}",
       f"{statistics.median(x['memory'] for x in taken[name]) / 1e9:.2f}",
       f"{taken[name][0]['compile']:.0f}",
