@@ -1,9 +1,10 @@
 """Every key of a run, with its default. Recipes override this file.
 
-The part after the colon in `--config=configs/cutmix.py:digits` picks the
-data set and, with it, the size of the model and of the training. Any leaf can
-be set on the command line: `--config.optimizer.learning_rate=0.05`, and
-`--config.optimizer.clip_norm=none` for a leaf that may be None.
+The part after the colon in `--config=configs/cutmix.py:digits` selects the
+data set, and with it the model and the length of the training. Any leaf can be
+set on the command line: `--config.optimizer.learning_rate=0.05`, and
+`--config.optimizer.clip_norm=none` for a leaf that may be None. Where a leaf
+names an object of a registry, `package.module:Name` names one of your own.
 """
 
 import dataclasses
@@ -19,31 +20,31 @@ DATASETS = ("digits", "folder", "stanford_dogs")
 def get_config(dataset: str = "digits") -> ConfigDict:
   """Returns the recipe without augmentation for `dataset`."""
   config = ConfigDict()
-  config.seed = 0  # Of initialisation, data order and augmentation.
-  config.batch_size = 50  # Global: over all devices and processes.
-  config.epochs = placeholder(float)  # Length in passes over the data, or
-  config.steps = placeholder(int)  # in optimiser steps: set one of the two.
-  config.deterministic = False  # Bit-identical runs on GPUs too; slower.
+  config.seed = 0  # For initialisation, data order, augmentation.
+  config.batch_size = 50  # Over all devices and processes.
+  config.epochs = placeholder(float)  # Length in passes over the data or
+  config.steps = placeholder(int)  # in optimizer steps: set one of the two.
+  config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # digits, folder, stanford_dogs or tfds:NAME.
-  data.dir = placeholder(str)  # Of the image folder, or of TFDS's data.
+  data.name = "digits"  # digits, folder, stanford_dogs, tfds:NAME.
+  data.dir = placeholder(str)  # The image folder, or the data of TFDS.
   data.image_size = 16  # Pixels a side that the network sees.
-  data.cache_size = placeholder(int)  # Pixels a side stored; None: image_size.
-  data.resize = "crop"  # To the stored square: crop, squash or pad.
-  data.validation_fraction = 0.1  # Carved from train where there is none.
+  data.cache_size = placeholder(int)  # Stored pixels a side; None: image_size.
+  data.resize = "crop"  # How to make the square: crop, squash, pad.
+  data.validation_fraction = 0.1  # Held out of train if there is none.
   data.placement = "auto"  # device, host, stream; auto decides by size.
-  data.on_error = "raise"  # At an unreadable image: raise or skip.
-  data.classes = placeholder(str)  # Keep these: a count, or names "a,b".
-  data.examples_per_class = placeholder(int)  # Keep so many to train on.
+  data.on_error = "raise"  # For unreadable images: raise or skip.
+  data.classes = placeholder(str)  # To keep: a count, or names "a,b".
+  data.examples_per_class = placeholder(int)  # To train on.
   data.oversample = False  # Draw every class equally often.
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
-  # An operation is on when its leaves are set; None switches it off. They are
-  # applied in this order, each example drawing for itself.
+  # An operation is on if its leaves are set; None switches it off. They run in
+  # this order, and each example draws its own random numbers.
   config.augment = augment = ConfigDict()
   augment.random_resized_crop = crop = ConfigDict()
-  crop.min_area = placeholder(float)  # Of the stored image, in (0, 1].
+  crop.min_area = placeholder(float)  # Share of the stored image, in (0, 1].
   crop.max_area = 1.0
   crop.min_aspect = 3 / 4  # Width over height.
   crop.max_aspect = 4 / 3
@@ -55,7 +56,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   augment.random_rotation = ConfigDict({"max_degrees": placeholder(float)})
   augment.trivial_augment = ConfigDict({"enabled": False})
   augment.rand_augment = rand_augment = ConfigDict()
-  rand_augment.num_layers = placeholder(int)  # Operations an image.
+  rand_augment.num_layers = placeholder(int)  # Operations per image.
   rand_augment.magnitude = 9  # 0 to 30.
   augment.random_brightness = ConfigDict({"max_delta": placeholder(float)})
   augment.random_contrast = contrast = ConfigDict()
@@ -71,22 +72,23 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   jpeg.max_jpeg_quality = placeholder(int)
   augment.random_erasing = erasing = ConfigDict()
   erasing.probability = placeholder(float)
-  erasing.min_area = 0.02  # Of the image.
+  erasing.min_area = 0.02  # Share of the image.
   erasing.max_area = 1 / 3
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, cutout, resizemix, fmix; "cutmix,mixup".
-  mix.weights = placeholder(str)  # Of several: "0.7,0.3"; None: equal.
-  mix.alpha = placeholder(float)  # Of Beta(alpha, alpha); None: the paper's.
-  mix.probability = 1.0  # Of mixing at all.
-  mix.per_example = False  # Draw for each example, not once a batch.
-  mix.off_after_epoch = placeholder(float)  # From this epoch on, no mixing.
+  mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
+  mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
+  mix.probability = 1.0  # Probability of mixing.
+  mix.per_example = False  # Draw once per example, not per batch.
+  mix.off_after_epoch = placeholder(float)  # No mixing from this epoch on.
   mix.partner = "any"  # Or other_class: never two images of one class.
   mix.min_lambda = 0.0  # Bounds on the share of the first image.
   mix.max_lambda = 1.0
   mix.min_aspect = 1.0  # Bounds on the box's width over height,
   mix.max_aspect = 1.0  # relative to the image's.
-  # One group a mixer, such as mix.cutmix.alpha; None: as above, or the paper's.
+  # One group per mixer, such as mix.cutmix.alpha. None: the value above, or the
+  # default of the paper.
   for name, mixer in MIXERS.items():
     mix[name] = ConfigDict(
       {
@@ -96,19 +98,21 @@ def get_config(dataset: str = "digits") -> ConfigDict:
     )
 
   config.model = model = ConfigDict()
-  model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
-  model.last_stage = placeholder(str)  # Of the network: "stage3"; None: all.
+  model.name = "small_resnet"  # Or resnet18 to 152, small_vit, vit_ti16...
+  model.last_stage = placeholder(
+    str
+  )  # End the network there; None: all stages.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
   model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
-  model.allow_partial = False  # Take a weight file that lacks some arrays.
+  model.allow_partial = False  # Accept a weight file that lacks arrays.
   model.sync_batch_norm = False  # Batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.
-  model.zero_init_residual = True  # Last batch-norm scale of a block at zero.
+  model.zero_init_residual = True  # Start blocks as their shortcut.
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
-  model.remat = False  # Compute blocks twice, to save memory.
-  # These follow the pretrained weights; to be set for a file of your own.
-  model.version = placeholder(str)  # v1: stride in a block's first 1x1; v1.5.
+  model.remat = False  # Recompute blocks, to save memory.
+  # These follow the pretrained weights. Set them for a file of your own.
+  model.version = placeholder(str)  # v1: stride in the first 1x1; v1.5: in 3x3.
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.
@@ -117,23 +121,23 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.name = "sgd"  # Or adamw.
   optimizer.learning_rate = 0.1  # The peak.
   optimizer.schedule = "cosine"  # cosine, step or constant.
-  optimizer.warmup_epochs = 0.0  # Linear, from zero.
+  optimizer.warmup_epochs = 0.0  # Linear.
   optimizer.weight_decay = 5e-4  # Decoupled; not on batch norm and biases.
-  optimizer.momentum = 0.9  # Of sgd.
+  optimizer.momentum = 0.9  # For sgd.
   optimizer.nesterov = True
   optimizer.clip_norm = placeholder(float)  # Global gradient norm.
-  optimizer.accumulate = 1  # Parts of a batch computed one by one.
-  optimizer.freeze = placeholder(str)  # Top-level parts: "stem,stage1".
-  optimizer.head_from = "head"  # The parts from here on count as the head.
-  optimizer.head_multiplier = 1.0  # Learning rate of the head over the rest.
-  optimizer.layer_decay = 1.0  # Learning rate of a stage over the next one.
-  optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.
+  optimizer.accumulate = 1  # Parts of a batch, computed in turn.
+  optimizer.freeze = placeholder(str)  # Stages: "stem,stage1".
+  optimizer.head_from = "head"  # The first stage that counts as head.
+  optimizer.head_multiplier = 1.0  # Learning rate, head over the rest.
+  optimizer.layer_decay = 1.0  # Learning rate, stage over the next.
+  optimizer.head_warmup_epochs = 0.0  # Train only the head at first.
 
   config.loss = loss = ConfigDict()
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
 
-  config.ema = ConfigDict({"decay": placeholder(float)})  # E.g. 0.999.
+  config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.
 
   config.evaluate = evaluate = ConfigDict()
   evaluate.every_epochs = 1.0
@@ -142,7 +146,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.checkpoint = checkpoint = ConfigDict()
   checkpoint.every_epochs = placeholder(float)  # None: at every evaluation.
-  checkpoint.every_steps = placeholder(int)  # Instead, in steps.
+  checkpoint.every_steps = placeholder(int)  # Instead of it.
   checkpoint.keep = 2  # The newest; the best on validation is kept as well.
 
   config.log = log = ConfigDict()
@@ -156,19 +160,19 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
 
 def _digits(config: ConfigDict) -> ConfigDict:
-  """50 training images, 400 passes: 10 s on two CPU cores."""
-  config.data.validation_fraction = 0.5  # Of what is not the test set.
+  """50 training images in 400 passes; 10 s on two CPU cores."""
+  config.data.validation_fraction = 0.5  # The rest is for training.
   config.data.examples_per_class = 5
   config.steps = 400
-  config.mix.per_example = True  # A batch is the whole set: half of it is
-  config.mix.probability = 0.5  # mixed, and the other half seen as it is.
+  config.mix.per_example = True  # A batch is the whole set, so half of it
+  config.mix.probability = 0.5  # is mixed and half of it is not.
   config.optimizer.learning_rate = 0.3
   config.evaluate.every_epochs = 40.0
   return config
 
 
 def _folder(config: ConfigDict) -> ConfigDict:
-  """A folder of photographs, from random weights, unless told otherwise."""
+  """A folder of photographs, trained from random weights by default."""
   config.data.name = "folder"
   config.data.image_size = 224
   config.data.cache_size = 256
@@ -182,11 +186,11 @@ def _folder(config: ConfigDict) -> ConfigDict:
 
 
 def _dogs(config: ConfigDict) -> ConfigDict:
-  """Stanford Dogs from ImageNet weights; the epoch is chosen on validation.
+  """Stanford Dogs, fine-tuned from ImageNet weights.
 
-  The head is new and the trunk is not: the head learns alone at first and
-  faster ever after, and the nearer to the image, the less is changed. Batch
-  norm stays as loaded, which was worth the most: docs/results.md.
+  The head is new, so it is trained alone at first and faster afterwards.
+  Stages near the image change less than later ones. Batch norm stays as loaded,
+  which had the largest effect; see docs/results.md.
   """
   config = _folder(config)
   config.data.name = "stanford_dogs"
