@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.compare`: every arm, every seed, one page."""
+"""`python -m mixaug_jax.compare`: trains every arm and reports on one page."""
 
 import argparse
 import shlex
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
   if len(comparison.unfinished) == len(comparison.cells):
     raise UserError(
       f"no run in {arguments.workdir} is finished, so there is nothing to "
-      "compare" + (f"; {failed[0].log} says why" if failed else "")
+      "compare" + (f"; see {failed[0].log}" if failed else "")
     )
   jax_setup.prepare()
 
@@ -74,10 +74,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "--jobs",
     type=int,
     metavar="N",
-    help="runs at the same time; default: one a GPU, or one on a CPU",
+    help="runs at the same time; default: one for each GPU, or one on a CPU",
   )
   parser.add_argument(
-    "--until_stdin_closes", action="store_true", help="stop with the parent"
+    "--until_stdin_closes", action="store_true", help="end with the parent"
   )
   return flags.parse(parser, argv)
 

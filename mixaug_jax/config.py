@@ -128,10 +128,13 @@ def _settle_weights(model: ConfigDict) -> None:
 
 
 def read(spec: str) -> ConfigDict:
-  """What `get_config` of a file returns, for `PATH` or `PATH:DATASET`.
+  """Returns what `get_config` of a file returns.
+
+  Args:
+    spec: `PATH` or `PATH:DATASET`.
 
   Raises:
-    UserError: naming what is wrong with the file.
+    UserError: the file is missing, does not run, or returns no ConfigDict.
   """
   path, _, dataset = spec.partition(":")
   if not os.path.isfile(path):
@@ -210,7 +213,7 @@ def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
       raise UserError(
         f"config.{key} must be {_TYPES[node.get_type(name)]}, got {value!r}"
       ) from None
-  # A length given by hand replaces the recipe's, in whichever unit.
+  # A new length replaces the old one, in either unit.
   for given, other in (("steps", "epochs"), ("epochs", "steps")):
     for parent in ("", "base."):
       if parent + given in values and parent + other not in values:

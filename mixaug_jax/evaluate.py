@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.evaluate`: a trained run on any split and views."""
+"""`python -m mixaug_jax.evaluate`: measures a run on any split and views."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     "--views",
     default="identity",
-    help="identity, flip, five_crops, scales; several by commas",
+    help="identity, flip, five_crops, scales; commas between several",
   )
   parser.add_argument(
     "--average",
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
 
   run = runs.open_run(arguments.workdir)
   network = run.classifier()
-  network.predictor(arguments.views)  # It checks them together.
+  network.predictor(arguments.views)  # Refuses a view that is named twice.
   names = [name.strip() for name in arguments.views.split(",")]
   predictors = {name: network.predictor(name) for name in names}
   datasets = data.load(run.config.data, run.config.seed)

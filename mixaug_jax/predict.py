@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.predict`: the classes of image files, and why."""
+"""`python -m mixaug_jax.predict`: classifies image files."""
 
 import argparse
 import json
@@ -63,7 +63,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--output",
     type=flags.path,
-    help="a folder for class activation overlays, a PNG an image",
+    help="a folder for class activation overlays, one PNG for each image",
   )
   parser.add_argument(
     "--stage",
@@ -73,7 +73,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "--views",
     default="identity",
     help="views whose logits are averaged: identity, flip, five_crops, "
-    "scales; several by commas",
+    "scales; commas between several",
   )
   parser.add_argument("--json", action="store_true", help="print JSON")
   parser.add_argument(

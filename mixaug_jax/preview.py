@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.preview`: what the network is going to see."""
+"""`python -m mixaug_jax.preview`: draws what the network is trained on."""
 
 from collections.abc import Sequence
 

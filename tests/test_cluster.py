@@ -1,7 +1,7 @@
-"""Who tells of several processes, and what is asked of JAX then.
+"""Detecting the processes of a run, and what JAX is given then.
 
-The variables are those that the launchers set: SLURM 22.05, Open MPI 4.1 and
-5.0 as seen, GKE and TPU pods as `jax._src.clusters` reads them.
+The variables are those of the launchers: SLURM 22.05 and Open MPI 4.1 and 5.0
+as observed, GKE and TPU pods as `jax._src.clusters` reads them.
 """
 
 import argparse
@@ -34,10 +34,10 @@ TPU_VM = {"TPU_ML_PLATFORM": "JAX"}
 
 @pytest.fixture
 def join(monkeypatch):
-  """Joins in an environment; what `jax.distributed.initialize` was given."""
+  """Joins in an environment; returns what `initialize` was called with."""
   for name in {*SRUN, *OPEN_MPI_4, "CUDA_VISIBLE_DEVICES"}:
     monkeypatch.delenv(name, raising=False)
-  # JAX sets it where it looked for TPU chips in vain.
+  # JAX sets it where it found no TPU chips.
   monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
   calls = []
 
@@ -68,7 +68,7 @@ def join(monkeypatch):
     {**TPU_VM, "TPU_PROCESS_ADDRESSES": "local"},  # Kaggle
     {**TPU_VM, "TPU_SKIP_MDS_QUERY": "1"},
     {"TPU_SKIP_MDS_QUERY": "1"},  # No chips.
-    {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # A pod, but no numbered one.
+    {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # A pod without an index.
   ],
 )
 def test_one_process_joins_nothing(join, environment):
@@ -85,11 +85,11 @@ def test_one_process_joins_nothing(join, environment):
     TPU_VM,  # Its metadata server knows of the others.
   ],
 )
-def test_jax_finds_out_where_there_may_be_several(join, environment):
+def test_jax_decides_where_there_may_be_several(join, environment):
   assert join(environment) == ((None, None, None), None)
 
 
-def test_a_numbered_pod_is_one_of_several_with_the_client_of_kubernetes(
+def test_an_indexed_pod_is_one_of_several_with_the_client_of_kubernetes(
   join, monkeypatch
 ):
   pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
@@ -121,28 +121,28 @@ def test_which_gpus_a_process_takes(join, environment, devices):
   assert join(environment)[1] == devices
 
 
-def test_open_mpi_of_before_version_5_tells_everything(join):
+def test_open_mpi_before_version_5_names_all_processes(join):
   assert join(OPEN_MPI_4) == ((None, 2, 1), None)
 
 
-def test_open_mpi_5_does_not_tell_where_process_0_is(join):
+def test_open_mpi_5_does_not_give_the_address_of_process_0(join):
   with pytest.raises(UserError, match="add --coordinator_address"):
     join(OPEN_MPI)
   actual = join({}, "--coordinator_address=node1:1234")
   assert actual == (("node1:1234", 2, 1), None)
 
 
-def test_the_launcher_counts_that_started_the_process(join):
-  """mpirun starts one daemon a host by srun, and two processes by it."""
+def test_the_launcher_that_started_the_process_counts(join):
+  """mpirun starts a daemon on each host by srun, which starts processes."""
   assert join({**SRUN, **OPEN_MPI_4})[1] is None
 
 
-def test_flags_say_it_all(join):
+def test_flags_replace_the_environment(join):
   argv = ("--coordinator_address=h:1", "--num_processes=2", "--process_id=1")
   assert join(SRUN, *argv) == (("h:1", 2, 1), [])
 
 
-def test_alone_on_demand_whatever_the_environment(join):
+def test_one_process_by_flag_in_any_environment(join):
   assert join(SRUN, "--num_processes=1") is None
 
 
@@ -153,7 +153,7 @@ def test_alone_on_demand_whatever_the_environment(join):
     (["--process_id=1"], "go together"),
     (["--num_processes=2", "--process_id=1"], "go together"),
     (["--coordinator_address=h:1", "--num_processes=2"], "go together"),
-    (["--coordinator_address=h:1"], "does not tell of several processes"),
+    (["--coordinator_address=h:1"], "does not name several processes"),
     (
       ["--coordinator_address=h", "--num_processes=2", "--process_id=1"],
       "HOST:PORT",
@@ -168,12 +168,12 @@ def test_alone_on_demand_whatever_the_environment(join):
     ),
   ],
 )
-def test_flags_that_cannot_be_meant_are_told(join, argv, sentence):
+def test_contradicting_flags_are_refused(join, argv, sentence):
   with pytest.raises(UserError, match=sentence):
     join({}, *argv)
 
 
-def test_what_jax_cannot_find_is_one_sentence(join, monkeypatch):
+def test_an_error_of_jax_becomes_one_sentence(join, monkeypatch):
   def initialize(*_, **__):
     raise ValueError("coordinator_address should be defined.\nmore")
 
@@ -183,7 +183,7 @@ def test_what_jax_cannot_find_is_one_sentence(join, monkeypatch):
   assert "more\n" not in str(caught.value)
 
 
-def test_a_long_wait_says_what_it_waits_for(join, monkeypatch, capsys):
+def test_a_long_wait_is_explained(join, monkeypatch, capsys):
   monkeypatch.setattr(distributed, "_PATIENCE_SECONDS", 0.01)
   initialize = lambda *_, **__: time.sleep(0.5)
   monkeypatch.setattr(jax.distributed, "initialize", initialize)

@@ -1,4 +1,4 @@
-"""What commands set before JAX, and what becomes of an exception."""
+"""JAX's settings, exit codes and paths on the command line."""
 
 import argparse
 import errno
@@ -13,8 +13,8 @@ import pytest
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
-# Prints a convolution's program, and its errors and those of its gradients,
-# relative to the largest value, against float64 sums over windows.
+# Prints the program of a convolution, and the errors of its output and its
+# gradients relative to the largest value, against float64 sums over windows.
 _PROGRAM = """
 import numpy as np
 from mixaug_jax.command import exits, flags, jax_setup
@@ -50,10 +50,10 @@ for ours, theirs in zip(run(*operands), expected, strict=True):
 
 @pytest.mark.skipif(
   jaxlib.version.__version_info__[:2] not in jax_setup._WITH_YNNPACK,
-  reason="this jaxlib is left as it comes",
+  reason="this jaxlib keeps its defaults",
 )
 @pytest.mark.parametrize("chosen", [True, False])
-def test_convolutions_stay_with_eigen_unless_the_user_chose(chosen, tmp_path):
+def test_convolutions_use_eigen_unless_the_user_chose(chosen, tmp_path):
   env = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
@@ -118,13 +118,13 @@ def test_an_exception_becomes_a_code_and_a_sentence(
   assert len(stderr.splitlines()) == bool(sentence)
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+def test_an_unexpected_exception_is_raised(monkeypatch):
   monkeypatch.setattr(sys, "argv", ["command"])
   with pytest.raises(ZeroDivisionError):
     exits.run(lambda _: 1 // 0)
 
 
-def test_a_path_that_cannot_be_one_is_told(tmp_path):
+def test_an_impossible_path_is_refused(tmp_path):
   assert flags.path(str(tmp_path)) == tmp_path
   for text, reason in (("", "is empty"), ("a" * 300, "too long")):
     with pytest.raises(argparse.ArgumentTypeError, match=reason):

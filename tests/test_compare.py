@@ -1,4 +1,4 @@
-"""A comparison through its command: results, resuming, mistakes, the page."""
+"""Comparisons: arms, the command, resuming, mistakes, the page."""
 
 import csv
 import dataclasses
@@ -57,7 +57,7 @@ def test_arms_of_a_seed_differ_in_their_overrides_alone():
   assert other == base
 
 
-def test_seeds_come_whole_so_that_a_broken_off_comparison_has_pairs():
+def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
   seeds = [cell.seed for cell in _plan().cells]
   assert seeds == sorted(seeds)
 
@@ -131,12 +131,12 @@ def test_the_overrides_of_an_arm_in_words():
   )
 
 
-def test_a_cell_that_there_is_not_is_named():
-  with pytest.raises(UserError, match="cutmix/9 is no run"):
+def test_a_missing_cell_is_named():
+  with pytest.raises(UserError, match="cutmix/9 is not a run"):
     _plan().cell("cutmix/9")
   assert _plan().cell("cutmix/1").seed == 1
   argv = [f"--config={CONFIG}", "--workdir=/nowhere", "--only=cutmix/9"]
-  with pytest.raises(UserError, match="--only: cutmix/9 is no run"):
+  with pytest.raises(UserError, match="--only: cutmix/9 is not a run"):
     compare.main(argv)
 
 
@@ -165,7 +165,7 @@ def _run(tmp_path, workdir, *extra, code=0):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """A whole comparison: two arms, two seeds, 20 steps each."""
+  """A finished comparison: two arms, two seeds, 20 steps each."""
   root = tmp_path_factory.mktemp("comparison")
   return root, _run(root, root / "runs")
 
@@ -177,7 +177,7 @@ def _csv(workdir):
   return rows
 
 
-def test_every_cell_is_a_run_and_the_numbers_are_theirs(finished):
+def test_the_numbers_are_those_of_the_runs(finished):
   root, done = finished
   workdir = root / "runs"
   rows = _csv(workdir)
@@ -203,7 +203,7 @@ def test_every_cell_is_a_run_and_the_numbers_are_theirs(finished):
   }
 
 
-def test_finished_cells_are_not_run_again(finished):
+def test_finished_cells_are_not_trained_again(finished):
   root, _ = finished
   result = root / "runs" / "cut" / "seed_1" / "result.json"
   before = result.stat().st_mtime_ns
@@ -218,13 +218,13 @@ def test_another_config_is_refused_before_anything_runs(finished):
   assert "batch_size (there 50, here 10)" in done.stderr
 
 
-def test_nothing_to_report_is_said(tmp_path):
+def test_a_report_without_runs_is_refused(tmp_path):
   done = _run(tmp_path, tmp_path / "runs", "--report_only", code=2)
   assert "no run in" in done.stderr
   assert not (tmp_path / "runs").exists()
 
 
-def test_killed_in_the_middle_it_ends_as_if_it_had_not_been(finished, tmp_path):
+def test_a_killed_comparison_resumes_to_the_same_results(finished, tmp_path):
   root, _ = finished
   workdir = tmp_path / "runs"
   process = subprocess.Popen(
@@ -245,7 +245,7 @@ def test_killed_in_the_middle_it_ends_as_if_it_had_not_been(finished, tmp_path):
   assert _csv(workdir) == _csv(root / "runs")
 
 
-def test_a_failed_run_is_told_and_the_others_go_on(finished, tmp_path):
+def test_a_failed_run_is_reported_and_the_others_continue(finished, tmp_path):
   root, _ = finished
   shutil.copytree(root / "runs", tmp_path / "runs")
   shutil.rmtree(tmp_path / "runs" / "cut")
@@ -259,10 +259,10 @@ def test_a_failed_run_is_told_and_the_others_go_on(finished, tmp_path):
   assert "cut/0: failed with 1: the loss is" in done.stdout
   assert "seed_0.log" in done.stdout
   page = (tmp_path / "runs" / "report.html").read_text()
-  assert "Not finished, and so left out: cut/0" in page
+  assert "Not finished and left out: cut/0" in page
 
 
-def test_a_mistake_in_what_all_arms_share_ends_it_at_once(tmp_path):
+def test_a_mistake_in_the_base_ends_the_comparison_at_once(tmp_path):
   done = _run(
     tmp_path,
     tmp_path / "runs",
@@ -281,7 +281,7 @@ def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
   assert not (tmp_path / "runs").exists()
 
 
-def test_gpus_are_shared_out_one_a_run(monkeypatch):
+def test_each_run_has_a_gpu(monkeypatch):
   monkeypatch.setattr(
     launch.subprocess,
     "run",
@@ -297,7 +297,7 @@ def test_gpus_are_shared_out_one_a_run(monkeypatch):
     launch.places(3)
 
 
-def test_a_cpu_is_shared_by_as_many_runs_as_asked_for():
+def test_a_cpu_is_shared_by_the_chosen_number_of_runs():
   assert launch.places(3) == [{}] * 3
   assert launch.places(None) == [{}]
   with pytest.raises(UserError, match="at least 1, got 0"):
@@ -345,7 +345,7 @@ addEventListener("load", () => {
 
 
 @pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_shows_the_page_whole(finished, tmp_path, width):
+def test_a_browser_shows_the_whole_page(finished, tmp_path, width):
   browser = shutil.which("chromium") or shutil.which("google-chrome")
   if not browser:
     pytest.skip("there is no Chromium")

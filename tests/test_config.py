@@ -1,4 +1,4 @@
-"""Recipes load, overrides apply, mistakes are told in one sentence."""
+"""Recipes, overrides, and mistakes in one sentence."""
 
 import json
 import pathlib
@@ -62,7 +62,7 @@ def test_text_becomes_the_type_of_the_key(key, text, value):
   assert config_lib.leaves(_load(**{key: text}))[key] == value
 
 
-def test_a_length_given_by_hand_replaces_the_recipes():
+def test_an_overridden_length_replaces_the_recipes():
   assert _load(epochs="3").steps is None
   assert _load("cutmix.py:folder", steps="3").epochs is None
 
@@ -89,7 +89,7 @@ def test_a_length_given_by_hand_replaces_the_recipes():
     ({"evaluate.checkpoint": "ema"}, "set config.ema.decay"),
   ],
 )
-def test_a_mistake_is_told_in_one_sentence(overrides, sentence):
+def test_a_mistake_is_one_sentence(overrides, sentence):
   with pytest.raises(UserError) as caught:
     _load(**overrides)
   assert sentence in str(caught.value)

@@ -1,4 +1,4 @@
-"""Imports inside the package go one way."""
+"""The order of imports inside the package."""
 
 import ast
 import pathlib

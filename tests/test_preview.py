@@ -13,7 +13,7 @@ def cutmix():
   return config_lib.load("configs/cutmix.py")
 
 
-def test_a_soft_label_in_words():
+def test_soft_labels_in_words():
   names = ("Pug", "Chihuahua", "Beagle")
   words = contact_sheet.in_words(np.array([0.38, 0.62, 0.0]), names)
   assert words == "0.62 Chihuahua + 0.38 Pug"
@@ -29,7 +29,7 @@ def test_the_sheet_is_written(tmp_path, capsys):
   assert str(output) in capsys.readouterr().out
 
 
-def test_what_is_shown_is_mixed_as_its_labels_say(cutmix):
+def test_the_shown_images_are_mixed_by_their_labels(cutmix):
   before, classes, after, labels = contact_sheet.training_batch(cutmix, 2)
   assert before.dtype == np.uint8
   assert len(before) == len(classes) == len(after) == len(labels) == 50
@@ -70,6 +70,6 @@ def test_small_and_large_images_and_long_names_fit():
     ["--output=preview.png", "--config.mix.alpha=-1"],
   ],
 )
-def test_mistakes_are_told(arguments):
+def test_mistakes_are_refused(arguments):
   with pytest.raises(UserError):
     preview.main(["--config=configs/cutmix.py", *arguments])

@@ -1,1 +1,1 @@
-"""Arrays in, numbers or pictures out: what the runs have to say."""
+"""Statistics and pictures of predictions, activations and training images."""

@@ -1,4 +1,4 @@
-"""Accuracy, and whether a network knows how often it is right.
+"""Accuracy, cross-entropy and calibration of predictions.
 
 Logits are float `[N, C]` and labels int `[N]` throughout.
 """
@@ -10,20 +10,21 @@ _MAX_TEMPERATURE = 100.0
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-  """Probabilities, float64 `[N, C]`."""
+  """Returns probabilities, float64 `[N, C]`."""
   return special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-  """The mean negative log-likelihood, in nats."""
+  """Returns the mean negative log-likelihood, in nats."""
   log = special.log_softmax(np.asarray(logits, np.float64), axis=-1)
   return float(-log[np.arange(len(labels)), labels].mean())
 
 
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
-  """The share of labels among the `k` largest logits.
+  """Returns the share of labels that are among the `k` largest logits.
 
-  Ties go to the lower class id, as in `argmax`.
+  Of equal logits the one with the lower class id counts as larger, as in
+  `argmax`.
   """
   true = np.take_along_axis(logits, labels[:, None], axis=-1)
   lower = np.arange(logits.shape[-1]) < labels[:, None]
@@ -34,7 +35,10 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 def per_class_accuracy(
   logits: np.ndarray, labels: np.ndarray, classes: int
 ) -> np.ndarray:
-  """The accuracy on each true class, `[classes]`; nan without examples."""
+  """Returns the accuracy on each true class, `[classes]`.
+
+  It is nan for a class without examples.
+  """
   counts = confusions(logits, labels, classes)
   total = counts.sum(1)
   return np.where(total > 0, np.diag(counts) / np.maximum(total, 1), np.nan)
@@ -43,7 +47,10 @@ def per_class_accuracy(
 def confusions(
   logits: np.ndarray, labels: np.ndarray, classes: int
 ) -> np.ndarray:
-  """How often each true class (row) is taken for each (column), int."""
+  """Returns the confusion matrix, int `[classes, classes]`.
+
+  Rows are true classes and columns are predicted classes.
+  """
   counts = np.zeros((classes, classes), np.int64)
   np.add.at(counts, (labels, logits.argmax(-1)), 1)
   return counts
@@ -55,17 +62,17 @@ def reliability(
   bins: int = 15,
   temperature: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Confidence and accuracy in bins of confidence, all of the same width.
+  """Returns confidence and accuracy in bins of confidence of equal width.
 
   Args:
-    logits: divided by `temperature`.
-    labels: true classes.
-    bins: their number, over (0, 1]; each holds its upper edge.
+    logits: they are divided by `temperature`.
+    labels: the true classes.
+    bins: the number of bins over (0, 1]; each includes its upper edge.
     temperature: above 0.
 
   Returns:
-    Edges `[bins + 1]`; mean confidence, accuracy and number of examples
-    `[bins]`, the first two nan where a bin is empty.
+    The edges, `[bins + 1]`; the mean confidence, the accuracy and the number
+    of examples, `[bins]`. The means are nan in an empty bin.
   """
   probabilities = softmax(np.asarray(logits, np.float64) / temperature)
   confidence = probabilities.max(-1)
@@ -85,10 +92,10 @@ def expected_calibration_error(
   bins: int = 15,
   temperature: float = 1.0,
 ) -> float:
-  """The mean distance of confidence and accuracy over bins, in [0, 1].
+  """Returns the expected calibration error, in [0, 1].
 
-  `sum_b n_b / N |accuracy_b - confidence_b|` (Guo et al., 2017,
-  arXiv:1706.04599); arguments as of `reliability`.
+  `sum_b n_b / N |accuracy_b - confidence_b|` over the bins of `reliability`,
+  which has the same arguments (Guo et al., 2017, arXiv:1706.04599).
   """
   _, confidence, accuracy, count = reliability(
     logits, labels, bins, temperature
@@ -99,11 +106,13 @@ def expected_calibration_error(
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-  """The temperature that minimises the cross-entropy (Guo et al., 2017).
+  """Returns the temperature that minimises the cross-entropy.
+
+  This is the temperature scaling of Guo et al. (2017, arXiv:1706.04599).
 
   Returns:
-    Between 0.01 and 100; at an end where the data are all right, or no better
-    than chance.
+    A value between 0.01 and 100. It is at one end if all predictions are
+    correct, and at the other if they are no better than chance.
 
   Raises:
     ValueError: no examples.

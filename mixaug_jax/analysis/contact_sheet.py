@@ -36,7 +36,7 @@ def training_batch(
     sees, float32 in [0, 1] `[B, H, W, 3]`, and its soft labels in words.
 
   Raises:
-    UserError: what is wrong with the config or the data.
+    UserError: a mistake in the config or the data.
   """
   try:
     augmentation = augment.make_augment(config.augment, config.data.image_size)
@@ -77,7 +77,7 @@ def training_batch(
 
 
 def in_words(label: np.ndarray, names: Sequence[str]) -> str:
-  """A soft label as `0.62 Chihuahua + 0.38 Pug`; a hard one as `Pug`."""
+  """Returns a label as `0.62 Chihuahua + 0.38 Pug`, or `Pug` if it is hard."""
   order = np.argsort(-label, kind="stable")
   parts = [(label[i], names[i]) for i in order if label[i] >= 0.005]
   if len(parts) == 1:
@@ -128,7 +128,7 @@ def sheet(
 
 
 def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-  """A label on a line or, where it is wider, a class a line, cut to fit."""
+  """Breaks a label that is wider than its image: one class on each line."""
   if draw.textlength(text) <= width:
     return text
   lines = text.replace(" + ", "\n+ ").splitlines()

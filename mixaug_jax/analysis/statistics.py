@@ -1,6 +1,7 @@
-"""How much better, and how sure: arrays of right and wrong in, numbers out.
+"""Intervals and tests for accuracies and their differences.
 
-Accuracies and differences are fractions. An interval is of 95 % unless told.
+Accuracies and differences are fractions. Arrays of correct predictions hold
+one value for each seed and example.
 """
 
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-_BLOCK = 500  # Resamples at a time, to bound the memory.
+_BLOCK = 500  # Bootstrap draws at a time, which bounds the memory.
 
 
 class Interval(NamedTuple):
-  """A mean and its interval; the ends are nan where they cannot be known."""
+  """A mean and its confidence interval; the ends are nan if unknown."""
 
   mean: float
   low: float
@@ -21,7 +22,13 @@ class Interval(NamedTuple):
 
 
 class McNemar(NamedTuple):
-  """Examples right in one of two classifiers only, and the exact p-value."""
+  """The result of McNemar's test.
+
+  Attributes:
+    gained: the number of examples that only the first classifier has correct.
+    lost: the number of examples that only the second classifier has correct.
+    p_value: two-sided and exact.
+  """
 
   gained: int
   lost: int
@@ -29,7 +36,12 @@ class McNemar(NamedTuple):
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-  """The mean and Student's interval for it, `m +- t s / sqrt(n)`."""
+  """Returns the mean and its Student's t interval, `m +- t s / sqrt(n)`.
+
+  Args:
+    values: independent measurements, `[n]`; of one, the interval is nan.
+    level: the level of confidence.
+  """
   values = np.asarray(values, np.float64)
   mean = float(values.mean())
   if len(values) < 2:
@@ -46,27 +58,29 @@ def paired_difference(
   resamples: int = 10_000,
   seed: int = 0,
 ) -> Interval:
-  """Gain in accuracy, by a bootstrap of seeds and examples, in pairs.
+  """Returns the gain in accuracy, by a paired bootstrap of seeds and examples.
 
-  Both are drawn with replacement, the same ones for both arms. Drawing few
-  seeds from themselves understates their spread (Hesterberg, 2015,
-  doi:10.1080/00031305.2015.1089789): the part of a draw that is due to seeds
-  is stretched by `sqrt(S / (S - 1))`, which mends the variance, and all of it
-  by Student's quantile over the normal one, which mends the tails. Student's
-  degrees of freedom are Satterthwaite's for the sum of both parts: S - 1 where
-  seeds are all that matters, many where they do not. benchmarks/coverage.py
-  measures how often the interval holds the truth.
+  Seeds and examples are drawn with replacement, the same ones for both arms.
+  A bootstrap of few seeds understates their spread (Hesterberg, 2015,
+  doi:10.1080/00031305.2015.1089789). Two factors correct this. The part of a
+  draw that comes from the seeds is multiplied by `sqrt(S / (S - 1))`, which
+  corrects the variance. The whole draw is multiplied by the ratio of
+  Student's quantile to the normal one, which corrects the tails. The degrees
+  of freedom are Satterthwaite's for the sum of both parts: S - 1 if all
+  variance comes from the seeds, and many if none does. benchmarks/coverage.py
+  measures how often the interval covers the true difference.
 
   Args:
-    arm: right or wrong, of each seed and test example, `[S, N]`.
-    base: the same of the baseline.
-    level: of the interval.
-    resamples: bootstrap draws.
-    seed: of the draws.
+    arm: whether each prediction is correct, `[S, N]` for S seeds and N
+      examples.
+    base: the same for the baseline.
+    level: the level of confidence.
+    resamples: the number of bootstrap draws.
+    seed: the seed of the draws.
 
   Returns:
-    The difference. With one seed the interval knows of the examples only: it
-    holds for these two trained networks, not for others trained alike.
+    The difference. With one seed the interval covers the examples only: it
+    holds for these two trained networks, not for others of another seed.
   """
   difference = np.asarray(arm, np.float64) - np.asarray(base, np.float64)
   seeds, examples = difference.shape
@@ -74,7 +88,7 @@ def paired_difference(
   by_examples, by_seeds = [], []
   for first in range(0, resamples, _BLOCK):
     count = min(_BLOCK, resamples - first)
-    # How often each one is drawn; means are products with these weights.
+    # The number of times that each is drawn; means are products with it.
     drawn = rng.multinomial(examples, np.full(examples, 1 / examples), count)
     means = drawn @ difference.T / examples  # [count, S]
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count)
@@ -97,7 +111,7 @@ def paired_difference(
 
 
 def _satterthwaite(*parts: tuple[float, int]) -> float:
-  """Degrees of freedom of a sum of (variance, degrees of freedom)."""
+  """Degrees of freedom of a sum of parts (variance, degrees of freedom)."""
   total = sum(variance for variance, _ in parts)
   if total == 0:
     return np.inf
@@ -105,15 +119,15 @@ def _satterthwaite(*parts: tuple[float, int]) -> float:
 
 
 def mcnemar(arm: np.ndarray, base: np.ndarray) -> McNemar:
-  """McNemar's exact test of two classifiers on the same examples.
+  """Returns McNemar's exact test of two classifiers on the same examples.
 
-  Among the examples that one gets right and the other wrong, either is as
-  likely if both are equally good; the p-value is two-sided, of the binomial
-  distribution (McNemar, 1947, doi:10.1007/BF02295996).
+  If both are equally good, an example that only one of them has correct
+  belongs to either with equal probability. The p-value is two-sided, from the
+  binomial distribution (McNemar, 1947, doi:10.1007/BF02295996).
 
   Args:
-    arm: right or wrong, `[N]`.
-    base: the same of the other.
+    arm: whether each prediction is correct, `[N]`.
+    base: the same for the other classifier.
   """
   arm, base = np.asarray(arm, bool), np.asarray(base, bool)
   gained, lost = int((arm & ~base).sum()), int((~arm & base).sum())
@@ -124,7 +138,7 @@ def mcnemar(arm: np.ndarray, base: np.ndarray) -> McNemar:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-  """P-values adjusted for their number, in the order given (Holm, 1979)."""
+  """Returns p-values adjusted for their number (Holm, 1979), same order."""
   p_values = np.asarray(p_values, np.float64)
   order = np.argsort(p_values, kind="stable")
   factors = len(p_values) - np.arange(len(p_values))
@@ -135,9 +149,14 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def paired_t(arm: Sequence[float], base: Sequence[float]) -> float:
-  """Student's paired test over seeds, two-sided; nan where it knows nothing.
+  """Returns the two-sided p-value of Student's paired t-test over seeds.
 
-  That is with one seed, or where all differences are the same.
+  Args:
+    arm: the accuracy of each seed.
+    base: the same for the baseline.
+
+  Returns:
+    The p-value; nan with one seed, or if all differences are equal.
   """
   difference = np.subtract(arm, base)
   if len(difference) < 2 or np.ptp(difference) == 0:

@@ -1,1 +1,1 @@
-"""What all commands share: flags, exit codes, JAX's settings, processes."""
+"""Shared by all commands: flags, exit codes, JAX's settings, processes."""

@@ -1,8 +1,8 @@
-"""Several processes: who tells of them, and how they find each other.
+"""Runs over several processes: detecting them, and joining them.
 
-JAX finds out by itself from SLURM, Open MPI, GKE and TPU pods, but only where
-`jax.distributed.initialize` is called, which fails where there is nothing to
-be found. So it is called where the environment tells of others.
+`jax.distributed.initialize` reads the environment of SLURM, Open MPI, GKE and
+TPU pods, but it fails where there is no such environment. So it is called only
+where the environment names other processes.
 """
 
 import argparse
@@ -14,9 +14,9 @@ import threading
 
 from mixaug_jax.errors import UserError, first_line
 
-# After so long without a sign of life from one process, JAX ends the others.
+# Seconds without a heartbeat from one process until JAX ends the others.
 _HEARTBEAT_SECONDS = 40
-# Of a start, after which it is told what is waited for.
+# Seconds of waiting for the others until a message names the reason.
 _PATIENCE_SECONDS = 10.0
 
 
@@ -24,7 +24,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
   """Adds the flags of a run over several processes."""
   group = flags.add_argument_group(
     "several processes",
-    "found out from SLURM, Open MPI, GKE or a TPU pod by themselves",
+    "SLURM, Open MPI, GKE and TPU pods need none of these flags",
   )
   group.add_argument("--coordinator_address", metavar="HOST:PORT")
   group.add_argument("--num_processes", type=int)
@@ -34,12 +34,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 def join(flags: argparse.Namespace) -> None:
   """Joins the other processes of this run, if there are any.
 
-  With all flags of `add_flags`, they say which; with none or the address
-  alone, the environment does. `--num_processes=1` is a process of its own,
-  whatever the environment.
+  The flags of `add_flags` name the processes, or the environment does where
+  there are no flags, or the address alone. `--num_processes=1` runs a process
+  alone in any environment.
 
   Raises:
-    UserError: flags that do not fit together, or no others to be found.
+    UserError: flags that do not fit together, or no other process was found.
   """
   address, count, index = (
     flags.coordinator_address,
@@ -50,17 +50,17 @@ def join(flags: argparse.Namespace) -> None:
   if count == 1 or (count is None and not several()):
     return
   if count is None and "OMPI_COMM_WORLD_SIZE" in os.environ:
-    # From Open MPI 5 on, JAX asks in vain: it knows the names of before.
+    # JAX knows the variables of Open MPI before release 5 only.
     count = int(os.environ["OMPI_COMM_WORLD_SIZE"])
     index = int(os.environ["OMPI_COMM_WORLD_RANK"])
     if not address and "OMPI_MCA_orte_hnp_uri" not in os.environ:
       raise UserError(
-        "this release of Open MPI does not tell where process 0 is; add "
+        "this release of Open MPI does not give the address of process 0; add "
         "--coordinator_address=HOST:PORT, with any free port of its host"
       )
   import jax
 
-  waiting = threading.Timer(_PATIENCE_SECONDS, _tell_waiting, [address])
+  waiting = threading.Timer(_PATIENCE_SECONDS, _report_waiting, [address])
   waiting.daemon = True
   waiting.start()
   try:
@@ -80,19 +80,19 @@ def join(flags: argparse.Namespace) -> None:
     waiting.cancel()
 
 
-def _tell_waiting(address: str | None) -> None:
-  """On stderr, as JAX ends the process with a stack trace when it gives up."""
+def _report_waiting(address: str | None) -> None:
+  """Explains the wait on stderr; when JAX gives up, it prints a stack trace."""
   where = f" at {address}" if address else ""
   print(
     f"mixaug_jax: waiting for the other processes of this run{where}, for 5 "
-    "minutes; start them, or check that they are told the same address",
+    "minutes; start them, or check that they have the same address",
     file=sys.stderr,
     flush=True,
   )
 
 
 def _check(address: str | None, count: int | None, index: int | None) -> None:
-  """Raises UserError for flags that cannot be meant."""
+  """Raises UserError for flags that contradict each other."""
   if count == 1 and index in (None, 0):
     return
   if (count is None) != (index is None) or (count is not None and not address):
@@ -111,14 +111,15 @@ def _check(address: str | None, count: int | None, index: int | None) -> None:
   if address and count is None and not several():
     raise UserError(
       "--coordinator_address needs --num_processes and --process_id here: the "
-      "environment does not tell of several processes"
+      "environment does not name several processes"
     )
 
 
 def several() -> bool:
-  """Whether the environment tells of processes that belong together."""
+  """Returns whether the environment names several processes of one run."""
   env = os.environ
-  # Of the step, not of the job: a script's own commands run alone in it.
+  # SLURM's variable of the step, not of the job: the commands of a batch
+  # script outside `srun` run alone.
   for size in ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
     if size in env:
       return env[size] != "1"
@@ -126,8 +127,8 @@ def several() -> bool:
   if workers is not None:
     return "," in workers or env.get("MEGASCALE_NUM_SLICES", "1") != "1"
   if _on_tpu_of_compute_engine():
-    return True  # Its metadata server knows; one host is found to be alone.
-  # Jobs of Kubernetes whose pods are numbered; JAX asks by its client.
+    return True  # JAX asks the metadata server, which may name one host only.
+  # Indexed jobs of Kubernetes; JAX reads them with its Python client.
   return (
     "JOB_COMPLETION_INDEX" in env
     and "KUBERNETES_SERVICE_HOST" in env
@@ -136,19 +137,19 @@ def several() -> bool:
 
 
 def _on_tpu_of_compute_engine() -> bool:
-  """Whether TPU chips are here and their metadata server may be asked."""
-  import jax  # noqa: F401 (which looks for chips, and sets both)
+  """Returns whether there are TPU chips with a metadata server to ask."""
+  import jax  # noqa: F401 (it looks for chips and sets both variables)
 
   env = os.environ
   return env.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in env
 
 
 def local_devices() -> list[int] | None:
-  """The GPUs that a process found by its environment takes.
+  """Returns the GPUs for a process that SLURM or Open MPI started.
 
-  JAX gives one GPU to each process that SLURM or Open MPI starts, by its number
-  on the host, also where it has the host for itself (jax-ml/jax#16788), or sees
-  one GPU only, whatever its number (#28194).
+  JAX's own choice is one GPU for each process, by its number on the host. That
+  is wrong for a process that is alone on its host (jax-ml/jax#16788) and for
+  one that sees a single GPU (#28194).
 
   Returns:
     None for JAX's choice; an empty list for all GPUs that the process sees.

@@ -1,4 +1,4 @@
-"""Exit codes: how a command ends, and the sentence it prints."""
+"""The end of a command: its exit code, and the sentence it prints."""
 
 import errno
 import os
@@ -16,11 +16,11 @@ _GOODBYE_SECONDS = 10.0
 
 
 def run(command: Callable[[Sequence[str]], int | None]) -> None:
-  """Runs a command and leaves with its exit code.
+  """Runs a command and exits with its code.
 
-  0 done, 2 the user's mistake, 1 a run that diverged or lost one of its
-  processes, 143 after SIGTERM, each told in one sentence on stderr; 130 after
-  Ctrl-C.
+  0: done; 2: a mistake of the user; 1: a run that diverged or lost one of its
+  processes; 143: SIGTERM. Each but 0 comes with one sentence on stderr. 130:
+  Ctrl-C. Any other exception is raised.
   """
   try:
     code = command(sys.argv[1:]) or 0
@@ -30,7 +30,7 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     code = error.code
   except KeyboardInterrupt:
     code = 128 + signal.SIGINT
-  except BrokenPipeError:  # The reader, `head` say, has what it wanted.
+  except BrokenPipeError:  # The reader, such as `head`, wants no more.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
   except Exception as error:
@@ -44,7 +44,7 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     elif _disk_full(error):
       print(
         "mixaug_jax: there is no space left on the disk; make room, and the "
-        "same command goes on from the newest checkpoint",
+        "same command continues from the newest checkpoint",
         file=sys.stderr,
       )
       code = UserError.code
@@ -52,9 +52,9 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
       raise
     elif _lost_another(error):
       print(
-        "mixaug_jax: another process of this run died or cannot be reached, "
-        "and its own output says why; start all of them again, and they go on "
-        "from the newest checkpoint",
+        "mixaug_jax: another process of this run died or cannot be reached; "
+        "see its output for the reason, and start all of them again to "
+        "continue from the newest checkpoint",
         file=sys.stderr,
       )
       code = 1
@@ -88,11 +88,11 @@ def _several_processes() -> bool:
 
 
 def _leave(code: int, seconds: float) -> NoReturn:
-  """Leaves a run of several processes that has failed in this one.
+  """Exits from a run of several processes that failed in this one.
 
-  At a normal exit JAX waits 5 minutes for the others to come to theirs. They
-  do at once if they failed alike, and may never if they did not: they wait
-  for this one in a collective, and end when it is gone.
+  At a normal exit JAX waits 5 minutes for the other processes to exit too. If
+  they failed as well, they exit at once. Otherwise they wait for this process
+  in a collective, and end only when it is gone.
   """
   import jax
 
@@ -105,13 +105,13 @@ def _leave(code: int, seconds: float) -> NoReturn:
 
 
 def _lost_another(error: BaseException | None) -> bool:
-  """Whether `error` comes of another process's end."""
+  """Returns whether the end of another process caused `error`."""
   signs = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
   return any(sign in str(e) for e in _chain(error) for sign in signs)
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-  """Whether NumPy or XLA could not get the memory that it asked for."""
+  """Returns whether NumPy or XLA ran out of memory."""
   return any(
     isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
     for e in _chain(error)
@@ -119,7 +119,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _disk_full(error: BaseException | None) -> bool:
-  """Whether a full disk stands anywhere behind `error`."""
+  """Returns whether a full disk caused `error`."""
   text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
   return any(
     getattr(e, "errno", None) == errno.ENOSPC or text in str(e)
@@ -128,7 +128,7 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-  """An exception and those that it came of."""
+  """Yields an exception and its causes."""
   while error is not None:
     yield error
     error = error.__cause__ or error.__context__

@@ -16,23 +16,24 @@ _PREFIX = "--config."
 
 
 class _Parser(argparse.ArgumentParser):
-  """An argument parser whose mistakes are one sentence."""
+  """An argument parser that raises UserError."""
 
   def error(self, message: str):
     raise UserError(f"{message}; see python -m {self.prog} --help")
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-  """A parser for `python -m mixaug_jax.COMMAND`."""
+  """Returns a parser for `python -m mixaug_jax.COMMAND`."""
   return _Parser(
     prog=f"mixaug_jax.{command}", description=description, allow_abbrev=False
   )
 
 
 def path(text: str) -> pathlib.Path:
-  """The type of flags that name a file or folder.
+  """Converts the text of a flag that names a file or folder.
 
-  An empty one, of a shell variable that is not set, is not the current folder.
+  An empty text is refused: it comes from a shell variable that is not set, and
+  would name the current folder.
   """
   if not text:
     raise argparse.ArgumentTypeError("it is empty; name a path")
@@ -58,7 +59,7 @@ def add_config(
   flags: argparse.ArgumentParser,
   load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
 ) -> None:
-  """Adds `--config`, for `parse` to `load` together with overrides."""
+  """Adds `--config`, which `parse` gives to `load` with its overrides."""
   flags.set_defaults(load_config=load)
   flags.add_argument(
     "--config",
@@ -72,10 +73,14 @@ def add_config(
 def parse(
   flags: argparse.ArgumentParser, argv: Sequence[str]
 ) -> argparse.Namespace:
-  """Parses `argv`; `--config` and its overrides become one ConfigDict.
+  """Parses `argv`.
 
-  `spec` keeps the text of `--config`, `overrides` those of its keys. Raises
-  UserError.
+  Returns:
+    The arguments. `config` is the ConfigDict with its overrides, `spec` the
+    text of `--config`, and `overrides` the texts of the overrides by key.
+
+  Raises:
+    UserError: a wrong flag or value.
   """
   rest, overrides = split_overrides(argv)
   arguments = flags.parse_args(rest)

@@ -5,9 +5,9 @@ import os
 
 from mixaug_jax.command import distributed
 
-# On a CPU these versions of jaxlib hand convolutions to YNNPACK, which takes
-# longer for a train step than Eigen. Versions in which that was not measured
-# are left as they come; XLA aborts at a flag that it does not know.
+# On a CPU these versions of jaxlib give convolutions to YNNPACK, which needs
+# longer for a train step than Eigen. Other versions were not measured and keep
+# their defaults, because XLA aborts at an unknown flag.
 _WITH_YNNPACK = ((0, 10), (0, 11), (0, 12))
 _YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
@@ -16,15 +16,18 @@ _CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 def prepare(
   deterministic: bool = False, flags: argparse.Namespace | None = None
 ) -> None:
-  """Applies the settings that JAX needs before it meets its devices.
+  """Applies the settings that JAX needs before it initialises its devices.
 
   Compiled programs are cached below the user's cache directory, or in
   JAX_COMPILATION_CACHE_DIR.
 
   Args:
     deterministic: whether GPUs must give the same bits in every run.
-    flags: those of `distributed.add_flags`; with them this process joins the
-      other processes of its run.
+    flags: the flags of `distributed.add_flags`, with which this process joins
+      the other processes of its run; None: a process that runs alone.
+
+  Raises:
+    UserError: see `distributed.join`.
   """
   if deterministic:
     _add_xla_flag("--xla_gpu_deterministic_ops=true")

@@ -21,6 +21,6 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
     )
   lines.append(
     f"{result.seconds:.1f} s of training at "
-    f"{result.images_per_second:,.0f} images/s; all of it in {workdir}"
+    f"{result.images_per_second:,.0f} images/s; the run is in {workdir}"
   )
   return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""Comparisons: planning, running, statistics, figures and the page."""
+"""A comparison of arms: planning, training, statistics and the page."""

@@ -25,7 +25,7 @@ def dry_run(
   trial: Trial,
   jobs: int | None = None,
 ) -> None:
-  """Prints the runs, their commands and, after a short trial, the time.
+  """Prints the runs, their commands and an estimate of the time.
 
   Args:
     comparison: what was planned.
@@ -42,18 +42,18 @@ def dry_run(
     print(f"{cell.name}: {'finished' if cell.finished else words}")
   left = comparison.unfinished
   if not left:
-    print("all of them are finished")
+    print("all runs are finished")
     return
   print(f"timing {_STEPS} steps of {left[0].name} ...", flush=True)
   overhead, total = _time(left[0], trial)
-  # Runs that share a CPU hardly end sooner than one after the other.
+  # Runs that share a CPU take almost as long as one after the other.
   at_once = max(1, len([place for place in launch.places(jobs) if place]))
   seconds = len(left) * (overhead + total) / at_once
   print(
-    f"{len(left)} runs of about {overhead + total:.0f} s, {overhead:.0f} s of "
-    f"it start-up, compilation and the last evaluation"
+    f"{len(left)} runs of about {overhead + total:.0f} s, of which "
+    f"{overhead:.0f} s are start-up, compilation and the last evaluation"
     + (f", {at_once} at a time" if at_once > 1 else "")
-    + f": about {duration(seconds)}, evaluations on the way left out"
+    + f": about {duration(seconds)} without the evaluations during training"
   )
 
 

@@ -1,8 +1,8 @@
-"""The figures of a comparison: numbers in, matplotlib figures out.
+"""Figures of the numbers of a comparison.
 
-Drawn in two inks that stand for the text and the lines of the page around
-them, so that `svg` can follow a light or a dark page; `png` is for everywhere
-else.
+Two of their colours stand for the text and the lines of the page. `svg`
+replaces them, so that a figure follows a light or a dark page; `png` writes a
+figure on white.
 """
 
 import io
@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 _TEXT, _LINES = "#010101", "#c9c9c8"
-# Okabe and Ito's colours, told apart by the colour-blind too; grey is the
-# baseline's.
+# The colours of Okabe and Ito, which the colour-blind can distinguish. The
+# baseline is grey.
 _GREY = "#8a8a8a"
 _COLOURS = (
   *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
@@ -47,7 +47,7 @@ _WIDTH = 5.2  # Inches; near the size at which the page shows it.
 
 
 def colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
-  """A colour for each arm, the same in every figure."""
+  """Returns the colour of each arm, the same in every figure."""
   others = [name for name in arms if name != baseline]
   painted = {
     name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(others)
@@ -58,7 +58,7 @@ def colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
 def accuracy(
   arms: Mapping[str, Mapping[str, Any]], paint: Mapping[str, str], label: str
 ) -> Figure:
-  """Each arm's mean, its interval, and every seed as a dot."""
+  """Draws the mean of each arm, its interval, and a dot for each seed."""
   values = {name: arm["accuracy"] for name, arm in arms.items()}
   return _intervals(values, paint, f"{label} accuracy, %")
 
@@ -69,7 +69,7 @@ def difference(
   baseline: str,
   goal: float,
 ) -> Figure:
-  """Each arm's gain over the baseline, beside nothing and the goal."""
+  """Draws the gain of each arm over the baseline, and the goal."""
   values = {
     name: arm["difference"]
     for name, arm in arms.items()
@@ -97,13 +97,13 @@ def curves(
   *,
   percent: bool = False,
 ) -> Figure:
-  """A line an arm, the mean over seeds, in a band from least to most.
+  """Draws the mean over seeds for each arm, in a band from least to most.
 
   Args:
-    series: of each arm, for each seed, steps and values.
-    paint: colours.
-    title: of the figure.
-    percent: whether values are fractions to be shown as per cent.
+    series: the steps and values of each seed, by arm.
+    paint: the colour of each arm.
+    title: the title of the figure.
+    percent: whether the values are fractions that are shown in per cent.
   """
   with matplotlib.rc_context(_STYLE):
     figure = Figure((_WIDTH, 3.0), layout="constrained")
@@ -137,7 +137,7 @@ def reliability(
   accuracy: np.ndarray,
   count: np.ndarray,
 ) -> Figure:
-  """Accuracy against confidence; the area of a dot is its examples."""
+  """Draws accuracy against confidence; a dot's area is its examples."""
   with matplotlib.rc_context(_STYLE):
     figure = Figure((2.6, 2.6), layout="constrained")
     axes = figure.subplots()
@@ -164,7 +164,7 @@ def reliability(
 def class_changes(
   names: Sequence[str], points: Sequence[float], colour: str, title: str
 ) -> Figure:
-  """A bar for each class: points gained or lost, in the given order."""
+  """Draws a bar for each class: points gained or lost, in the given order."""
   with matplotlib.rc_context(_STYLE):
     height = 0.7 + 0.22 * len(names)
     figure = Figure((_WIDTH, height), layout="constrained")
@@ -185,13 +185,14 @@ def picture_table(
   right: Sequence[Sequence[bool | None]],
   columns: Sequence[str],
 ) -> Figure:
-  """Images in rows and columns, with a word below each.
+  """Draws images in rows and columns, with a caption below each.
 
   Args:
-    pictures: uint8 `[H, W, 3]`, rows of columns.
-    captions: below each.
-    right: green below a right one, red below a wrong one, else plain.
-    columns: headings.
+    pictures: images uint8 `[H, W, 3]`, by row and column.
+    captions: the text below each image.
+    right: the colour of each caption: green if true, red if false, plain if
+      None.
+    columns: the headings.
   """
   inks = {True: "#1a7f37", False: "#c4320a", None: _TEXT}
   rows, wide = len(pictures), len(columns)
@@ -257,17 +258,17 @@ def _intervals(
 
 
 def png(figure: Figure, path: pathlib.Path, dpi: int = 200) -> None:
-  """Writes a figure on white."""
+  """Writes a figure as a PNG file, on white."""
   figure.savefig(path, dpi=dpi, facecolor="white")
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-  """A figure to stand inside of a page, in the page's own text colour.
+  """Returns a figure as an SVG element in the text colour of its page.
 
   Args:
-    figure: drawn here.
-    name: unique on the page.
-    description: for those who cannot see it; plain text.
+    figure: a figure of this module.
+    name: a name that is unique on the page.
+    description: plain text for readers who cannot see the figure.
   """
   buffer = io.StringIO()
   with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -281,7 +282,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
   text = text[text.index("<svg") :]
   width = float(re.search(r'width="([\d.]+)pt"', text)[1])
   text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-  # Its rules hold for the whole page otherwise, its names too.
+  # A style or a name would apply to the whole page.
   text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
   text = re.sub(r'\bid="(?!m|p[0-9a-f]{10})[^"]*"', "", text)

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison hold."""
+"""The finished runs of a comparison."""
 
 import dataclasses
 from collections.abc import Iterable

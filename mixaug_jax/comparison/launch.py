@@ -1,7 +1,7 @@
-"""Runs the cells of a comparison, each in a process of its own.
+"""Trains the cells of a comparison, each in a separate process.
 
-A process, because a run that dies, for want of memory say, must not take the
-others along; and because an accelerator is given to a process, not to a call.
+A run that dies, for example because memory is short, must not end the others,
+and JAX gives accelerators to processes.
 """
 
 import concurrent.futures
@@ -23,7 +23,7 @@ from mixaug_jax.training import lock
 
 Command = Callable[[Cell], Sequence[str]]
 
-# For a run whose comparison was killed to save itself and let go of its lock.
+# Seconds for a run whose comparison was killed to save and release its lock.
 _WAIT_SECONDS = 60.0
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -31,7 +31,7 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 def run(
   comparison: Comparison, command: Command, jobs: int | None = None
 ) -> list[Cell]:
-  """Trains what is not finished, several runs side by side.
+  """Trains the cells that are not finished, in several processes at a time.
 
   Args:
     comparison: what was planned.
@@ -79,7 +79,7 @@ def run(
       code = _run_cell(cell, command, environment)
       shown.ended(cell, code, time.monotonic() - begin)
       if code == UserError.code and cell.arm == comparison.baseline:
-        # Its config is that of all, and without it nothing can be compared.
+        # All arms share its config, and nothing can be compared without it.
         over.set()  # Otherwise this thread takes the next cell first.
         raise UserError(_failure(cell))
       return code
@@ -104,7 +104,7 @@ def _run_cell(cell: Cell, command: Command, environment: dict[str, str]) -> int:
   _wait_for_lock(cell)
   cell.workdir.parent.mkdir(parents=True, exist_ok=True)
   with open(cell.log, "w", encoding="utf-8") as output:
-    # The pipe closes with this process, however that ends.
+    # The pipe closes when this process ends, also when it is killed.
     process = subprocess.Popen(
       [sys.executable, *command(cell)],
       stdin=subprocess.PIPE,
@@ -117,7 +117,7 @@ def _run_cell(cell: Cell, command: Command, environment: dict[str, str]) -> int:
 
 
 def _wait_for_lock(cell: Cell) -> None:
-  """Gives the orphan of a killed comparison the time to save its run."""
+  """Waits while a process of a killed comparison saves this run."""
   end = time.monotonic() + _WAIT_SECONDS
   while cell.workdir.is_dir() and time.monotonic() < end:
     try:
@@ -128,7 +128,7 @@ def _wait_for_lock(cell: Cell) -> None:
 
 
 def places(jobs: int | None) -> list[dict[str, str]]:
-  """Returns an environment for each run that may go on at the same time.
+  """Returns the environment of each run that is trained at the same time.
 
   Raises:
     UserError: there are fewer GPUs than jobs.

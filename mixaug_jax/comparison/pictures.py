@@ -1,7 +1,7 @@
-"""The pictures of a comparison: what its networks are fed and where they look.
+"""Pictures that need the data or the networks of a comparison.
 
-Each takes the trained networks or the data, unlike `figures`, which draws
-numbers.
+They show the training images of each arm and its activation maps; `figures`
+draws numbers.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _BATCH = 64
 
 
 def compared_images(comparison: Comparison) -> data.Split:
-  """Opens the images that arms are compared on."""
+  """Opens the split that arms are compared on."""
   config = comparison.first.run.config
   return getattr(data.load(config.data, config.seed), comparison.split)
 

@@ -80,7 +80,7 @@ class Comparison:
       if cell.name == name:
         return cell
     raise UserError(
-      f"{name} is no run of this comparison; it has the arms "
+      f"{name} is not a run of this comparison; it has the arms "
       f"{', '.join(self.arms)} and the seeds 0 to {self.cells[-1].seed}, as in "
       f"{self.cells[0].name}"
     )
@@ -97,7 +97,7 @@ class Comparison:
     Raises:
       UserError: the baseline has no finished run, or a run is damaged.
     """
-    from mixaug_jax.comparison import finished  # It imports JAX.
+    from mixaug_jax.comparison import finished  # This imports JAX.
 
     found = finished.read(cell for cell in self.cells if cell.finished)
     if self.baseline not in found:
@@ -120,7 +120,7 @@ class Comparison:
 
 
 def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
-  """Reads `configs/compare.py`, or another file of its kind, with overrides.
+  """Reads `configs/compare.py` or a file like it, with overrides.
 
   Args:
     spec: `PATH` or `PATH:DATASET`.
@@ -133,8 +133,8 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
   config = config_lib.read(spec)
   if missing := {"base", "arms", "baseline", "goal", "seeds"} - set(config):
     raise UserError(
-      f"{spec} is no comparison, it lacks {min(missing)!r}; name "
-      "configs/compare.py, or a file like it"
+      f"{spec} is not a comparison, because it has no {min(missing)!r}; name "
+      "configs/compare.py or a file like it"
     )
   of_arms = {k: text for k, text in overrides.items() if k.startswith("arms.")}
   config_lib.override(
@@ -230,7 +230,8 @@ def _resolved(config: ConfigDict, name: str) -> ConfigDict:
   """The config of an arm, for any seed."""
   if not re.fullmatch(r"[\w+-]+", name):
     raise UserError(
-      f"config.arms: {name!r} names a folder; use letters, digits, + - _"
+      f"config.arms: {name!r} must be the name of a folder, of letters, digits "
+      "and + - _"
     )
   arm = _arm(config, name)
   for key in config_lib.leaves(config.arms[name]):

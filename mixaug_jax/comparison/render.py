@@ -1,4 +1,4 @@
-"""The page of a comparison: one file that asks nothing of the network."""
+"""Fills the template of the page: one file that loads nothing."""
 
 import base64
 import importlib.resources
@@ -13,7 +13,7 @@ from mixaug_jax import durations
 
 
 def render(**content: Any) -> str:
-  """Fills report.html; all that is not `Markup` is escaped.
+  """Returns report.html with its content; text is escaped, `Markup` is not.
 
   Args:
     **content: the names that the template uses.
@@ -35,7 +35,7 @@ def render(**content: Any) -> str:
 
 
 def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
-  """A PNG as an element of the page."""
+  """Returns a PNG file as an element of the page."""
   data = base64.b64encode(path.read_bytes()).decode()
   return markupsafe.Markup(
     '<img alt="{}" src="data:image/png;base64,{}">'
@@ -43,12 +43,12 @@ def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
 
 
 def drawing(svg: str) -> markupsafe.Markup:
-  """An SVG of ours, whose texts are escaped already."""
+  """Returns an SVG of `figures`, whose text is escaped, as an element."""
   return markupsafe.Markup(svg)
 
 
 def _percent(interval: Mapping[str, Any] | float | None) -> str:
-  """`81.2`, or `81.2 (79.0 to 83.1)` of an interval."""
+  """Formats a number as `81.2`, an interval as `81.2 (79.0 to 83.1)`."""
   if interval is None:
     return "—"
   if not isinstance(interval, Mapping):
@@ -61,7 +61,7 @@ def _percent(interval: Mapping[str, Any] | float | None) -> str:
 
 
 def _points(interval: Mapping[str, Any] | None) -> str:
-  """`+8.1 (6.0 to 10.3)`."""
+  """Formats a difference as `+8.1 (6.0 to 10.3)`."""
   if interval is None:
     return "—"
   text = _percent(interval)

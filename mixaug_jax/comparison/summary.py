@@ -1,7 +1,7 @@
-"""From the predictions of all runs to the numbers of a comparison."""
+"""The numbers of a comparison, from the predictions of all runs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,29 +10,31 @@ from mixaug_jax.analysis import calibration, statistics
 from mixaug_jax.comparison import words
 from mixaug_jax.comparison.finished import FinishedRun
 
-# A run has settled when its loss moves less than this share of its fall, or
-# than so many standard errors, from the last fifth but one to the last.
+# A loss has settled if it changes, from the second last fifth of training to
+# the last, by less than this share of its fall or this number of standard
+# errors.
 _SETTLED, _ERRORS = 0.1, 2.0
-
 
 Runs = Mapping[str, Mapping[int, FinishedRun]]
 
 
 def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
-  """All numbers of a comparison; JSON, with None for what cannot be known.
+  """Returns all numbers of a comparison, as JSON.
 
   Args:
-    runs: by arm and seed; the examples of all are the same.
+    runs: by arm and seed, all on the same examples.
     baseline: an arm with at least one run.
     goal: the hoped-for gain in accuracy, a fraction.
 
   Returns:
-    `baseline`, `goal`, `seeds`, `best` (the arm of the highest mean accuracy
-    on validation, so that its gain on test is not picked by the test) and
-    `arms`, by name; see `_arm`.
+    `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
+    accuracy on validation; `examples`, their number; `best`, the arm of the
+    highest mean accuracy on validation, which leaves the gain on test unbiased
+    by the choice; and `arms` by name, see `_arm` and `_against`. None stands
+    for a number that cannot be known.
 
   Raises:
-    ValueError: runs on different examples.
+    ValueError: the runs were measured on different examples.
   """
   first = next(iter(runs[baseline].values()))
   for of_arm in runs.values():
@@ -59,7 +61,7 @@ def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
 
 
 def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
-  """The measures of an arm over its seeds."""
+  """The figures of an arm over its seeds."""
   seeds, data = list(runs), list(runs.values())
   measured = [_measures(run) for run in data]
   names = measured[0].keys()
@@ -73,7 +75,7 @@ def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
       else None
       for which in ("last", "best", "ema")
     },
-    # A class without an example has no accuracy, with any seed.
+    # A class without examples has no accuracy with any seed.
     "per_class": [
       _known(x) for x in np.mean([_per_class(run) for run in data], axis=0)
     ],
@@ -115,10 +117,13 @@ def _against(
   baseline: str,
   goal: float,
 ) -> dict[str, Any]:
-  """An arm and the baseline, on the seeds that both have."""
+  """Compares an arm with the baseline, on the seeds that both have."""
   seeds = sorted(runs.keys() & base.keys())
   if not seeds:
-    return {"difference": None, "verdict": f"{name} shares no seed with it"}
+    return {
+      "difference": None,
+      "verdict": f"{name} shares no seed with {baseline}",
+    }
   ours = np.stack([runs[s].correct for s in seeds])
   theirs = np.stack([base[s].correct for s in seeds])
   difference = statistics.paired_difference(ours, theirs)
@@ -137,7 +142,7 @@ def _against(
 
 
 def _adjust(arms: dict[str, dict[str, Any]]) -> None:
-  """Adds Holm's p-values over the arms, to each seed and to the t-test."""
+  """Adds p-values adjusted by Holm over the arms, for all tests."""
   seeds = {seed for arm in arms.values() for seed in arm.get("mcnemar", ())}
   for seed in seeds:
     tests = [
@@ -156,16 +161,17 @@ def _adjust(arms: dict[str, dict[str, Any]]) -> None:
 
 
 def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Whether the training loss came down and settled.
+  """Measures whether the training loss fell and settled.
 
   Args:
-    rows: of metrics.jsonl.
+    rows: the lines of metrics.jsonl.
 
   Returns:
-    `first` and `last`: the means of the loss over the first and the last
-    fifth of its lines; `moved`: the change from the fifth before, as a share
-    of the fall; `settled`: the loss is finite and lower than at first, and
-    moved less than 10 % or two standard errors, for mixed batches are noisy.
+    `first` and `last`: the mean loss over the first and the last fifth of the
+    lines. `moved`: the change from the second last fifth to the last, as a
+    share of the fall. `settled`: the loss is finite, fell, and moved by less
+    than 10 %, or by less than two standard errors, because the losses of mixed
+    batches are noisy.
   """
   losses = np.array(
     [r["loss"] for r in rows if r["split"] == "train" and "loss" in r]
@@ -191,7 +197,7 @@ def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def confusions(runs: Mapping[int, FinishedRun]) -> np.ndarray:
-  """Counts `[C, C]` of true and predicted classes, over all seeds."""
+  """Returns the confusion matrix over all seeds, int `[C, C]`."""
   predictions = [run.compared for run in runs.values()]
   return sum(
     calibration.confusions(p.logits, p.labels, p.logits.shape[1])
@@ -211,7 +217,7 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _seconds_to(run: FinishedRun, target: float) -> float | None:
-  """Training seconds to the first evaluation that reaches an accuracy."""
+  """Seconds of training until the first evaluation that reaches `target`."""
   result = run.result
   for row in run.rows:
     if row["split"] == "validation" and row["accuracy"] >= target:
@@ -220,12 +226,12 @@ def _seconds_to(run: FinishedRun, target: float) -> float | None:
 
 
 def _as_dict(
-  interval: statistics.Interval, each: Sequence[float]
+  estimate: statistics.Interval, each: Sequence[float]
 ) -> dict[str, Any]:
   return {
-    "mean": float(interval.mean),
-    "low": _known(interval.low),
-    "high": _known(interval.high),
+    "mean": float(estimate.mean),
+    "low": _known(estimate.low),
+    "high": _known(estimate.high),
     "each": [float(x) for x in each],
   }
 
@@ -234,10 +240,10 @@ def _known(x: float) -> float | None:
   return None if math.isnan(x) else float(x)
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
   return float(np.mean(list(values)))
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-  """The mean; None where not all seeds got there."""
+  """The mean; None if a value is missing."""
   return None if None in values else _mean(values)

@@ -13,12 +13,12 @@ from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.training.result import Result
 
 CHOSEN = {
-  "best": "epoch that is best on validation",
+  "best": "best epoch on validation",
   "last": "last epoch",
   "ema": "moving average of the weights at the end",
 }
 SPLIT_NOTE = {
-  "test": "that set was read once, at the end of a run.",
+  "test": "each run reads that set once, at its end.",
   "validation": "epochs were chosen on it as well.",
 }
 
@@ -40,7 +40,7 @@ def verdict(
     text = f"{name} is worse than {baseline} by {-mean:.1f} points, {span}"
   else:
     text = (
-      f"{name} cannot be told from {baseline}: difference "
+      f"{name} cannot be distinguished from {baseline}: difference "
       f"{_number(mean, '+')} points, {span}"
     )
   points = f"{100 * goal:g} points"
@@ -51,9 +51,7 @@ def verdict(
   else:
     text += f"; the goal of {points} is not met"
   if seeds == 1:
-    text += (
-      "; this is one seed, and what another would give cannot be known from it"
-    )
+    text += "; this is one seed, and another one may give another result"
   return text
 
 
@@ -65,10 +63,7 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   text = numbers["arms"][best]["verdict"]
   if split == "validation":
     return f"{text}."
-  return (
-    f"{text}. This arm is the best on validation; it was not picked by the "
-    "figure that is given here."
-  )
+  return f"{text}. The arm was chosen on validation, not on this figure."
 
 
 def title(comparison: Comparison) -> str:
@@ -101,7 +96,7 @@ def setting(comparison: Comparison) -> str:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-  """Returns what a reader must know before believing the figures."""
+  """Returns the limits of the figures, one sentence or two each."""
   warnings = []
   missing = [
     cell.name
@@ -110,28 +105,27 @@ def warnings(comparison: Comparison) -> list[str]:
   ]
   if missing:
     warnings.append(
-      f"Not finished, and so left out: {', '.join(missing)}. The same command "
+      f"Not finished and left out: {', '.join(missing)}. The same command "
       "trains them."
     )
   if comparison.split == "validation":
     warnings.append(
-      "There is no test set: the figures are of validation, on which the "
-      "epochs were chosen too, and so are a little too good."
+      "There is no test set. The figures are those of validation and slightly "
+      "too good, because the epochs were chosen on it."
     )
   seeds = max(map(len, comparison.runs.values()))
   if seeds == 1:
     warnings.append(
-      "With one seed nobody can say what another one would give; the "
-      "intervals hold for these trained networks only. Set config.seeds to 3 "
-      "or more."
+      "One seed does not show what another one would give; the intervals hold "
+      "for these trained networks only. Set config.seeds to 3 or more."
     )
   elif seeds < 5:
     warnings.append(
-      f"{seeds} seeds tell their own spread only roughly; the intervals are "
+      f"{seeds} seeds are a rough estimate of the spread; the intervals are "
       "widened for that."
     )
   if len(comparison.first.result.class_names) <= 5:
-    warnings.append("With five classes or fewer, top-5 is always right.")
+    warnings.append("With five classes or fewer, top-5 accuracy is 100 %.")
   return warnings
 
 
@@ -153,5 +147,5 @@ def surroundings(result: Result) -> str:
 
 
 def _number(points: float, sign: str = "") -> str:
-  """One decimal, and never -0.0."""
+  """Formats with one decimal, and zero without a sign."""
   return f"{round(points, 1) + 0.0:{sign}.1f}"

@@ -1,8 +1,7 @@
 """Broken flags, files and run directories through the commands themselves.
 
-`FUZZ=400 python -m pytest -n 0 -s tests/fuzz` prints how many were tried. Most
-run in this process, by the function that `python -m` calls; some in one of
-their own.
+`FUZZ=400 python -m pytest -n 0 -s tests/fuzz` prints the number of trials. Most
+call the function of the command in this process; some start a process.
 """
 
 import importlib
@@ -48,7 +47,7 @@ def get_config():
 
 
 class _Hostile:
-  """Unpickled, it makes a file in the current directory."""
+  """Makes a file in the current directory when it is unpickled."""
 
   def __reduce__(self):
     return (pathlib.Path.touch, (pathlib.Path("code_was_run"),))
@@ -90,14 +89,14 @@ def good(tmp_path_factory):
 
 @pytest.fixture
 def here(good, tmp_path, monkeypatch):
-  """A copy of it as the current directory."""
+  """A copy of `good` as the current directory."""
   shutil.copytree(good, tmp_path, dirs_exist_ok=True)
   monkeypatch.chdir(tmp_path)
   return tmp_path
 
 
 def _call(capsys, monkeypatch, command, *argv):
-  """Exit code and stderr of a command; an exception it lets out fails."""
+  """Returns the exit code and stderr of a command that raises nothing."""
   module = "data.__main__" if command == "data" else command
   main = importlib.import_module(f"mixaug_jax.{module}").main
   monkeypatch.setattr(sys, "argv", [command, *argv])
@@ -109,9 +108,9 @@ def _call(capsys, monkeypatch, command, *argv):
 
 
 def _assert_one_sentence(stderr, *context):
-  told = [x for x in stderr.splitlines() if x.startswith("mixaug_jax: ")]
-  assert len(told) == 1, (context, stderr)
-  assert len(told[0]) > 20, (context, stderr)
+  sentences = [x for x in stderr.splitlines() if x.startswith("mixaug_jax: ")]
+  assert len(sentences) == 1, (context, stderr)
+  assert len(sentences[0]) > 20, (context, stderr)
   assert "Traceback" not in stderr, (context, stderr)
 
 
@@ -123,7 +122,7 @@ def _files(root):
   }
 
 
-# What is right, and what is not, of every flag of a command.
+# The valid and the invalid values of the flags of each command.
 FLAGS = {
   "main": {
     "--config": (
@@ -223,7 +222,7 @@ FLAGS = {
 
 
 def _broken_flags(rng):
-  """A command line that is right but for one flag, or two."""
+  """Returns a command line with one or two invalid flags."""
   command = rng.choice(sorted(FLAGS))
   flags = FLAGS[command]
   wrong = [name for name, (_, bad) in flags.items() if bad]
@@ -263,7 +262,7 @@ def test_broken_flags(here, capsys, monkeypatch):
     print(f"\nfuzz: flags: {tried} tried, all refused")
 
 
-def test_broken_flags_in_a_process_of_its_own(here, capsys):
+def test_broken_flags_in_a_separate_process(here, capsys):
   rng = random.Random(7)
   before = _files(here)
   tried = max(2, COUNT // 40)
@@ -287,7 +286,7 @@ def test_broken_flags_in_a_process_of_its_own(here, capsys):
 
 
 def _break_json(path, rng):
-  """Takes out or replaces one value, somewhere in the tree."""
+  """Removes or replaces one value, somewhere in the tree."""
   tree = json.loads(path.read_text())
   places = []
 
@@ -307,7 +306,7 @@ def _break_json(path, rng):
 
 
 def _break_npz(path, rng):
-  """Other shapes, types or names; an array that only a pickle can hold."""
+  """Changes shapes, types or names; or writes an array that needs pickle."""
   with np.load(path) as file:
     arrays = {name: file[name] for name in file.files}
   name = rng.choice(sorted(arrays))
@@ -398,7 +397,7 @@ def test_broken_run_directories(here, capsys, monkeypatch):
     )
 
 
-def test_a_flipped_bit_in_a_checkpoint_is_noticed_by_its_readers(
+def test_readers_of_a_checkpoint_notice_a_flipped_bit(
   here, capsys, monkeypatch
 ):
   files = (x for x in (here / "run" / "checkpoints").rglob("*") if x.is_file())
@@ -414,8 +413,9 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed_by_its_readers(
     assert "checkpoints/2 is damaged" in stderr
 
 
-def test_huge_claims_of_small_weight_files(here, capsys, monkeypatch):
-  """Files of kilobytes that say to be of terabytes."""
+def test_small_weight_files_that_claim_to_be_huge_are_refused(
+  here, capsys, monkeypatch
+):
   h5py = pytest.importorskip("h5py")
   with h5py.File("huge.h5", "w") as file:
     file.create_dataset(
