@@ -1,4 +1,4 @@
-"""From `--config=FILE[:DATASET]` and overrides to a checked ConfigDict."""
+"""Configs: reading a recipe, overriding its keys, checking every value."""
 
 import difflib
 import json
@@ -32,8 +32,8 @@ _TYPES = {
   str: "a text",
 }
 
-# Closed ranges. Those of augment, mix and model are checked by the code that
-# reads them, which knows their meaning.
+# Closed ranges. The code that reads augment, mix and model checks their ranges,
+# because it knows their meaning.
 _RANGES = {
   "seed": (0, 2**31 - 1),
   "batch_size": (1, 10**6),
@@ -64,7 +64,7 @@ _RANGES = {
   "log.every_steps": (1, math.inf),
 }
 
-# A run can go on with other values of these.
+# A run can resume with other values of these.
 _MAY_CHANGE = ("log.writers",)
 
 
@@ -91,7 +91,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-  """Checks every value and settles what follows others; locks the config.
+  """Checks every value, fills in those that follow others, locks the config.
 
   Raises:
     UserError: naming the key or value that is wrong.
@@ -293,7 +293,7 @@ def _registries() -> dict[str, Mapping[str, Any]]:
 
 
 def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
-  """All leaves under their dotted names; as references where asked."""
+  """Returns all leaves by their dotted names, as references on request."""
   flat = {}
   for name, value in config.items(preserve_field_references=references):
     if isinstance(value, ConfigDict):
@@ -305,9 +305,9 @@ def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
 
 
 def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
-  """The leaves in which two configs differ, one text a leaf."""
+  """Returns the leaves in which two configs differ, as one text each."""
   here, there = leaves(ours), _flat(theirs)
-  there.pop("model.test_size", None)  # Older runs recorded it; nobody read it.
+  there.pop("model.test_size", None)  # Older runs have it; no code read it.
   missing = object()
   return [
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
@@ -374,7 +374,7 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-  """Returns the sentence about a key that is none of `known`."""
+  """Returns the sentence about a key that is not in `known`."""
   if any(name.startswith(f"{key}.") for name in known):
     below = [
       n.removeprefix(f"{key}.") for n in known if n.startswith(f"{key}.")
@@ -386,7 +386,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 def _hint(word: str, known: Iterable[str]) -> str:
   known = list(known)
   near = difflib.get_close_matches(word, known, 1, 0.6)
-  if not near:  # The right leaf under the wrong group, or none.
+  if not near:  # The leaf may be right and its group wrong.
     last = word.rpartition(".")[2]
     near = [name for name in known if name.rpartition(".")[2] == last][:1]
   return f"; did you mean {near[0]}?" if near else ""

@@ -11,14 +11,14 @@ class UserError(Exception):
   code = 2
 
   def __str__(self) -> str:
-    """One line, whatever bytes a name or a value in it holds."""
+    """Returns one line, whatever bytes the names and values in it hold."""
     text = super().__str__()
     return "".join(
       c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
     )
 
 
-class Diverged(Exception):  # noqa: N818 (it is what happened)
+class Diverged(Exception):  # noqa: N818
   """The loss or a parameter is no longer finite; exit code 1."""
 
   code = 1
@@ -31,7 +31,7 @@ class Interrupted(Exception):  # noqa: N818
 
 
 def first_line(error: BaseException) -> str:
-  """The first line of an exception's text, or its type's name without one.
+  """Returns the first line of an exception's text, or the name of its type.
 
   Libraries attach pages to their errors; a sentence has room for 200 letters.
   """
