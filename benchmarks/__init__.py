@@ -1,1 +1,1 @@
-"""Benchmarks: one file a question, peers measured in the same run."""
+"""Benchmarks: one file for each question, peers measured in the same run."""

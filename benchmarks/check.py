@@ -38,19 +38,14 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
 
 def augmentations(rounds: int) -> Ratios:
   """Crop, flip, mix and normalise, beside timm's Mixup and torch."""
-  taken = harness.in_turns(
-    rounds,
-    augmentation.SIZES,
-    lambda size: harness.child(
-      augmentation.pipelines, *size, ["ours", "timm"], 5
-    ),
-  )
-  return {
-    f"augmentation, {count} images of {size} px, timm": statistics.median(
-      seconds["timm"] / seconds["ours"] for seconds in of
+  ratios = {}
+  for count, size in augmentation.SIZES:
+    job = (count, size, ["ours", "timm"], 5)
+    taken = [harness.child(augmentation.pipelines, *job) for _ in range(rounds)]
+    ratios[f"augmentation, {count} images of {size} px, timm"] = ratio(
+      *([seconds[name] for seconds in taken] for name in ("timm", "ours"))
     )
-    for (count, size), of in taken.items()
-  }
+  return ratios
 
 
 def train_step(rounds: int) -> Ratios:
@@ -72,7 +67,7 @@ def photographs(rounds: int) -> Ratios:
     rates = harness.in_turns(rounds, ("host", "DataLoader"), speed)
   return {
     f"photographs, {epoch} epoch, DataLoader": ratio(
-      *([rate[epoch] for rate in of] for of in rates.values())
+      *([x[epoch] for x in measured] for measured in rates.values())
     )
     for epoch in ("first", "later")
   }
@@ -124,12 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for _ in range(TRIES - 1):
       if arguments.record or fallen(ratios, recorded):
         more = MEASUREMENTS[name](ROUNDS)
-        ratios = {of: keep(value, more[of]) for of, value in ratios.items()}
-    for of, value in ratios.items():
-      before = f"{recorded[of]:.2f}" if of in recorded else ""
-      harness.row(of, before, f"{value:.2f}")
+        ratios = {title: keep(x, more[title]) for title, x in ratios.items()}
+    for title, value in ratios.items():
+      before = f"{recorded[title]:.2f}" if title in recorded else ""
+      harness.row(title, before, f"{value:.2f}")
     failed += [] if arguments.record else fallen(ratios, recorded)
-    measured |= {of: round(value, 3) for of, value in ratios.items()}
+    measured |= {title: round(x, 3) for title, x in ratios.items()}
   if arguments.record:
     record = {"machine": machine, "ratios": {**recorded, **measured}}
     RECORD.write_text(json.dumps(record, indent=2) + "\n")

@@ -13,14 +13,15 @@ regularisation is chosen on validation; test is read once.
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks import harness
-from mixaug_jax import augment, data, models
+from mixaug_jax import data
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
-from mixaug_jax.weights import sources
+from mixaug_jax.training import experiment
 
 BATCH = 50
 INVERSE_REGULARISATIONS = 10.0 ** np.arange(-5, 1)
@@ -44,55 +45,43 @@ def main(argv: Sequence[str]) -> None:
     "data.dir": arguments.dogs,
     "model.pretrained": arguments.weights,
     "model.allow_partial": True,
+    "model.dtype": "float32",
   }
   config = harness.config("baseline.py:folder", {**settings, **overrides})
-  datasets = data.load(config.data, config.seed)
-  extract = extractor(config, arguments.stage, not arguments.divide_by_255)
+  exp = experiment.build(config)
+  extract = extractor(exp, arguments.stage, not arguments.divide_by_255)
   features, labels = {}, {}
   for name in ("train", "validation", "test"):
-    split = getattr(datasets, name)
+    split = getattr(exp.datasets, name)
     features[name], labels[name] = extract(split), split.labels
   for name, accuracy in regress(features, labels).items():
     print(f"{name}: {accuracy:.2%} of {len(labels[name]):,}")
 
 
 def extractor(
-  config: ConfigDict, stage: str, preprocessed: bool
+  exp: experiment.Experiment, stage: str, preprocessed: bool
 ) -> Callable[[data.Split], np.ndarray]:
   """Returns `features(split) -> float32 [N, channels]`."""
-  import jax
-  import jax.numpy as jnp
-
-  source = sources.resolve(
-    config.model.pretrained, config.model.name, config.model.allow_partial
-  )
-  model = models.create_model(
-    config.model.name, num_classes=2, **source.dialect.architecture
-  )
-  if stage not in model.stages[:-1]:
-    raise UserError(f"--stage must be one of {', '.join(model.stages[:-1])}")
-  size = config.data.image_size
-  images = jnp.zeros((1, size, size, 3))
-  init = lambda: model.init(jax.random.key(0), images, train=False)
-  zeros = jax.tree.map(
-    lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(init)
-  )
-  variables, report = source.load(zeros)
+  recipe = exp.recipe
+  stages = recipe.model.stages[:-1]
+  if stage not in stages:
+    raise UserError(f"--stage must be one of {', '.join(stages)}")
+  state, report = exp.initial_state()
   print(report, file=sys.stderr)
 
   @jax.jit
   def run(variables, images):
-    images = augment.central_crop(images, size).astype(jnp.float32) / 255
+    images = recipe.resize(images).astype(jnp.float32) / 255
     if preprocessed:
-      images = source.preprocessing(images)
-    maps = model.apply(variables, images, train=False, stop=stage)
+      images = recipe.preprocess(images)
+    maps = recipe.model.apply(variables, images, train=False, stop=stage)
     return jnp.mean(maps, axis=(1, 2))
 
   def features(split: data.Split) -> np.ndarray:
     # The last batch is filled up with the first photographs.
     padded = np.resize(np.arange(len(split)), -(-len(split) // BATCH) * BATCH)
     batches = padded.reshape(-1, BATCH)
-    rows = [run(variables, split.images(batch)) for batch in batches]
+    rows = [run(state.variables, split.images(batch)) for batch in batches]
     return np.concatenate(rows)[: len(split)]
 
   return features

@@ -68,8 +68,9 @@ def some_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def use_cpu() -> None:
-  """Keeps JAX on the CPU, here and in children, unless the user chose."""
-  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  """Keeps all systems on the CPU, unless JAX_PLATFORMS names another one."""
+  if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def installed(systems: Iterable[str], packages: Mapping[str, str]) -> list[str]:

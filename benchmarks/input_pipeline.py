@@ -50,7 +50,8 @@ def ours(
   config.placement, config.validation_fraction = placement, 0.0
 
   def epochs() -> Iterator[int]:
-    with tempfile.TemporaryDirectory(dir=folder.parent) as config.cache_dir:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as cache_dir:
+      config.cache_dir = cache_dir
       with contextlib.redirect_stderr(io.StringIO()):
         split = data.load(config, seed=0).train
       arrays = jax.device_put(data.device_arrays(split))
@@ -157,10 +158,10 @@ def speed_table(folder: str, count: int, size: int, rounds: int) -> None:
   over = "over tf.data"
   harness.header("", "first epoch", over, "later epochs", over)
   base = harness.medians(rates["tf.data"]) if "tf.data" in rates else {}
-  for name, of in rates.items():
+  for name, measured in rates.items():
     cells = []
-    for epoch, median in harness.medians(of).items():
-      cells.append(harness.spread([x[epoch] for x in of], ",.0f"))
+    for epoch, median in harness.medians(measured).items():
+      cells.append(harness.spread([x[epoch] for x in measured], ",.0f"))
       cells.append(f"{median / base[epoch]:.2f}" if base else "")
     harness.row(f"`{name}`", *cells)
 

@@ -155,8 +155,8 @@ def main() -> None:
   )
   times = measured(names, arguments.rounds)
   harness.header("", "seconds")
-  for name, of in times.items():
-    harness.row(TITLES[name], harness.spread(of, ".1f"))
+  for name, taken in times.items():
+    harness.row(TITLES[name], harness.spread(taken, ".1f"))
   if arguments.where:
     with tempfile.TemporaryDirectory() as cache:
       start = lambda: harness.child(where, XDG_CACHE_HOME=cache)

@@ -184,12 +184,13 @@ def table(job: Job, systems: list[str], rounds: int) -> None:
       print(error, file=sys.stderr)
 
   machine = harness.child(machine_and_model, job["model"], job["size"])
-  with tempfile.TemporaryDirectory() as job["cache_dir"]:
+  with tempfile.TemporaryDirectory() as cache_dir:
+    job = {**job, "cache_dir": cache_dir}
     harness.in_turns(rounds, systems, one)
   rates = {
-    name: [job["batch"] / x["step"] for x in of]
-    for name, of in taken.items()
-    if of
+    name: [job["batch"] / x["step"] for x in figures]
+    for name, figures in taken.items()
+    if figures
   }
   base = statistics.median(rates["ours"]) if "ours" in rates else None
   print(
@@ -225,6 +226,8 @@ def main() -> None:
   arguments = flags.parse_args()
   # In a child process: this one must not take the GPU's memory.
   gpu = harness.child(backend) == "gpu"
+  if not gpu:
+    harness.use_cpu()
   print(harness.machine("jax", "flax", "optax", "torch", "keras", "numpy"))
   usual = [name for name in TITLES if gpu or name not in GPU_ONLY]
   systems = harness.installed(arguments.systems or usual, PACKAGES)
