@@ -2,9 +2,8 @@
 
     python docs/make_augmentation_pictures.py
 
-Every strip shows two photographs as they are and then draws of one operation,
-or two settings of one without randomness. The photographs are scikit-learn's
-sample images.
+Each strip shows the original photograph, or two for a mixer, and then draws of
+one operation. The photographs are scikit-learn's sample images.
 """
 
 import os
@@ -28,7 +27,7 @@ _SEED = 4
 
 
 def photographs() -> jax.Array:
-  """China's palace and a flower, uint8 `[2, SIDE, SIDE, 3]`."""
+  """Returns a palace and a flower, uint8 `[2, SIDE, SIDE, 3]`."""
   images = []
   for name, left in (("china.jpg", 140), ("flower.jpg", 120)):
     image = Image.fromarray(datasets.load_sample_image(name))
@@ -38,7 +37,7 @@ def photographs() -> jax.Array:
 
 
 def strip(name: str, images: Sequence[jax.Array]) -> None:
-  """Writes images side by side, smaller ones in the middle of white."""
+  """Writes images side by side; smaller ones are centred on white."""
   width = len(images) * (SIDE + GAP) - GAP
   picture = Image.new("RGB", (width, SIDE), "white")
   for number, image in enumerate(images):
@@ -49,14 +48,14 @@ def strip(name: str, images: Sequence[jax.Array]) -> None:
 
 
 def random(name: str, operation: Callable) -> None:
-  """Strips of an operation on one image: as it is, and draws."""
+  """Writes the strip of an operation: one image and draws."""
   image = photographs()[1]
   key = jax.random.key(_SEED)
   strip(name, [image, *operation(key, jnp.stack([image] * DRAWS))])
 
 
 def mixed(name: str, operation: Callable) -> None:
-  """Strips of a mixer on two images, each draw from the first one's side."""
+  """Writes the strip of a mixer: two images and draws for the first one."""
   images, labels = photographs(), jnp.eye(2)
   drawn = [
     operation(jax.random.key(seed), images, labels)[0][0]

@@ -105,7 +105,7 @@ def test_the_whole_image_resized_equals_jax_image():
 
 
 def test_a_window_resized_equals_the_crop_resized():
-  """What lies outside of the window does not bleed in."""
+  """Pixels outside of the window have no weight."""
   image = noise((20, 20, 3), jnp.float32)
   ours = augment.crop_and_resize(image, 3, 5, 9, 12, 8)
   theirs = jax.image.resize(image[3:12, 5:17], (8, 8, 3), "bilinear")
@@ -113,7 +113,7 @@ def test_a_window_resized_equals_the_crop_resized():
 
 
 def test_resized_crops_keep_area_and_aspect():
-  """On a ramp of coordinates a crop's mean slope tells its size."""
+  """On a ramp of coordinates, the slope of a crop gives its size."""
   y, x = jnp.meshgrid(jnp.arange(64.0), jnp.arange(64.0), indexing="ij")
   images = jnp.broadcast_to(jnp.stack([y, x], -1), (300, 64, 64, 2))
   crops = augment.random_resized_crop(KEY, images, 16, 0.2, 0.5, 0.5, 2.0)
@@ -200,13 +200,13 @@ def test_erasing_noise_is_independent():
     (augment.random_erasing, {"max_area": 1.5}, "max_area"),
   ],
 )
-def test_settings_out_of_range_are_told(operation, settings, words):
+def test_settings_out_of_range_are_reported(operation, settings, words):
   with pytest.raises(ValueError, match=words):
     operation(KEY, jnp.zeros((8, 8, 3)), **settings)
 
 
 @every_operation
-def test_what_is_no_image_is_told(name):
+def test_a_wrong_rank_is_reported(name):
   with pytest.raises(ValueError, match="images must"):
     RANDOM[name](KEY, jnp.zeros((8, 8)))
 

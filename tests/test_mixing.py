@@ -26,14 +26,14 @@ ALL = (
   augment.Cutout(),
 )
 seeds = st.integers(0, 2**31 - 1)
-# Few shapes: each one compiles anew. Odd, non-square, and B = 1 among them.
+# Only a few shapes, because each one compiles again; B = 1 and odd sides.
 shapes = st.sampled_from([(1, 8, 8), (5, 16, 7)])
 both = pytest.mark.parametrize("per_example", [False, True])
 every_mixer = pytest.mark.parametrize("mixer", MIXERS)
 
 
 def constant_images(shape, dtype=jnp.float32):
-  """Image i holds the value i + 1 everywhere, so a pixel tells its source."""
+  """Image i holds i + 1 everywhere, so a pixel identifies its source."""
   values = jnp.arange(1, shape[0] + 1, dtype=dtype)
   return jnp.broadcast_to(values[:, None, None, None], (*shape, 3))
 
@@ -223,7 +223,7 @@ def test_boxes_keep_the_aspect_asked_for():
 
 @pytest.mark.parametrize("mixer", [*MASKS, augment.cutout])
 def test_every_pixel_can_be_covered(mixer):
-  """The last row and column too, and none much more often than its mirror."""
+  """Including the last row and column, each about as often as its mirror."""
   images = constant_images((800, 6, 6))
   mixed, _ = mixer(jax.random.key(0), images, jnp.eye(800, 2), per_example=True)
   covered = np.asarray(mixed != images)[..., 0].mean(0)
@@ -232,7 +232,7 @@ def test_every_pixel_can_be_covered(mixer):
 
 
 def test_lambda_is_counted_after_clipping():
-  """E of the clipped share is far below the 1/2 of the box as drawn."""
+  """The mean clipped share is far below the 1/2 of the unclipped box."""
   _, soft = augment.cutmix(
     jax.random.key(0),
     noise_images((3000, 16, 16)),
@@ -272,7 +272,7 @@ def test_resizemix_shows_the_whole_partner():
   np.testing.assert_allclose(box[9:], 1, atol=1e-6)
 
 
-def test_fmix_takes_the_pixels_that_lambda_says():
+def test_fmix_keeps_the_share_lambda_of_the_pixels():
   for lam in (0.0, 0.3, 1.0):
     _, soft = augment.fmix(
       jax.random.key(2),
@@ -336,7 +336,7 @@ def test_weights_decide_how_often_a_mixer_is_drawn():
 
 @both
 def test_among_several_each_keeps_its_contract(per_example):
-  """The label's mean source is the image's, or the box is blank."""
+  """The label's mean source equals the image's, or the box is blank."""
   batch = 40 if per_example else 5
   images = constant_images((batch, 10, 10))
   run = jax.jit(
@@ -414,8 +414,8 @@ class Rolled(augment.Mixer):
 
 
 @both
-def test_a_mixer_of_ones_own_draws_and_makes_pixels(per_example):
-  """Alone, and among others that draw other things for their pixels."""
+def test_a_custom_mixer_draws_and_makes_pixels(per_example):
+  """Alone and in a mixture whose other mixers have another `extra`."""
   images = np.asarray(noise_images((30, 8, 8), jnp.uint8))
   seeds = range(1 if per_example else 8)
   for mixers in ((Rolled(),), (augment.ResizeMix(), Rolled(), augment.FMix())):
@@ -465,7 +465,7 @@ def test_vmap_and_grad_pass_through(mixer):
   gradient = jax.grad(lambda x: mixer(keys[0], x, labels[0])[0].sum())(
     images[0]
   )
-  # A partner once each: what an image loses it gives to another.
+  # Each example is a partner once, so pixels only move between images.
   np.testing.assert_allclose(gradient.sum(0), 4, rtol=1e-5)
 
 
@@ -495,10 +495,10 @@ def test_half_precision_labels_of_many_classes_stay_exact():
     (augment.fmix, {"decay_power": 0.0}, "decay_power"),
   ],
 )
-def test_settings_out_of_range_are_told(mixer, settings, words):
-  with pytest.raises(ValueError, match=words) as told:
+def test_settings_out_of_range_are_reported(mixer, settings, words):
+  with pytest.raises(ValueError, match=words) as caught:
     mixer(jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), **settings)
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(caught.value)
 
 
 @every_mixer
@@ -511,13 +511,13 @@ def test_settings_out_of_range_are_told(mixer, settings, words):
     (jnp.zeros((2, 4, 4, 3)), jnp.eye(3), "2 images but 3 labels"),
   ],
 )
-def test_arguments_of_the_wrong_kind_are_told(mixer, images, labels, words):
+def test_arguments_of_the_wrong_kind_are_reported(mixer, images, labels, words):
   with pytest.raises(ValueError, match=words):
     mixer(jax.random.key(0), images, labels)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.0, 0.0), (-1.0, 2.0)])
-def test_weights_that_are_none_are_told(weights):
+def test_wrong_weights_are_reported(weights):
   mixers = (augment.CutMix(), augment.Mixup())
   with pytest.raises(ValueError, match="weights"):
     augment.mix(
@@ -525,7 +525,7 @@ def test_weights_that_are_none_are_told(weights):
     )
 
 
-def test_mixers_that_are_none_are_named():
+def test_a_wrong_mixer_is_reported():
   with pytest.raises(ValueError, match=r"instances of Mixer, got <class"):
     augment.mix(
       jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), [augment.CutMix]
@@ -535,7 +535,7 @@ def test_mixers_that_are_none_are_named():
 class VariantsTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_label_mass_equals_pixel_mass_however_it_is_run(self):
-    # Each example is of its own constant: pixels tell where they came from.
+    # Each example has its own constant, which identifies the source of a pixel.
     images = jnp.broadcast_to(
       jnp.arange(6, dtype=jnp.float32)[:, None, None, None], (6, 9, 7, 3)
     )

@@ -88,11 +88,11 @@ def test_each_operation_is_switched_on_by_its_setting(name):
 @pytest.mark.parametrize(
   "name", [name for name, (_, wrong) in SETTINGS.items() if wrong]
 )
-def test_a_setting_out_of_range_is_told_with_its_operation(name):
+def test_a_setting_out_of_range_names_its_operation(name):
   config = configured(**{name: SETTINGS[name][1]})
-  with pytest.raises(ValueError, match=f"augment.{name}: ") as told:
+  with pytest.raises(ValueError, match=f"augment.{name}: ") as caught:
     augment.make_augment(config, 16)
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(caught.value)
 
 
 def test_nothing_on_takes_the_middle():
@@ -100,7 +100,7 @@ def test_nothing_on_takes_the_middle():
   np.testing.assert_array_equal(run(keys(), IMAGES), IMAGES[:, 2:18, 2:18])
 
 
-def test_images_too_small_are_told():
+def test_images_too_small_are_reported():
   run = augment.make_augment(default.get_config().augment, 24)
   with pytest.raises(ValueError, match="does not fit"):
     run(keys(), IMAGES)
@@ -142,7 +142,7 @@ def test_keys_are_those_of_the_position():
 
 @pytest.mark.parametrize(("seed", "step"), [(0, 0), (5, 17), (2**31 - 1, 4)])
 def test_the_keys_of_a_step(seed, step):
-  """Fixed for good: another formula would change every recorded run."""
+  """Another formula would change every recorded run."""
   fold = jax.random.fold_in
   root = fold(jax.random.key(seed), step)
   positions = jnp.arange(4, 8)
@@ -307,19 +307,22 @@ def test_the_recipe_of_cutmix_mixes():
   ("settings", "words"),
   [
     ({"name": "cutmax"}, "mix.name must be one of none, mixup, cutmix"),
-    ({"name": "none,cutmix"}, "none stands alone"),
+    ({"name": "none,cutmix"}, "none cannot be combined with a mixer"),
     ({"name": "cutmix", "alpha": 0.0}, "mix: alpha must be above 0"),
     ({"name": "cutmix", "probability": 1.2}, "mix: probability"),
     ({"name": "cutmix", "partner": "all"}, "mix: partner"),
     ({"name": "cutmix", "min_lambda": 0.9, "max_lambda": 0.1}, "min_lambda"),
     ({"name": "cutmix,mixup", "weights": "1"}, "mix: weights has 1"),
     ({"name": "cutmix,mixup", "weights": "a,b"}, "mix.weights must be numb"),
-    ({"name": "cutout", "alpha": 1.0}, "mix.alpha means nothing to cutout"),
-    ({"name": "mixup", "max_aspect": 2.0}, "mix.max_aspect means nothing"),
+    ({"name": "cutout", "alpha": 1.0}, "mix.alpha is not a setting of cutout"),
+    (
+      {"name": "mixup", "max_aspect": 2.0},
+      "mix.max_aspect is not a setting of mix",
+    ),
     ({"name": "mixup,cutmx"}, "got 'cutmx'; did you mean 'cutmix'?"),
     (
       {"name": "mixup", "cutmix": {"alpha": 1.0}},
-      "mix.cutmix.alpha means nothing to mixup; add cutmix to mix.name or set "
+      "mix.cutmix.alpha has no effect on mixup; add cutmix to mix.name or set "
       "mix.cutmix.alpha to none",
     ),
     ({"name": "cutmix,mixup", "mixup": {"alpha": 0.0}}, "mix.mixup: alpha"),
@@ -327,7 +330,7 @@ def test_the_recipe_of_cutmix_mixes():
     ({"name": "math:pi"}, "mix.name=math:pi is not a class derived from"),
     (
       {"name": f"{__name__}:LeftMix", "LeftMix": {"shore": 1.0}},
-      "mix.LeftMix.shore means nothing to LeftMix, whose settings are share",
+      "mix.LeftMix.shore is not a setting of LeftMix, which has share, alpha",
     ),
     (
       {"name": f"{__name__}:LeftMix", "LeftMix": {"share": "half"}},
@@ -335,7 +338,7 @@ def test_the_recipe_of_cutmix_mixes():
     ),
   ],
 )
-def test_settings_of_mixing_out_of_range_are_told(settings, words):
-  with pytest.raises(ValueError, match=words) as told:
+def test_settings_of_mixing_out_of_range_are_reported(settings, words):
+  with pytest.raises(ValueError, match=words) as caught:
     augment.make_mixer(mixing(**settings))
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(caught.value)

@@ -24,7 +24,7 @@ def operate(name, value, image):
 
 
 def pillow(name, value, image):
-  """The same by Pillow, the house of these operations."""
+  """Applies an operation with Pillow."""
   from PIL import Image, ImageEnhance, ImageOps
 
   picture = Image.fromarray(image)
@@ -127,7 +127,7 @@ def test_mapped_and_vmapped_are_the_same(policy, monkeypatch):
 
 
 def test_every_operation_comes_up_equally_often():
-  """Of what an image of one pixel's change can tell: identity and kin."""
+  """Repeats the draw of an operation with its key."""
   draw = lambda key: jax.random.randint(
     jax.random.split(jax.random.split(key)[0])[0], (), 0, 14
   )
@@ -137,10 +137,7 @@ def test_every_operation_comes_up_equally_often():
 
 
 def test_rand_augment_at_magnitude_zero_is_gentle():
-  """No shear, shift, turn or factor at all; bits and threshold at 8 and 255.
-
-  Auto-contrast and equalise know no strength.
-  """
+  """Only auto-contrast and equalise, which have no strength, change images."""
   image = jnp.asarray(photograph()[::4, ::4])
   images = jnp.stack([image] * 60)
   same = augment.rand_augment(KEY, images, 1, 0) == image
@@ -157,12 +154,12 @@ def test_rand_augment_at_magnitude_zero_is_gentle():
     ({"magnitude": -1}, "magnitude"),
   ],
 )
-def test_settings_out_of_range_are_told(settings, words):
+def test_settings_out_of_range_are_reported(settings, words):
   with pytest.raises(ValueError, match=words):
     augment.rand_augment(KEY, jnp.zeros((4, 4, 3)), **settings)
 
 
 @every_policy
-def test_what_is_no_image_is_told(policy):
+def test_a_wrong_number_of_channels_is_reported(policy):
   with pytest.raises(ValueError, match="3 channels"):
     policy(KEY, jnp.zeros((2, 4, 4, 1)))

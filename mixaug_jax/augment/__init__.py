@@ -1,11 +1,11 @@
-"""Augmentation on the device: pure functions of a key, jitted and vmapped.
+"""Image augmentation as pure functions of a key, to be jitted and vmapped.
 
     from mixaug_jax import augment
 
     images, labels = augment.cutmix(key, images, labels, alpha=1.0)
     images = augment.random_brightness(key, images, max_delta=0.2)
 
-Nothing here imports more than JAX and NumPy.
+This package depends only on JAX and NumPy.
 """
 
 from mixaug_jax.augment.geometric import (

@@ -1,4 +1,4 @@
-"""Checks of arguments, made in Python before anything is traced."""
+"""Checks of arguments, made in Python before tracing."""
 
 from collections.abc import Sequence
 

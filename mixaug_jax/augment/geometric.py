@@ -1,7 +1,7 @@
-"""Crops, flips, rotations, erasing: where the pixels are.
+"""Geometric operations: crops, flips, rotations, erasing.
 
-`images` are one image `[H, W, C]` or a batch `[B, H, W, C]`, float or uint8;
-the dtype stays. A random operation given a batch draws for each example.
+`images` is one image `[H, W, C]` or a batch `[B, H, W, C]`, float or uint8; the
+dtype is kept. A random operation on a batch draws separately for each example.
 """
 
 import math
@@ -16,7 +16,7 @@ from mixaug_jax.augment.warp import warp
 
 
 def each_example(function, key: jax.Array, images: jax.Array, *args):
-  """`function(key, image, *args)` on an image, or on a batch by split keys."""
+  """Applies `function(key, image, *args)` to an image or to each of a batch."""
   if images.ndim == 3:
     return function(key, images, *args)
   keys = jax.random.split(key, len(images))
@@ -62,14 +62,14 @@ def _random_flip(key, images, probability, flip):
 
 
 def central_crop(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
-  """The middle `size` pixels.
+  """Cuts out the middle.
 
   Args:
     images: `[..., H, W, C]`, any dtype.
-    size: pixels a side, or height and width.
+    size: pixels a side of the output, or its height and width.
 
   Raises:
-    ValueError: the images are smaller.
+    ValueError: the images are smaller than `size`.
   """
   height, width = _size(size)
   rows, columns = images.shape[-3:-1]
@@ -84,13 +84,14 @@ def random_crop(
   size: int | Sequence[int],
   padding: int = 0,
 ) -> jax.Array:
-  """A window of `size` pixels, uniform among the places where it fits.
+  """Cuts out a window at a uniformly random position.
 
   Args:
     key: a PRNG key.
     images: `[H, W, C]` or `[B, H, W, C]`.
-    size: pixels a side, or height and width.
-    padding: pixels added on every side first, by reflection; less than a side.
+    size: pixels a side of the output, or its height and width.
+    padding: pixels by which every side is first extended by reflection; less
+      than a side.
 
   Raises:
     ValueError: the window does not fit, or padding is out of range.
@@ -108,7 +109,7 @@ def random_crop_examples(
   size: int | Sequence[int],
   padding: int = 0,
 ) -> jax.Array:
-  """`random_crop` of a batch with a key for each example."""
+  """Applies `random_crop` to a batch, with one key for each example."""
   height, width = _size(size)
   rows, columns = images.shape[1:3]
   check.whole("padding", padding, 0, min(rows, columns) - 1)
@@ -136,12 +137,12 @@ def crop_and_resize(
   width: jax.Array,
   size: int | Sequence[int],
 ) -> jax.Array:
-  """A window, resized bilinearly with antialiasing; all of it may be traced.
+  """Resizes a window bilinearly with antialiasing.
 
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`.
-    top, left, height, width: of the window in pixels, scalars.
-    size: pixels a side of the output, or height and width.
+    top, left, height, width: the window in pixels, scalars; may be traced.
+    size: pixels a side of the output, or its height and width.
   """
   check.image_or_batch(images)
   out = _size(size)
@@ -161,20 +162,20 @@ def random_resized_crop(
   min_aspect: float = 3 / 4,
   max_aspect: float = 4 / 3,
 ) -> jax.Array:
-  """A window of random area and shape, resized; Inception's crop.
+  """Resizes a window of random area and shape; Inception's crop.
 
-  Area is uniform, aspect log-uniform (Szegedy et al., 2015, arXiv:1409.4842).
-  A side that would be longer than the image's is cut to it.
+  The area is uniform and the aspect ratio log-uniform (Szegedy et al., 2015,
+  arXiv:1409.4842). A side longer than that of the image is cut to it.
 
   Args:
     key: a PRNG key.
     images: `[H, W, C]` or `[B, H, W, C]`.
-    size: pixels a side of the output, or height and width.
+    size: pixels a side of the output, or its height and width.
     min_area, max_area: bounds on the window's share of the image, in (0, 1].
-    min_aspect, max_aspect: bounds on its width over height.
+    min_aspect, max_aspect: bounds on the window's width over height.
 
   Raises:
-    ValueError: bounds out of range or crossed.
+    ValueError: a bound is out of range, or a lower one exceeds its upper one.
   """
   check.image_or_batch(images)
   check.above("min_area", min_area, 0)
@@ -206,12 +207,13 @@ def random_resized_crop(
 def rotate(
   images: jax.Array, degrees: jax.Array, fill: float = 0.5
 ) -> jax.Array:
-  """Rotates counter-clockwise about the middle, bilinearly.
+  """Rotates counter-clockwise about the middle with bilinear sampling.
 
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`.
     degrees: scalar; may be traced.
-    fill: grey value in [0, 1] of what lies outside; of uint8 times 255.
+    fill: grey value of pixels from outside the image, in [0, 1]; for uint8 it
+      is multiplied by 255.
   """
   check.image_or_batch(images)
   angle = jnp.deg2rad(degrees)
@@ -246,18 +248,18 @@ def random_erasing(
 ) -> jax.Array:
   """Fills a box with noise (Zhong et al., 2017, arXiv:1708.04896).
 
-  The box's area is uniform, its aspect log-uniform, its place uniform inside
-  the image; each of its values is drawn uniformly from the whole range.
+  The area of the box is uniform, its aspect ratio log-uniform, its position
+  uniform inside the image. Each value in it is uniform over the whole range.
 
   Args:
     key: a PRNG key.
     images: `[H, W, C]` or `[B, H, W, C]`.
-    probability: of erasing; 0.5 in the paper.
+    probability: probability of erasing; 0.5 in the paper.
     min_area, max_area: bounds on the box's share of the image.
-    min_aspect, max_aspect: bounds on its width over height.
+    min_aspect, max_aspect: bounds on the box's width over height.
 
   Raises:
-    ValueError: settings out of range.
+    ValueError: a setting is out of range.
   """
   check.image_or_batch(images)
   check.within("probability", probability, 0, 1)
@@ -297,7 +299,7 @@ def random_erasing(
 
 
 def _noise(key, shape):
-  """uint32 noise, hashed from a pixel's number; Threefry costs ten times."""
+  """Returns uint32 noise: a hash of each index, a tenth of Threefry's cost."""
   bits = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
   bits ^= jax.random.bits(key, (), jnp.uint32)
   for factor in (0x7FEB352D, 0x846CA68B):

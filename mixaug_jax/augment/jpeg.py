@@ -1,8 +1,8 @@
-"""The loss of JPEG as array operations: no bytes, any device, any quality.
+"""The loss of JPEG compression as array operations, on any device.
 
-What libjpeg does between an image and the image that is read back, less the
-entropy coding, which loses nothing: RGB to YCbCr, chroma halved, 8x8 cosine
-transform, coefficients divided by the quality's table and rounded, and back.
+The steps are those of libjpeg without the lossless entropy coding: RGB to
+YCbCr, chroma at half the resolution, 8x8 cosine transform, coefficients divided
+by the quantisation table of the quality and rounded, and all of it reversed.
 """
 
 import jax
@@ -36,7 +36,7 @@ _CHROMA_TABLE[:4, :4] = [
 
 
 def _cosines() -> np.ndarray:
-  """The orthonormal DCT-II of eight samples: `coefficients = C @ samples`."""
+  """Returns the orthonormal DCT-II: `coefficients = matrix @ samples`."""
   k, n = np.mgrid[:8, :8]
   matrix = np.sqrt(2 / 8) * np.cos(np.pi * k * (2 * n + 1) / 16)
   matrix[0] /= np.sqrt(2)
@@ -44,7 +44,7 @@ def _cosines() -> np.ndarray:
 
 
 _DCT = _cosines()
-# What the fast inverse transform expects its coefficients to be scaled by.
+# The fast inverse transform expects coefficients that are scaled by these.
 _SCALES = np.array([1, *np.sqrt(2) * np.cos(np.arange(1, 8) * np.pi / 16)])
 _SCALES = (np.round(np.outer(_SCALES, _SCALES) * 2**14) / 2**14).astype(
   np.float32
@@ -56,16 +56,16 @@ def adjust_jpeg_quality(
 ) -> jax.Array:
   """Encodes as JPEG at a quality and decodes; `tf.image.adjust_jpeg_quality`.
 
-  Chroma is stored at half the resolution (4:2:0), as most encoders do. The
-  gradient is zero almost everywhere: rounding is part of JPEG.
+  Chroma has half the resolution (4:2:0), as in most encoders. The gradient is
+  zero almost everywhere because JPEG rounds.
 
   Args:
     images: `[H, W, 3]` or `[B, H, W, 3]`, uint8, or float in [0, 1].
-    jpeg_quality: 0 to 100 as libjpeg counts (0 is 1), a scalar or `[B]`; may
-      be traced.
+    jpeg_quality: libjpeg's quality, 0 to 100 (0 acts as 1), a scalar or `[B]`;
+      may be traced.
 
   Returns:
-    Images of the same shape and dtype; 256 levels a channel.
+    Images of the same shape and dtype, with 256 levels a channel.
   """
   check.image_or_batch(images, channels=3)
   quality = jnp.asarray(jpeg_quality)
@@ -90,7 +90,7 @@ def random_jpeg_quality(
   min_jpeg_quality: int,
   max_jpeg_quality: int,
 ) -> jax.Array:
-  """`adjust_jpeg_quality` at a quality uniform in [min, max], both included.
+  """Applies `adjust_jpeg_quality` at a quality uniform in [min, max].
 
   Raises:
     ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100.
@@ -115,7 +115,7 @@ def random_jpeg_quality(
 
 
 def _coded(levels, quality):
-  """Levels 0..255, float32 `[H, W, 3]`, through the codec."""
+  """Encodes and decodes levels 0..255, float32 `[H, W, 3]`."""
   height, width, _ = levels.shape
   around = ((0, -height % 16), (0, -width % 16))
   red, green, blue = (levels[..., i] for i in range(3))
@@ -149,7 +149,7 @@ def _coded(levels, quality):
 
 
 def _tables(quality):
-  """The standard tables, scaled as libjpeg's `jpeg_quality_scaling` does."""
+  """Scales the standard tables as libjpeg's `jpeg_quality_scaling` does."""
   quality = jnp.clip(quality, 1, 100).astype(jnp.int32)
   percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
   scaled = lambda table: jnp.clip(
@@ -159,7 +159,7 @@ def _tables(quality):
 
 
 def _halved(plane):
-  """Means of 2x2; libjpeg rounds halves down and up by turns along a row."""
+  """Averages 2x2 pixels; halves round down and up by turns, as in libjpeg."""
   height, width = plane.shape
   sums = plane.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
   bias = 1 + jnp.arange(width // 2) % 2
@@ -167,7 +167,7 @@ def _halved(plane):
 
 
 def _quantised(plane, table):
-  """Cosine transform, quantise, and back; samples are rounded and clipped."""
+  """Applies the cosine transform, quantises, and reverses the transform."""
   height, width = plane.shape
   blocks = (plane - 128).reshape(height // 8, 8, width // 8, 8)
   coefficients = jnp.einsum(
@@ -185,11 +185,11 @@ def _quantised(plane, table):
 
 
 def _fast_inverse(x, axis):
-  """Eight samples from scaled coefficients, as TensorFlow's decoder does.
+  """Computes eight samples from scaled coefficients, as TensorFlow's decoder.
 
-  Arai, Agui and Nakajima's transform (1988) in integers, with constants of
-  eight bits and products rounded down. It is up to a few levels off the exact
-  transform, and that is most of what could differ from tf.image.
+  This is Arai, Agui and Nakajima's transform (1988) in integers, with constants
+  of eight bits and products rounded down. The exact transform would differ from
+  it, and so from tf.image, by up to a few levels.
   """
   times = lambda x, constant: jnp.floor(x * constant / 256)
   x = [jnp.take(x, i, axis) for i in range(8)]
@@ -213,7 +213,10 @@ def _fast_inverse(x, axis):
 
 
 def _doubled(plane):
-  """libjpeg's triangle filter: 9, 3, 3 and 1 sixteenths of the nearest four."""
+  """Doubles the resolution by libjpeg's triangle filter.
+
+  A pixel is 9, 3, 3 and 1 sixteenths of its nearest four.
+  """
 
   def along(x, axis):
     x = jnp.moveaxis(x, axis, -1)
@@ -223,6 +226,6 @@ def _doubled(plane):
     return jnp.moveaxis(pair.reshape(*x.shape[:-1], -1), -1, axis)
 
   sums = along(along(plane, 0), 1)
-  # Halves round up and down by turns, as libjpeg adds 8 and 7.
+  # libjpeg adds 8 and 7 by turns, so halves round up and down by turns.
   bias = 8 - jnp.arange(sums.shape[1]) % 2
   return jnp.floor((sums + bias) / 16)

@@ -1,4 +1,4 @@
-"""The mixers: for each one a class that draws, and a function that mixes."""
+"""The mixers: a class and a function for each one, and their registry."""
 
 import dataclasses
 import math
@@ -14,12 +14,11 @@ from mixaug_jax.augment.resample import placement_weights, resample
 
 @dataclasses.dataclass(frozen=True)
 class _Beta(Mixer):
-  """Lambda ~ Beta(alpha, alpha), squeezed between the bounds.
+  """A mixer with lambda ~ min + (max - min) * Beta(alpha, alpha).
 
   Attributes:
-    alpha: above 0.
-    min_lambda, max_lambda: bounds on the first image's share:
-      `min + (max - min) * Beta(alpha, alpha)`.
+    alpha: parameter of the distribution, above 0.
+    min_lambda, max_lambda: bounds on lambda, the share of the first image.
   """
 
   alpha: float = 1.0
@@ -47,7 +46,7 @@ class _Beta(Mixer):
 
 @dataclasses.dataclass(frozen=True)
 class Mixup(_Beta):
-  """What `mixup` draws; see there."""
+  """The settings and draws of `mixup`, which documents them."""
 
   alpha: float = 0.2
 
@@ -70,34 +69,36 @@ def mixup(
   partner: str = "any",
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """A blend of two images (Zhang et al., 2018, arXiv:1710.09412).
+  """Blends two images (Zhang et al., 2018, arXiv:1710.09412).
 
       images = lam * images + (1 - lam) * images[partner]
 
-  with lam ~ Beta(alpha, alpha), alpha 0.2 on ImageNet in the paper. Images of
+  with lam ~ Beta(alpha, alpha). The paper uses alpha 0.2 on ImageNet. Images of
   an integer dtype are blended in float32 and rounded.
 
   Args:
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
+    alpha: parameter of Beta(alpha, alpha), above 0.
     min_lambda: lower bound on the share of the first image; lambda is
       `min + (max - min) * Beta(alpha, alpha)`.
-    max_lambda: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw lambda and whether to mix for each example; else, as in
-      the paper, once for the batch.
-    partner: `any` other example, each one another's exactly once; or
-      `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
+    max_lambda: upper bound on the share of the first image.
+    probability: probability of mixing; otherwise the example or batch is
+      returned as it is.
+    per_example: draw for each example instead of once for the batch, which is
+      the paper's way.
+    partner: `any` or `other_class`; see `draw_partners`.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
+    Images and labels of the given shapes and dtypes. A batch of one example is
+    returned unchanged.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   return mix(
     key,
@@ -113,7 +114,7 @@ def mixup(
 
 @dataclasses.dataclass(frozen=True)
 class CutMix(_Beta):
-  """What `cutmix` draws; see there."""
+  """The settings and draws of `cutmix`, which documents them."""
 
   min_aspect: float = 1.0
   max_aspect: float = 1.0
@@ -139,8 +140,8 @@ class CutMix(_Beta):
       sides = (height * side / root, width * side * root)
       sides = [x.astype(jnp.int32) for x in sides]
       return _clipped_box(place_key, *sides, height, width)
-    # Lambda must hold as drawn: the box lies inside, and its width makes up
-    # for the rounding of its height.
+    # Clipping would change lambda, so the box lies inside the image. The width
+    # compensates for the rounding of the height.
     area = height * width
     least = math.ceil((1 - self.max_lambda) * area - 1e-6)
     most = math.floor((1 - self.min_lambda) * area + 1e-6)
@@ -172,43 +173,47 @@ def cutmix(
   partner: str = "any",
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """A box of another image (Yun et al., 2019, arXiv:1905.04899).
+  """Pastes a box of another image (Yun et al., 2019, arXiv:1905.04899).
 
   The box has the sides H sqrt(1 - lam) and W sqrt(1 - lam), rounded down, with
-  lam ~ Beta(alpha, alpha), alpha 1 in the paper; its centre is uniform over the
-  pixels and what sticks out of the image is cut off. The labels are weighted
-  by the pixels that remain:
+  lam ~ Beta(alpha, alpha). The paper uses alpha 1. The centre is uniform over
+  the pixels, and the box is clipped to the image. The weight of the label is
+  counted after clipping:
 
       lam = 1 - (box pixels inside the image) / (H W)
 
-  Bounds on lambda must hold for that number. So with bounds the box is placed
-  uniformly inside the image, nothing is cut off, and lambda is
-  `min + (max - min) * Beta(alpha, alpha)` up to whole pixels; it stays within
-  the bounds where they are at least 1 / W apart, else it misses them by less
-  than one column of the box.
+  Bounds on lambda apply to this number. With bounds, the box is therefore
+  placed uniformly inside the image and not clipped, and lambda is
+  `min + (max - min) * Beta(alpha, alpha)` up to whole pixels. It is within
+  bounds that are at least 1 / W apart; it misses closer bounds by less than one
+  column of the box.
 
   Args:
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
+    alpha: parameter of Beta(alpha, alpha), above 0.
     min_lambda: lower bound on the share of the first image, in [0, 1].
-    max_lambda: upper bound on it.
-    min_aspect: lower bound on the box's width over height, relative to the
-      image's (1: the box has the image's shape); drawn log-uniformly.
-    max_aspect: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw the box and whether to mix for each example; else, as in
-      the paper, once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
+    max_lambda: upper bound on the share of the first image.
+    min_aspect: lower bound on the aspect ratio of the box, its width over
+      height relative to that of the image; log-uniform. At 1 the box has the
+      shape of the image.
+    max_aspect: upper bound on the aspect ratio.
+    probability: probability of mixing; otherwise the example or batch is
+      returned as it is.
+    per_example: draw for each example instead of once for the batch, which is
+      the paper's way.
+    partner: `any` or `other_class`; see `draw_partners`.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
+    Images and labels of the given shapes and dtypes. A batch of one example is
+    returned unchanged.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   return mix(
     key,
@@ -224,7 +229,7 @@ def cutmix(
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(Mixer):
-  """What `cutout` draws; see there."""
+  """The settings and draws of `cutout`, which documents them."""
 
   uses_partner: ClassVar[bool] = False
   size: float = 0.5
@@ -257,29 +262,31 @@ def cutout(
   per_example: bool = True,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """A box of one colour (DeVries and Taylor, 2017, arXiv:1708.04552).
+  """Fills a box with grey (DeVries and Taylor, 2017, arXiv:1708.04552).
 
-  The box has the sides `size * H` and `size * W`; its centre is uniform over
-  the pixels and what sticks out is cut off. Labels stay as they are. The paper
-  takes half the side on CIFAR-10, a quarter on CIFAR-100, and fills with the
-  data's mean.
+  The box has the sides `size * H` and `size * W`. Its centre is uniform over
+  the pixels, and the box is clipped to the image. Labels are not changed. The
+  paper uses half the side on CIFAR-10, a quarter on CIFAR-100, and the mean of
+  the data as the fill.
 
   Args:
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    size: the box's side over the image's, in [0, 1].
-    fill: grey value in [0, 1]; of uint8 images times 255.
-    probability: of cutting at all.
-    per_example: draw for each example, as in the paper; else once for the
-      batch.
-    shard: this device's place in the global batch; None: it is all here.
+    size: side of the box over that of the image, in [0, 1].
+    fill: grey value in [0, 1]; for integer images it is multiplied by 255.
+    probability: probability of filling a box.
+    per_example: draw for each example, which is the paper's way, instead of
+      once for the batch.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
     Images of the given shape and dtype, and the labels.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   return mix(
     key,
@@ -294,7 +301,7 @@ def cutout(
 
 @dataclasses.dataclass(frozen=True)
 class ResizeMix(Mixer):
-  """What `resizemix` draws; see there."""
+  """The settings and draws of `resizemix`, which documents them."""
 
   min_scale: float = 0.1
   max_scale: float = 0.8
@@ -335,29 +342,34 @@ def resizemix(
   partner: str = "any",
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Another image, made small (Qin et al., 2020, arXiv:2012.11101).
+  """Pastes another image, resized (Qin et al., 2020, arXiv:2012.11101).
 
-  The partner is resized (bilinear, antialiased) to `scale` times the image's
-  sides, scale ~ U(0.1, 0.8) in the paper, and pasted at a uniform place inside
-  the image; lam = 1 - (pasted pixels) / (H W).
+  The partner is resized (bilinear, antialiased) to `scale` times the sides of
+  the image and pasted at a uniform position inside the image. The paper uses
+  scale ~ U(0.1, 0.8). The weight of the label is
+  lam = 1 - (pasted pixels) / (H W).
 
   Args:
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    min_scale: the least side of the pasted image, over the image's.
-    max_scale: the greatest.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw for each example; else once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
+    min_scale: lower bound on the side of the pasted image over that of the
+      image, in [0, 1].
+    max_scale: upper bound on it.
+    probability: probability of mixing; otherwise the example or batch is
+      returned as it is.
+    per_example: draw for each example instead of once for the batch.
+    partner: `any` or `other_class`; see `draw_partners`.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
+    Images and labels of the given shapes and dtypes. A batch of one example is
+    returned unchanged.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   return mix(
     key,
@@ -373,7 +385,7 @@ def resizemix(
 
 @dataclasses.dataclass(frozen=True)
 class FMix(_Beta):
-  """What `fmix` draws; see there."""
+  """The settings and draws of `fmix`, which documents them."""
 
   decay_power: float = 3.0
 
@@ -392,7 +404,7 @@ class FMix(_Beta):
     spectrum = jax.lax.complex(noise[..., 0] * scale, noise[..., 1] * scale)
     field = jnp.fft.irfft2(spectrum, (height, width))
 
-    # The level by bisection: a sort costs twenty times as much.
+    # Bisection finds the threshold; a sort costs twenty times as much.
     def halve(_, bounds):
       low, high = bounds
       middle = (low + high) / 2
@@ -419,32 +431,36 @@ def fmix(
   partner: str = "any",
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Blobs of another image (Harris et al., 2020, arXiv:2002.12047).
+  """Pastes blobs of another image (Harris et al., 2020, arXiv:2002.12047).
 
   A field of Gaussian noise whose spectrum falls as frequency^-decay_power is
-  cut at the level that leaves `lam * H * W` pixels, up to one, to the first
-  image; lam ~ Beta(alpha, alpha). The paper takes alpha 1 and decay power 3.
+  thresholded so that `lam * H * W` pixels, within one, come from the first
+  image; lam ~ Beta(alpha, alpha). The paper uses alpha 1 and decay power 3.
 
   Args:
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
-    decay_power: above 0; the higher, the smoother the blobs.
+    alpha: parameter of Beta(alpha, alpha), above 0.
+    decay_power: exponent of the decay, above 0; a higher one gives smoother
+      blobs.
     min_lambda: lower bound on the share of the first image; lambda is
       `min + (max - min) * Beta(alpha, alpha)`, to the nearest pixel.
-    max_lambda: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw for each example; else once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
+    max_lambda: upper bound on the share of the first image.
+    probability: probability of mixing; otherwise the example or batch is
+      returned as it is.
+    per_example: draw for each example instead of once for the batch.
+    partner: `any` or `other_class`; see `draw_partners`.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
+    Images and labels of the given shapes and dtypes. A batch of one example is
+    returned unchanged.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   return mix(
     key,
@@ -459,7 +475,7 @@ def fmix(
 
 
 def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
-  """Centred on a pixel; what sticks out is cut off."""
+  """Draws a box centred on a uniform pixel and clipped to the image."""
   y_key, x_key = jax.random.split(key)
 
   def span(key, side, whole):
@@ -474,7 +490,7 @@ def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
 
 
 def _inner_box(key, box_height, box_width, height, width) -> Drawn:
-  """Uniform among the places where nothing sticks out."""
+  """Draws a box at a uniform position inside the image."""
   y_key, x_key = jax.random.split(key)
   top = jax.random.randint(y_key, (), 0, height - box_height + 1)
   left = jax.random.randint(x_key, (), 0, width - box_width + 1)
@@ -482,11 +498,11 @@ def _inner_box(key, box_height, box_width, height, width) -> Drawn:
 
 
 def _box(top, box_height, left, box_width, height, width) -> Drawn:
-  """Keeps the pixels outside of a box; `extra` is the box, int32 `[4]`."""
+  """Returns the draw of a box; `extra` is the box, int32 `[4]`."""
   y, x = jnp.arange(height)[:, None], jnp.arange(width)
   inside = (y >= top) & (y < top + box_height)
   inside &= (x >= left) & (x < left + box_width)
-  # Pixels, not the lambda that was drawn: clipping and rounding changed it.
+  # Lambda is counted again, because clipping and rounding have changed it.
   pixels = (box_height * box_width).astype(jnp.float32)
   box = jnp.stack([top, box_height, left, box_width]).astype(jnp.int32)
   return Drawn(~inside[..., None], 1 - pixels / (height * width), box)

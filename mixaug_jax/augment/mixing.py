@@ -1,17 +1,17 @@
-"""The contract of CutMix, Mixup and their relatives: two images, one label.
+"""The contract of all mixers: partners, blending and labels.
 
-Every mixer follows it. `images` are `[B, H, W, C]` of any dtype, uint8 in
-0..255 too; `labels` are probabilities `[B, classes]`, float; both come back
-with their shapes and dtypes. Each example keeps a share of itself and takes the
-rest from its partner, another example of the batch:
+`images` are `[B, H, W, C]` of any dtype, including uint8 in 0..255. `labels`
+are probabilities `[B, classes]`, float. Both are returned with their shapes and
+dtypes. Each example keeps a share of itself and takes the rest from its
+partner, another example of the batch:
 
     images = keep * images + (1 - keep) * images[partner]
     labels = lam * labels + (1 - lam) * labels[partner]
 
-with `keep` in [0, 1] for every pixel and `lam`, float32, the mean of `keep` as
-it was applied: label mass equals pixel mass. All functions jit, vmap and
-differentiate with respect to images and labels; settings are plain numbers,
-checked before tracing.
+`keep` is in [0, 1] for each pixel, and `lam`, float32, is the mean of `keep` as
+applied, so label mass equals pixel mass. All functions can be jitted, vmapped
+and differentiated with respect to images and labels. Settings are plain numbers
+and are checked before tracing.
 """
 
 import abc
@@ -28,16 +28,16 @@ from mixaug_jax.augment import check
 
 
 class Shard(NamedTuple):
-  """Where this device's examples stand in the global batch.
+  """The place of this device's examples in the global batch.
 
-  Mixers draw for the global batch and partners may live on other devices, so
-  that the result does not depend on the number of devices.
+  Mixers draw for the global batch, and partners may live on other devices, so
+  the result does not depend on the number of devices.
 
   Attributes:
-    count: the number of devices that share the batch equally.
-    index: this one's place among them.
-    gather: `[b, ...]` of every device to `[count * b, ...]`, in order; inside
-      `pmap`, `jax.lax.all_gather` with `tiled=True`.
+    count: number of devices that share the batch equally.
+    index: place of this device among them.
+    gather: concatenates the `[b, ...]` of every device to `[count * b, ...]` in
+      order; inside `pmap`, `jax.lax.all_gather` with `tiled=True`.
   """
 
   count: int = 1
@@ -49,9 +49,10 @@ class Drawn(NamedTuple):
   """The draw of a mixer for one example, or once for a batch.
 
   Attributes:
-    keep: the first image's weight of each pixel, bool or float32 `[H, W, 1]`.
-    lam: the first label's weight, float32 scalar.
-    extra: numbers that `Mixer.pixels` needs as well, a pytree of arrays.
+    keep: weight of the first image at each pixel, bool or float32
+      `[H, W, 1]`.
+    lam: weight of the first label, float32 scalar.
+    extra: further numbers that `Mixer.pixels` needs, a pytree of arrays.
   """
 
   keep: jax.Array
@@ -61,14 +62,14 @@ class Drawn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Mixer(abc.ABC):
-  """A way to mix an example with its partner.
+  """Base class of mixers.
 
-  A mixer is a frozen dataclass; its fields are its settings, plain numbers
-  that `__post_init__` checks:
+  A mixer is a frozen dataclass. Its fields are its settings, plain numbers that
+  `__post_init__` checks:
 
       @dataclasses.dataclass(frozen=True)
       class LeftMix(Mixer):
-        share: float = 0.5  # Of the width that comes from the partner.
+        share: float = 0.5  # Part of the width that the partner fills.
 
         def draw(self, key, height, width):
           keep = jnp.arange(width)[:, None] >= round(self.share * width)
@@ -76,28 +77,29 @@ class Mixer(abc.ABC):
           return Drawn(keep, jnp.mean(keep, dtype=jnp.float32))
 
   Attributes:
-    uses_partner: whether the pasted pixels come from the partner. Where they
-      do not, an example without a partner is mixed as well, and partners are
-      not gathered.
+    uses_partner: true if the pasted pixels come from the partner. If not, an
+      example without a partner is changed as well, and images are not gathered
+      from other devices.
   """
 
   uses_partner: ClassVar[bool] = True
 
   @abc.abstractmethod
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
-    """Draws the weights of an image of `height` times `width` pixels."""
+    """Draws the weights of the pixels and of the label for one image."""
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
     """Returns the pixels to paste, by default those of the partner.
 
     Args:
-      partners: `[B, H, W, C]`, any dtype; the examples themselves where
-        `uses_partner` is False.
-      extra: that of `draw` with one more axis in front, B long if each example
-        drew for itself and else 1.
+      partners: `[B, H, W, C]` of any dtype; the examples themselves if
+        `uses_partner` is false.
+      extra: the result of `draw` with a leading axis of size B, or of size 1 if
+        the draw is for the whole batch.
 
     Returns:
-      `[B, H, W, C]` of the partners' dtype, or what broadcasts to it.
+      `[B, H, W, C]` of the dtype of `partners`, or a shape that broadcasts to
+      it.
     """
     del extra
     return partners
@@ -116,7 +118,7 @@ def mix(
   enabled: jax.Array | bool = True,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """One of several mixers, drawn by weight.
+  """Applies one of several mixers, drawn by weight.
 
       mix(key, images, labels, [CutMix(), Mixup(alpha=0.2)], [0.7, 0.3])
 
@@ -124,21 +126,24 @@ def mix(
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    mixers: such as `CutMix(alpha=0.5)`.
-    weights: of each mixer, not negative, scaled to sum to one; None: equal.
-    probability: of mixing at all.
-    per_example: each example draws mixer, lambda and place for itself, which
-      costs the mask of every mixer for every example; else once for the
-      batch, at the cost of the one that is drawn.
-    partner: `any` or `other_class`, see `draw_partners`.
-    enabled: bool, or a traced scalar; False gives the batch exactly as it was.
-    shard: this device's place in the global batch; None: it is all here.
+    mixers: the mixers with their settings, such as `CutMix(alpha=0.5)`.
+    weights: relative frequency of each mixer, not negative; None: equal.
+    probability: probability of mixing; otherwise the example or batch is
+      returned as it is.
+    per_example: draw mixer, lambda and position for each example, which costs
+      the mask of every mixer for every example, instead of once for the batch,
+      which costs only the mixer that is drawn.
+    partner: `any` or `other_class`; see `draw_partners`.
+    enabled: bool, or a traced scalar; False returns the batch unchanged.
+    shard: this device's place in the global batch; None: this device has all
+      of it.
 
   Returns:
     Images and labels of the given shapes and dtypes.
 
   Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
+    ValueError: a setting is out of range, or an argument has the wrong rank or
+      dtype.
   """
   mixers = tuple(mixers)
   weights = None if weights is None else tuple(weights)
@@ -157,9 +162,9 @@ def check_settings(
   probability: float,
   partner: str,
 ) -> None:
-  """Raises ValueError at settings that `mix` cannot work with."""
+  """Raises ValueError if `mix` does not accept the settings."""
   if not mixers:
-    raise ValueError("mixers is empty; name at least one")
+    raise ValueError("mixers must hold at least one mixer")
   for mixer in mixers:
     if not isinstance(mixer, Mixer):
       raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
@@ -170,7 +175,7 @@ def check_settings(
       )
     if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
       raise ValueError(
-        f"weights must not be negative nor all zero, got {list(weights)}"
+        f"weights must not be negative or all zero, got {list(weights)}"
       )
   check.within("probability", probability, 0, 1)
   check.choice("partner", partner, ("any", "other_class"))
@@ -181,26 +186,27 @@ def draw_partners(
 ) -> jax.Array:
   """Pairs every example with another one.
 
-  Without `classes` the pairing is one random cycle through the whole batch:
-  no example is its own partner, each is a partner once. With `classes` it
-  is, again once each, one of another class, as long as no class fills more
-  than half of the batch; where one does, its examples for which none is left
-  are paired with themselves, and mixers leave them as they are.
+  Without `classes`, the pairing is one random cycle through the batch: no
+  example is its own partner, and each is a partner once. With `classes`, the
+  partner is of another class, and each example is again a partner once, as long
+  as no class fills more than half of the batch. Where one does, those of its
+  examples that find no partner are paired with themselves, and mixers leave
+  them as they are.
 
   Args:
     key: a PRNG key.
-    batch: B.
-    classes: int32 `[B]`.
+    batch: number of examples, B.
+    classes: class of each example, int32 `[B]`.
 
   Returns:
-    The partner of each example, int32 `[B]`.
+    The index of each example's partner, int32 `[B]`.
   """
   place = jnp.arange(batch, dtype=jnp.int32)
   if classes is None:
     order = jax.random.permutation(key, place)
     return place.at[order].set(jnp.roll(order, -1))
-  # Side by side by class, in a random order of classes and within each. A
-  # shift by at least the largest class leaves every class.
+  # Sort by class, with the classes and the examples of a class in random order.
+  # A shift by at least the size of the largest class leaves every class.
   order_key, class_key, shift_key = jax.random.split(key, 3)
   order = jax.random.permutation(order_key, place)
   first = jax.random.permutation(class_key, place)
@@ -264,7 +270,7 @@ def _choose(key, count, weights):
 
 
 def _draw(key, choice, mixers, height, width) -> Drawn:
-  """The draw of one mixer; `extra` is a list, zeros for the other mixers."""
+  """Lets one mixer draw; `extra` is a list with zeros for the other mixers."""
   draws = [lambda key, m=m: m.draw(key, height, width) for m in mixers]
   shapes = [jax.eval_shape(draw, key) for draw in draws]
   dtype = jnp.float32
@@ -287,7 +293,7 @@ def _draw(key, choice, mixers, height, width) -> Drawn:
 
 
 def _pasted(images, partners, choice, extras, mixers):
-  """The pixels to paste, as the drawn mixer makes them."""
+  """Returns the pixels that the drawn mixer pastes."""
   makers = [
     functools.partial(
       mixer.pixels, partners if mixer.uses_partner else images, extra
@@ -298,13 +304,13 @@ def _pasted(images, partners, choice, extras, mixers):
     return makers[0]()
   whole = [jax.eval_shape(make).shape == partners.shape for make in makers]
   pasted = partners
-  # Colours last: XLA fuses their selection with the blend.
+  # Single colours come last, because XLA fuses their selection with the blend.
   for number in sorted(range(len(mixers)), key=lambda n: not whole[n]):
     if type(mixers[number]).pixels is Mixer.pixels:
       continue
     drawn = choice == number
     if whole[number] and len(drawn) == 1:
-      # Once a batch: the pixels of a mixer that is not drawn cost nothing.
+      # A draw for the whole batch computes only the pixels that it needs.
       pasted = jax.lax.cond(drawn[0], makers[number], lambda x=pasted: x)
     else:
       drawn = drawn[:, None, None, None]
@@ -317,8 +323,8 @@ def _blend(images, others, keep, active):
   integer = jnp.issubdtype(dtype, jnp.integer)
   if integer and keep.dtype == bool:
     return jnp.where(keep | ~active, images, others)
-  # Floats by arithmetic, a mask of zeros and ones too: it is as exact, and on
-  # CPUs a third faster than a selection, which XLA compiles to branches.
+  # For floats, arithmetic with a mask of zeros and ones is as exact as a
+  # selection and a third faster on CPUs, where XLA compiles that to branches.
   keep = jnp.where(active, keep.astype(jnp.float32), 1)
   blend = keep * images.astype(jnp.float32)
   blend += (1 - keep) * others.astype(jnp.float32)

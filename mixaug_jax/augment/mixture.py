@@ -11,7 +11,7 @@ from mixaug_jax import registry
 from mixaug_jax.augment import mixing
 from mixaug_jax.augment.mixers import MIXERS
 
-# Settings of all mixers that have them, and what each is when it is not set.
+# Keys that apply to all mixers with such a setting, and their unset values.
 _SHARED = {
   "alpha": None,
   "min_lambda": 0.0,
@@ -26,21 +26,22 @@ def make_mixer(
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """Builds the mixer of `config.mix`.
 
-  Each mixer takes its settings from the group of its name in `config`; where a
-  setting is None there, from the key that all mixers share; else from the
-  default of its class. A mixer named as `package.module:Name` has the group
-  `Name`, which may be absent.
+  A setting of a mixer is read from the group with the name of the mixer. If it
+  is None there, the key that all mixers share applies, and then the default of
+  the class. A mixer `package.module:Name` has the group `Name`, which is
+  optional.
 
   Args:
-    config: name, weights, alpha and the rest, as in configs/default.py.
+    config: the keys of `mix` in configs/default.py.
 
   Returns:
-    `(key, images, labels, *, enabled=True, shard=Shard()) -> (images, labels)`
-    as `augment.mix`; `enabled` may be traced, and False gives the batch as
-    it was.
+    A function `(key, images, labels, *, enabled=True, shard=None) -> (images,
+    labels)` like `augment.mix`; `enabled` may be traced, and False returns the
+    batch unchanged.
 
   Raises:
-    ValueError: naming the setting that is out of range.
+    ValueError: a setting is out of range or belongs to no mixer; the message
+      names its key.
   """
   names = [name.strip() for name in config.name.split(",")]
   if names == ["none"]:
@@ -48,7 +49,9 @@ def make_mixer(
   choices = {"none": None, **MIXERS}
   classes = [registry.find("mix.name", name, choices) for name in names]
   if "none" in names:
-    raise ValueError("mix.name: none stands alone; use mix.probability")
+    raise ValueError(
+      "mix.name: none cannot be combined with a mixer; lower mix.probability"
+    )
   for name, kind in zip(names, classes, strict=True):
     if not (isinstance(kind, type) and issubclass(kind, mixing.Mixer)):
       raise ValueError(
@@ -81,7 +84,7 @@ def make_mixer(
 def _configured(
   config: Any, groups: Sequence[str], classes: Sequence[type[mixing.Mixer]]
 ) -> tuple[mixing.Mixer, ...]:
-  """Makes the mixers with their settings; raises ValueError."""
+  """Creates the mixers with their settings; raises ValueError."""
   fields = {
     group: [field.name for field in dataclasses.fields(kind)]
     for group, kind in zip(groups, classes, strict=True)
@@ -93,7 +96,10 @@ def _configured(
   }
   for key in shared:
     if not any(key in known for known in fields.values()):
-      raise ValueError(f"mix.{key} means nothing to {config.name}")
+      raise ValueError(
+        f"mix.{key} is not a setting of {config.name}; leave it at "
+        f"{_SHARED[key]}"
+      )
   own = {
     group: {key: value for key, value in leaves.items() if value is not None}
     for group, leaves in config.items()
@@ -103,12 +109,12 @@ def _configured(
     for key in values:
       if group not in fields:
         raise ValueError(
-          f"mix.{group}.{key} means nothing to {config.name}; add {group} to "
+          f"mix.{group}.{key} has no effect on {config.name}; add {group} to "
           f"mix.name or set mix.{group}.{key} to none"
         )
       if key not in fields[group]:
         raise ValueError(
-          f"mix.{group}.{key} means nothing to {group}, whose settings are "
+          f"mix.{group}.{key} is not a setting of {group}, which has "
           f"{', '.join(fields[group])}"
         )
   mixers = []

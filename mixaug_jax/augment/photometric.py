@@ -1,10 +1,10 @@
-"""Brightness, contrast, hue, saturation: what the pixels hold.
+"""Photometric operations: brightness, contrast, hue, saturation.
 
-Names, arguments and rules are tf.image's. `images` are one RGB image
+Names, arguments and results are those of tf.image. `images` is one RGB image
 `[H, W, 3]` or a batch `[B, H, W, 3]`. uint8 images are computed in float32
 and saturate at 0 and 255; floats, in [0, 1], are not clipped, as in tf.image.
-A factor or delta may be traced; a random operation given a batch draws for
-each example.
+A factor or delta may be traced. A random operation on a batch draws separately
+for each example.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,10 @@ def adjust_brightness(images: jax.Array, delta: jax.Array) -> jax.Array:
 
 
 def adjust_contrast(images: jax.Array, contrast_factor: jax.Array) -> jax.Array:
-  """`(x - mean) * factor + mean`, the mean over an image's channel.
+  """Scales contrast; `tf.image.adjust_contrast`.
 
-  `tf.image.adjust_contrast`.
+  The result is `(x - mean) * factor + mean`, with a mean for each channel of
+  each image.
   """
   check.image_or_batch(images)
 
@@ -39,10 +40,7 @@ def adjust_contrast(images: jax.Array, contrast_factor: jax.Array) -> jax.Array:
 
 
 def adjust_hue(images: jax.Array, delta: jax.Array) -> jax.Array:
-  """Turns the hue by `delta`, whose unit is the full circle.
-
-  `tf.image.adjust_hue`.
-  """
+  """Turns the hue by `delta` full circles; `tf.image.adjust_hue`."""
   check.image_or_batch(images, channels=3)
 
   def adjust(x):
@@ -62,8 +60,7 @@ def adjust_saturation(
   check.image_or_batch(images, channels=3)
 
   def adjust(x):
-    # Hue and value stay, so each channel keeps its place between them:
-    # value - channel scales with the saturation.
+    # Hue and value are kept, so `value - channel` scales with the saturation.
     value = jnp.max(x, -1, keepdims=True)
     chroma = value - jnp.min(x, -1, keepdims=True)
     room = jnp.where(chroma > 0, value / jnp.where(chroma > 0, chroma, 1), 1)
@@ -73,7 +70,7 @@ def adjust_saturation(
 
 
 def rgb_to_grayscale(images: jax.Array) -> jax.Array:
-  """Luma in all three channels; `tf.image.rgb_to_grayscale`, repeated."""
+  """Puts the luma of `tf.image.rgb_to_grayscale` into all three channels."""
   check.image_or_batch(images, channels=3)
 
   def adjust(x):
@@ -86,7 +83,7 @@ def rgb_to_grayscale(images: jax.Array) -> jax.Array:
 def random_brightness(
   key: jax.Array, images: jax.Array, max_delta: float
 ) -> jax.Array:
-  """`adjust_brightness` by U(-max_delta, max_delta); max_delta >= 0."""
+  """Applies `adjust_brightness` by U(-max_delta, max_delta); max_delta >= 0."""
   check.within("max_delta", max_delta, 0, float("inf"))
   return _random(adjust_brightness, key, images, -max_delta, max_delta)
 
@@ -94,7 +91,7 @@ def random_brightness(
 def random_contrast(
   key: jax.Array, images: jax.Array, lower: float, upper: float
 ) -> jax.Array:
-  """`adjust_contrast` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_contrast` by U(lower, upper); 0 <= lower <= upper."""
   check.interval("lower", lower, "upper", upper, 0, float("inf"))
   return _random(adjust_contrast, key, images, lower, upper)
 
@@ -102,7 +99,7 @@ def random_contrast(
 def random_hue(
   key: jax.Array, images: jax.Array, max_delta: float
 ) -> jax.Array:
-  """`adjust_hue` by U(-max_delta, max_delta); max_delta in [0, 0.5]."""
+  """Applies `adjust_hue` by U(-max_delta, max_delta), max_delta in [0, 0.5]."""
   check.within("max_delta", max_delta, 0, 0.5)
   return _random(adjust_hue, key, images, -max_delta, max_delta)
 
@@ -110,7 +107,7 @@ def random_hue(
 def random_saturation(
   key: jax.Array, images: jax.Array, lower: float, upper: float
 ) -> jax.Array:
-  """`adjust_saturation` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_saturation` by U(lower, upper); 0 <= lower <= upper."""
   check.interval("lower", lower, "upper", upper, 0, float("inf"))
   return _random(adjust_saturation, key, images, lower, upper)
 
@@ -118,7 +115,7 @@ def random_saturation(
 def random_grayscale(
   key: jax.Array, images: jax.Array, probability: float = 0.1
 ) -> jax.Array:
-  """`rgb_to_grayscale` with `probability`."""
+  """Applies `rgb_to_grayscale` with `probability`."""
   check.within("probability", probability, 0, 1)
 
   def one(key, image):
@@ -140,7 +137,7 @@ def _random(adjust, key, images, low, high):
 def _in_float(
   adjust: Callable[[jax.Array], jax.Array], images: jax.Array
 ) -> jax.Array:
-  """Computes in float32; converts uint8 as `tf.image.convert_image_dtype`."""
+  """Computes in float32; converts uint8 like `tf.image.convert_image_dtype`."""
   if images.dtype != jnp.uint8:
     return adjust(images.astype(jnp.float32)).astype(images.dtype)
   adjusted = adjust(images.astype(jnp.float32) / 255)
@@ -148,7 +145,7 @@ def _in_float(
 
 
 def _to_hue(x):
-  """Hue in sixths of the circle, value, chroma."""
+  """Returns hue in sixths of the circle, value and chroma."""
   red, green, blue = x[..., 0], x[..., 1], x[..., 2]
   value = jnp.max(x, -1)
   chroma = value - jnp.min(x, -1)
@@ -164,12 +161,12 @@ def _to_hue(x):
 
 
 def _from_hue(hue, value, chroma):
-  """Each channel falls from the value by how far its hue is away."""
+  """Returns RGB: a channel falls below the value by its distance in hue."""
   channel = lambda offset: (
     value
     - chroma
     * jnp.clip(
-      # 0 within one sixth of the channel's own hue, 1 beyond two.
+      # 0 within one sixth of the channel's own hue, 1 beyond two sixths.
       jnp.abs(jnp.mod(hue - offset + 3, 6) - 3) - 1,
       0,
       1,

@@ -1,8 +1,8 @@
 """From `config.augment` to the augmentation of a train step.
 
-`OPERATIONS` lists the augmentations in the order in which they are applied:
-crops, flips, rotation, policies, colour, JPEG, erasing. Draws depend on the
-example's key alone.
+`OPERATIONS` lists the operations in the order in which they are applied: crops,
+flips, rotation, policies, colour, JPEG, erasing. The draws for an example
+depend only on its key.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,15 @@ class Operation(NamedTuple):
   """A row of the table of operations.
 
   Attributes:
-    name: of its group in `config.augment`.
-    function: `(keys [B], images [B, H, W, 3], **settings) -> images`; checks
-      its settings.
-    settings: the leaves of its group. The operation is on when the first one
-      is set; a first one called `enabled` is only that switch.
-    crops: `function` takes a `size` as well and returns images of that size.
-    moves: pixels only change places, so uint8 images stay uint8.
-    clips: the result is clipped to [0, 1].
+    name: name of its group in `config.augment`.
+    function: `(keys [B], images [B, H, W, 3], **settings) -> images`, which
+      also checks the settings.
+    settings: the leaves of its group. The operation is on if the first one is
+      set. A leaf `enabled` is not passed to `function`.
+    crops: true if `function` takes a `size` as well and returns images of that
+      size.
+    moves: true if pixels only change places, so that uint8 images stay uint8.
+    clips: true if the result is clipped to [0, 1].
   """
 
   name: str
@@ -38,7 +39,7 @@ class Operation(NamedTuple):
 
 
 def _each(function):
-  """Turns a function of one key and image into one of keys and a batch."""
+  """Maps a function of one key and one image over a batch."""
   return lambda keys, images, **settings: jax.vmap(
     lambda key, image: function(key, image, **settings)
   )(keys, images)
@@ -121,18 +122,17 @@ def make_augment(
   """Builds the augmentation of `config.augment`.
 
   Args:
-    config: a sub-config of settings for each operation, as in
-      configs/default.py; checked here.
-    image_size: pixels a side that come out.
+    config: a group of settings for each operation, as in configs/default.py.
+    image_size: pixels a side of the output.
 
   Returns:
-    `(keys [B], images [B, H, W, 3]) -> [B, image_size, image_size, 3]`: uint8,
-    or float in [0, 1]; float in [0, 1]. Without an operation that crops, the
-    middle is taken; images smaller than `image_size` are an error. The
-    result of uint8 images is that of the same images over 255, sooner.
+    A function `(keys [B], images [B, H, W, 3]) -> [B, image_size, image_size,
+    3]` from uint8, or float in [0, 1], to float in [0, 1]. If no operation
+    crops, the middle is cut out; images smaller than `image_size` are an error.
+    uint8 images give the result of the same images over 255 in less time.
 
   Raises:
-    ValueError: naming the setting that is out of range.
+    ValueError: a setting is out of range; the message names its operation.
   """
   chain = []
   for row in OPERATIONS:
@@ -147,11 +147,12 @@ def make_augment(
     if not any(row.crops for row, _ in chain):
       images = geometric.central_crop(images, image_size)
     for number, (row, settings) in enumerate(chain):
-      # uint8 as long as pixels only move: a quarter of the memory traffic.
+      # Images stay uint8 as long as pixels only move, which takes a quarter of
+      # the memory traffic of float32.
       if not row.moves:
         images = _to_float(images)
-      # Folded by place in the list, not split: adding an operation at the end
-      # leaves the draws of those before it.
+      # Keys are folded, not split, so that an operation added at the end does
+      # not change the draws of the earlier ones.
       own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
       images = row.function(own, images, **settings)
       if row.clips:
@@ -166,7 +167,7 @@ def _to_float(images):
 
 
 def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
-  """The settings of an operation, or None if it is off."""
+  """Returns the settings of an operation, or None if it is off."""
   group = getattr(config, row.name)
   settings = {key: getattr(group, key) for key in row.settings}
   first = row.settings[0]
@@ -174,13 +175,15 @@ def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
     return None
   for key, value in settings.items():
     if value is None:
-      raise ValueError(f"augment.{row.name}: {key} must be set beside {first}")
+      raise ValueError(
+        f"augment.{row.name}: {key} must be set if {first} is set"
+      )
   settings.pop("enabled", None)
   return settings
 
 
 def _check(row: Operation, settings: dict[str, Any], size: int) -> None:
-  """Lets an operation check its settings, on shapes alone."""
+  """Lets an operation check its settings by tracing it on abstract arrays."""
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
   try:

@@ -1,10 +1,10 @@
-"""TrivialAugment and RandAugment: one of fourteen operations at random.
+"""TrivialAugment and RandAugment: random choices out of fourteen operations.
 
-An example computes what it has drawn and nothing else, on a CPU: there the
-examples are mapped one after another. On GPUs and TPUs they are vmapped, and
-that computes the ten kinds of operation (five share an affine warp) for each
-example and keeps one; there, small kernels in a loop would cost more.
-docs/augmentations.md has figures.
+On a CPU, examples are mapped one after another, so that each one computes only
+the operation that it has drawn. On GPUs and TPUs they are vmapped: each example
+computes all ten kinds of operation (five share an affine warp) and keeps one,
+because small kernels in a loop would cost more. docs/augmentations.md has
+figures.
 """
 
 import math
@@ -35,17 +35,17 @@ OPERATIONS = (
   "equalize",
 )
 _FIRST_AFFINE, _LAST_AFFINE = 1, 5
-_LAST_SIGNED = 9  # A coin decides between right and left, more and less.
-_FILL = 0.5  # Grey, where a warp has nothing to show.
+_LAST_SIGNED = 9  # Up to here the sign of the value is random.
+_FILL = 0.5  # Grey value of pixels from outside the image.
 
 
 def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
-  """One operation at a uniform strength (Müller and Hutter, 2021).
+  """Applies one operation at a uniform strength (Müller and Hutter, 2021).
 
-  arXiv:2103.10158, its wide space: shear to 0.99, translation to 32 pixels,
-  rotation to 135 degrees, brightness, colour, contrast and sharpness from
-  0.01 to 1.99, posterise from 8 to 2 bits, solarise from 255 to 0, equalise,
-  auto-contrast, identity; 31 strengths.
+  The operations are the wide space of arXiv:2103.10158 in 31 strengths: shear
+  up to 0.99, translation up to 32 pixels, rotation up to 135 degrees,
+  brightness, colour, contrast and sharpness from 0.01 to 1.99, posterise from 8
+  to 2 bits, solarise from 255 to 0, equalise, auto-contrast, identity.
 
   Args:
     key: a PRNG key.
@@ -63,25 +63,25 @@ def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
 def rand_augment(
   key: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
 ) -> jax.Array:
-  """Several operations at one strength (Cubuk et al., 2020).
+  """Applies several operations at one strength (Cubuk et al., 2020).
 
-  arXiv:1909.13719: shear to 0.3, translation to 150/331 of the side,
-  rotation to 30 degrees, brightness, colour, contrast and sharpness from 0.1
-  to 1.9, posterise from 8 to 4 bits, solarise from 255 to 0, equalise,
-  auto-contrast, identity. The paper takes 2 layers at magnitude 9 for
-  ResNet-50 on ImageNet.
+  The operations of arXiv:1909.13719 are shear up to 0.3, translation up to
+  150/331 of the side, rotation up to 30 degrees, brightness, colour, contrast
+  and sharpness from 0.1 to 1.9, posterise from 8 to 4 bits, solarise from 255
+  to 0, equalise, auto-contrast, identity. The paper uses 2 layers at magnitude
+  9 for ResNet-50 on ImageNet.
 
   Args:
     key: a PRNG key.
     images: `[H, W, 3]` or `[B, H, W, 3]`, uint8 or float in [0, 1].
-    num_layers: operations applied one after another, at least 1.
+    num_layers: number of operations applied one after another, at least 1.
     magnitude: strength, a whole number from 0 to 30.
 
   Returns:
     Images of the same shape and dtype, in range.
 
   Raises:
-    ValueError: num_layers or magnitude out of range.
+    ValueError: num_layers or magnitude is out of range.
   """
   check.image_or_batch(images, channels=3)
   if images.ndim == 3:
@@ -92,7 +92,7 @@ def rand_augment(
 
 
 def trivial_augment_examples(keys: jax.Array, images: jax.Array) -> jax.Array:
-  """`trivial_augment` of a batch with a key for each example."""
+  """Applies `trivial_augment` to a batch, with one key for each example."""
   strengths = _strengths(0.99, (32, 32), 135, 0.99, 2)
 
   def one(key, image):
@@ -106,7 +106,7 @@ def trivial_augment_examples(keys: jax.Array, images: jax.Array) -> jax.Array:
 def rand_augment_examples(
   keys: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
 ) -> jax.Array:
-  """`rand_augment` of a batch with a key for each example."""
+  """Applies `rand_augment` to a batch, with one key for each example."""
   check.whole("num_layers", num_layers, 1, 100)
   check.whole("magnitude", magnitude, 0, BINS - 1)
   height, width = images.shape[1:3]
@@ -129,10 +129,10 @@ def apply_operation(
 
   Args:
     image: `[H, W, 3]`, uint8 or float in [0, 1].
-    operation: index into `OPERATIONS`, may be traced.
-    value: radians of rotation, pixels of translation, slope of shear, factor
-      less one of brightness, colour, contrast and sharpness, bits of
-      posterise, threshold in 0..255 of solarise; the others ignore it.
+    operation: index into `OPERATIONS`; may be traced.
+    value: radians for rotation, pixels for translation, slope for shear, factor
+      minus one for brightness, colour, contrast and sharpness, bits for
+      posterise, threshold in 0..255 for solarise; the others ignore it.
 
   Returns:
     `[H, W, 3]` of the image's dtype, in range.
@@ -144,7 +144,7 @@ def apply_operation(
   branches += [
     lambda x, function=function: function(x, value) for function in _COLOURS
   ]
-  # Identity, the warp of five operations, and the rest.
+  # Branches: identity, one warp for five operations, each of the others.
   affine = (operation >= _FIRST_AFFINE) & (operation <= _LAST_AFFINE)
   later = operation - _LAST_AFFINE + 1
   branch = jnp.where(operation == 0, 0, jnp.where(affine, 1, later))
@@ -163,7 +163,7 @@ def _random_operation(key, image, strengths, level):
 
 
 def _strengths(shear, reach, degrees, enhancement, bits) -> np.ndarray:
-  """The value of each operation at each strength, `[operations, BINS]`."""
+  """Returns the value of each operation at each strength, `[14, BINS]`."""
   at_most = {
     "shear_x": shear,
     "shear_y": shear,
@@ -184,7 +184,7 @@ def _strengths(shear, reach, degrees, enhancement, bits) -> np.ndarray:
 
 
 def _each(function: Callable, keys, images):
-  """Maps over examples, in the way that suits the platform."""
+  """Maps over examples: in a loop on CPUs, vmapped on other platforms."""
   return jax.lax.platform_dependent(
     keys,
     images,
@@ -194,7 +194,7 @@ def _each(function: Callable, keys, images):
 
 
 def _affine(operation, value):
-  """Matrix and offset of `warp`: where an output pixel comes from."""
+  """Returns matrix and offset for `warp`."""
   of = lambda name: jnp.where(operation == OPERATIONS.index(name), value, 0.0)
   angle = of("rotate")
   cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -229,7 +229,7 @@ def _contrast(levels, value):
 
 
 def _sharpness(levels, value):
-  """Away from, or towards, a smoothed image; the border stays."""
+  """Moves away from or towards a smoothed image; the border is kept."""
   height, width, _ = levels.shape
   if min(height, width) < 3:
     return levels
@@ -257,7 +257,7 @@ def _auto_contrast(levels, _):
 
 
 def _equalize(levels, _):
-  """Each channel's histogram made flat, as in Pillow's ImageOps."""
+  """Flattens the histogram of each channel, as Pillow's ImageOps does."""
   index = jnp.round(levels).astype(jnp.int32)
 
   def channel(index):

@@ -1,7 +1,7 @@
-"""Resizing as two matrix products, which every accelerator does fast.
+"""Resizing as two matrix products, which are fast on every accelerator.
 
-A row of a weight matrix says of which input pixels an output pixel is made;
-positions and sizes are traced values and may differ per example.
+A row of a weight matrix holds the weights of the input pixels in one output
+pixel. Positions and sizes may be traced and may differ between examples.
 """
 
 import jax
@@ -11,25 +11,25 @@ import jax.numpy as jnp
 def crop_weights(
   size_in: int, size_out: int, start: jax.Array, length: jax.Array
 ) -> jax.Array:
-  """Bilinear, antialiased weights that resize a stretch of the input.
+  """Returns bilinear, antialiased weights that resize a part of the input.
 
   Args:
     size_in: pixels of the input.
     size_out: pixels of the output.
-    start: where the stretch begins, float `[...]`, in pixels.
-    length: its length, float `[...]`, above 0.
+    start: first pixel of the part, float `[...]`.
+    length: pixels of the part, float `[...]`, above 0.
 
   Returns:
-    float32 `[..., size_out, size_in]`, rows summing to one.
+    float32 `[..., size_out, size_in]`; rows sum to one.
   """
   start = jnp.asarray(start, jnp.float32)[..., None, None]
   length = jnp.asarray(length, jnp.float32)[..., None, None]
   scale = length / size_out
   centre = start + (jnp.arange(size_out)[:, None] + 0.5) * scale
   distance = jnp.abs(jnp.arange(size_in) + 0.5 - centre)
-  # Shrinking widens the triangle to the pixels that fall into one.
+  # For antialiasing, the triangle is as wide as an output pixel.
   weights = jnp.maximum(0, 1 - distance / jnp.maximum(scale, 1))
-  # Pixels outside of the stretch do not bleed in.
+  # Pixels outside of the part have no weight.
   inside = jnp.arange(size_in) + 1 > start
   inside &= jnp.arange(size_in) < start + length
   weights = jnp.where(inside, weights, 0)
@@ -39,15 +39,15 @@ def crop_weights(
 def placement_weights(
   size: int, start: jax.Array, length: jax.Array
 ) -> jax.Array:
-  """Weights that shrink a whole side into `[start, start + length)`.
+  """Returns weights that shrink the input into `[start, start + length)`.
 
   Args:
-    size: pixels of input and output.
+    size: pixels of the input and of the output.
     start: first output pixel, int `[...]`.
-    length: output pixels, int `[...]`.
+    length: number of output pixels, int `[...]`.
 
   Returns:
-    float32 `[..., size, size]`; rows outside of the stretch are zero.
+    float32 `[..., size, size]`; rows outside of that range are zero.
   """
   start = jnp.asarray(start)[..., None, None]
   length = jnp.maximum(jnp.asarray(length), 1)[..., None, None]
@@ -63,7 +63,7 @@ def placement_weights(
 def resample(
   images: jax.Array, rows: jax.Array, columns: jax.Array
 ) -> jax.Array:
-  """Applies weights to rows and columns.
+  """Multiplies rows and columns with weight matrices.
 
   Args:
     images: `[B, H, W, C]`, any dtype.
@@ -71,14 +71,14 @@ def resample(
     columns: `[B or 1, w, W]`.
 
   Returns:
-    `[B, h, w, C]` of the images' dtype; rounded if that is an integer one.
+    `[B, h, w, C]` of the images' dtype; rounded if that is an integer dtype.
   """
   dtype = images.dtype
   images = images.astype(jnp.float32)
   batch = len(images)
   rows = jnp.broadcast_to(rows, (batch, *rows.shape[1:]))
   columns = jnp.broadcast_to(columns, (batch, *columns.shape[1:]))
-  # The highest precision: tensor cores would round images to 10 bits.
+  # Lower precision would let tensor cores round images to 10 bits.
   product = lambda *args: jnp.einsum(*args, precision="highest")
   images = product("bhH,bHWc->bhWc", rows, images)
   images = product("bwW,bhWc->bhwc", columns, images)

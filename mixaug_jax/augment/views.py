@@ -1,4 +1,4 @@
-"""The views of an image that test-time augmentation averages over."""
+"""Views of an image, for test-time augmentation to average over."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,7 +24,11 @@ def _flip(images, size):
 
 
 def _five_crops(images, size):
-  """Corners and middle: of the network's size, or of 7/8 of as many pixels."""
+  """Returns corners and middle.
+
+  The crops have the size of the network's input, or 7/8 of the stored side if
+  stored images are no larger than that input.
+  """
   stored = images.shape[1]
   side = size if stored > size else round(7 / 8 * stored)
   far, middle = stored - side, (stored - side) // 2
@@ -33,7 +37,7 @@ def _five_crops(images, size):
 
 
 def _scales(images, size):
-  """The whole stored image and its middle, ever closer."""
+  """Returns the whole stored image and two zooms into its middle."""
   stored = images.shape[1]
   views = []
   for zoom in _ZOOMS:
@@ -61,20 +65,20 @@ VIEWS: dict[str, Callable[[jax.Array, int], list[jax.Array]]] = {
 def make_views(
   names: str | Sequence[str], image_size: int
 ) -> Callable[[jax.Array], jax.Array]:
-  """Builds the views to predict on.
+  """Builds the views of images for test-time augmentation.
 
   Args:
-    names: of `VIEWS`, a sequence or separated by commas: `identity` (the
-      middle crop that evaluation takes), `flip` (its mirror image),
-      `five_crops` (corners and middle), `scales` (three zooms).
-    image_size: pixels a side that the network sees.
+    names: keys of `VIEWS`, as a sequence or separated by commas: `identity`
+      (the middle crop of evaluation), `flip` (its mirror image), `five_crops`
+      (corners and middle), `scales` (three zooms).
+    image_size: pixels a side of the network's input.
 
   Returns:
-    `images [B, S, S, 3] -> [views, B, image_size, image_size, 3]`, S at least
-    image_size, the dtype kept. Deterministic.
+    A deterministic function `images [B, S, S, 3] -> [views, B, image_size,
+    image_size, 3]` that keeps the dtype; S is at least image_size.
 
   Raises:
-    ValueError: an unknown or repeated name, or none.
+    ValueError: a name is unknown or repeated, or no name is given.
   """
   if isinstance(names, str):
     names = names.split(",")

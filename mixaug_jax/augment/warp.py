@@ -7,16 +7,17 @@ import jax.numpy as jnp
 def warp(
   image: jax.Array, matrix: jax.Array, offset: jax.Array, fill: float
 ) -> jax.Array:
-  """Samples an image at affinely mapped places.
+  """Applies an affine map to an image.
 
-  Output pixel (x, y), counted from the middle of the image, takes the value at
+  The output at (x, y), counted from the middle of the image, is the input at
   `matrix @ (x, y) + offset`.
 
   Args:
     image: `[H, W, C]`, float or uint8.
-    matrix: `[2, 2]`, on (x, y).
+    matrix: `[2, 2]`, acts on (x, y).
     offset: `[2]`, pixels.
-    fill: grey value in [0, 1] of places outside; of uint8 times 255.
+    fill: grey value outside of the input, in [0, 1]; for uint8 it is multiplied
+      by 255.
 
   Returns:
     `[H, W, C]` of the image's dtype.
@@ -27,7 +28,7 @@ def warp(
   x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
   source_x = matrix[0, 0] * x + matrix[0, 1] * y + offset[0] + (width - 1) / 2
   source_y = matrix[1, 0] * x + matrix[1, 1] * y + offset[1] + (height - 1) / 2
-  # A border of `fill`: places outside blend into it, and clipped ones read it.
+  # Samples outside of the input read a border of `fill`.
   padded = jnp.pad(
     image.astype(jnp.float32),
     ((1, 1), (1, 1), (0, 0)),
