@@ -208,12 +208,19 @@ class _TwoLayers(_Unpooled):
 
   @nn.compact
   def __call__(self, x, *, train, start="stem", stop="head"):
-    head = nn.Sequential([nn.Dense(9), nn.Dense(self.num_classes)], name="head")
     stage = {
       "stem": nn.Conv(3, (3, 3), name="stem"),
-      "head": lambda x: head(x.mean((1, 2))),
+      "head": lambda x: _MLP(self.num_classes, name="head")(x.mean((1, 2))),
     }
     return models.run_stages(self, stage.get, x, start, stop)
+
+
+class _MLP(nn.Module):
+  outputs: int
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.outputs)(nn.relu(nn.Dense(9)(x)))
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,12 @@ def class_activation_map(
       f"shape {activations.shape}, not [B, h, w, c]"
     )
   if stage is None:
-    head = variables["params"][model.stages[-1]]
+    head = variables["params"].get("head", {})
     shape = (activations.shape[-1], model.num_classes)
-    if not head.keys() <= {"kernel", "bias"} or head["kernel"].shape != shape:
+    if (
+      not {"kernel"} <= head.keys() <= {"kernel", "bias"}
+      or head["kernel"].shape != shape
+    ):
       raise ValueError(
         "the head of the model is not one linear layer over the mean of its "
         f"activations; choose one of {', '.join(stages)} for Grad-CAM"
