@@ -1,18 +1,16 @@
-"""Is what was measured still so?
+"""Checks that no benchmark has fallen behind its record.
 
     pip install torch timm     # The peers.
     python -m benchmarks.check [--only=augmentation,...] [--record]
 
-Each small benchmark gives one ratio, the peer's time over ours, measured in
-turns with the peer on this machine, now. Even so it moves by a quarter from run
-to run, so `recorded.json` has the lowest of three, and one is measured up to
-three times until it is no more than 15 % below that; if none is, the command
-names it and ends with 1. It moves from machine to machine too: `--record`
-writes those of this one.
+Each small benchmark gives one ratio, the peer's time over ours: the median over
+rounds, in each of which new processes measure both. Even so it varies by a
+quarter from run to run. So `recorded.json` has the lowest of three ratios, and
+one is measured up to three times until it is no more than 15 % below that; if
+none is, the command names it and exits with 1. Ratios differ from machine to
+machine: `--record` writes those of this one.
 """
 
-import argparse
-import itertools
 import json
 import pathlib
 import statistics
@@ -20,62 +18,61 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from benchmarks import input_pipeline, startup
+from benchmarks import augmentation, harness, input_pipeline, startup
+from benchmarks import train_step as train_step_lib
 
 RECORD = pathlib.Path(__file__).with_name("recorded.json")
 TOLERANCE = 0.15
-ROUNDS, TRIES = 2, 3
+ROUNDS, TRIES = 3, 3
 PHOTOGRAPHS = 300
-PACKAGES = ("jax", "flax", "optax", "grain", "numpy", "torch", "timm")
+PACKAGES = ("jax", "flax", "optax", "numpy", "torch", "timm")
 
 Ratios = dict[str, float]
 Measurement = Callable[[int], Ratios]
 
 
-def augmentation(rounds: int) -> Ratios:
-  """Crop, flip, mix and normalise, beside timm's Mixup and torch."""
-  from benchmarks import augmentation as of
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+  """Returns the median of the rounds' ratios."""
+  return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
-  ratios = {}
-  for count, size in of.SIZES:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, size, size, 3), np.uint8)
-    classes = generator.integers(0, of.CLASSES, count).astype(np.int32)
-    runs = {f.__name__: f(images, classes) for f in (of.ours, of.timm)}
-    seconds = of.timed(runs, 5 * rounds)
-    name = f"augmentation, {count} images of {size} px, timm"
-    ratios[name] = seconds["timm"] / seconds["ours"]
-  return ratios
+
+def augmentations(rounds: int) -> Ratios:
+  """Crop, flip, mix and normalise, beside timm's Mixup and torch."""
+  taken = harness.in_turns(
+    rounds,
+    augmentation.SIZES,
+    lambda size: harness.child(
+      augmentation.pipelines, *size, ["ours", "timm"], 5
+    ),
+  )
+  return {
+    f"augmentation, {count} images of {size} px, timm": statistics.median(
+      seconds["timm"] / seconds["ours"] for seconds in of
+    )
+    for (count, size), of in taken.items()
+  }
 
 
 def train_step(rounds: int) -> Ratios:
   """A whole step on digits, beside PyTorch's."""
-  from benchmarks import train_step as of
-
-  seconds = {"ours": [], "pytorch": []}
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory() as cache_dir:
+    folder = harness.photographs(pathlib.Path(cache_dir), 20)
     job = {"model": "small_resnet", "size": 16, "batch": 50, "steps": 100}
-    job = {**job, "folder": folder, "cache_dir": folder}
-    for _, name in itertools.product(range(rounds), seconds):
-      seconds[name].append(of.elsewhere(name, job)["step"])
-  median = {name: statistics.median(x) for name, x in seconds.items()}
-  return {"train step, digits, PyTorch": median["pytorch"] / median["ours"]}
+    job |= {"folder": str(folder), "cache_dir": cache_dir}
+    step = lambda name: train_step_lib.elsewhere(name, job)["step"]
+    seconds = harness.in_turns(rounds, ("pytorch", "ours"), step)
+  return {"train step, digits, PyTorch": ratio(*seconds.values())}
 
 
 def photographs(rounds: int) -> Ratios:
   """JPEG files to batches, beside PyTorch's DataLoader."""
-  rates = {"host": [], "DataLoader": []}
   with tempfile.TemporaryDirectory() as root:
-    folder = input_pipeline.make_folder(pathlib.Path(root), PHOTOGRAPHS)
-    for _ in range(rounds):
-      for name, of in rates.items():
-        of.append(input_pipeline.elsewhere("speed", name, folder, 224))
+    folder = str(harness.photographs(pathlib.Path(root), PHOTOGRAPHS))
+    speed = lambda name: harness.child(input_pipeline.speed, name, folder, 224)
+    rates = harness.in_turns(rounds, ("host", "DataLoader"), speed)
   return {
-    f"photographs, {epoch} epoch, DataLoader": (
-      statistics.median(x[epoch] for x in rates["host"])
-      / statistics.median(x[epoch] for x in rates["DataLoader"])
+    f"photographs, {epoch} epoch, DataLoader": ratio(
+      *([rate[epoch] for rate in of] for of in rates.values())
     )
     for epoch in ("first", "later")
   }
@@ -83,62 +80,58 @@ def photographs(rounds: int) -> Ratios:
 
 def start(rounds: int) -> Ratios:
   """From the command line to the first step, beside PyTorch's."""
-  seconds = startup.measured(["warm", "pytorch"], rounds)
-  median = {name: statistics.median(x) for name, x in seconds.items()}
-  return {"start-up, warm, PyTorch": median["pytorch"] / median["warm"]}
+  seconds = startup.measured(["pytorch", "warm"], rounds)
+  return {"start-up, warm, PyTorch": ratio(*seconds.values())}
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-  f.__name__: f for f in (augmentation, train_step, photographs, start)
+  "augmentation": augmentations,
+  "train_step": train_step,
+  "photographs": photographs,
+  "start": start,
 }
 
 
 def fallen(ratios: Ratios, recorded: Mapping[str, float]) -> list[str]:
-  """The names whose ratio is too far below the recorded one."""
+  """Returns the names whose ratio is too far below the recorded one."""
   return [
     name
-    for name, ratio in ratios.items()
-    if name in recorded and ratio < (1 - TOLERANCE) * recorded[name]
+    for name, value in ratios.items()
+    if value < (1 - TOLERANCE) * recorded.get(name, 0)
   ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  flags.add_argument("--only", default=",".join(MEASUREMENTS))
+  flags = harness.flags(__doc__)
+  some, every = harness.some_of(MEASUREMENTS), ",".join(MEASUREMENTS)
+  flags.add_argument("--only", type=some, default=every)
   flags.add_argument("--record", action="store_true")
   arguments = flags.parse_args(argv)
-  names = arguments.only.split(",")
-  if unknown := set(names) - set(MEASUREMENTS):
-    flags.error(
-      f"--only: {min(unknown)!r} is none of {', '.join(MEASUREMENTS)}"
-    )
-  machine = input_pipeline.machine(PACKAGES)
   if not (RECORD.exists() or arguments.record):
     flags.error(f"there is no {RECORD.name} yet; --record writes it")
-  record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-  recorded = {} if arguments.record else record["ratios"]
+  harness.use_cpu()
+  recorded, machine = {}, harness.machine(*PACKAGES)
+  if RECORD.exists():
+    record = json.loads(RECORD.read_text())
+    recorded = record["ratios"]
+    print(f"recorded on {record['machine']}")
+  print(f"measured on {machine}")
   keep = min if arguments.record else max
-  if not arguments.record:
-    print(f"recorded on {record['machine']}\nmeasured on {machine}")
   measured, failed = {}, []
-  print("\n| the peer's time over ours | recorded | now |\n|---|---|---|")
-  for name in names:
+  harness.header("the peer's time over ours", "recorded", "now")
+  for name in arguments.only:
     ratios = MEASUREMENTS[name](ROUNDS)
     for _ in range(TRIES - 1):
       if arguments.record or fallen(ratios, recorded):
-        again = MEASUREMENTS[name](ROUNDS)
-        ratios = {of: keep(x, again[of]) for of, x in ratios.items()}
-    for of, ratio in ratios.items():
-      print(f"| {of} | {recorded.get(of, float('nan')):.2f} | {ratio:.2f} |")
-    sys.stdout.flush()
-    failed += fallen(ratios, recorded)
-    measured |= ratios
+        more = MEASUREMENTS[name](ROUNDS)
+        ratios = {of: keep(value, more[of]) for of, value in ratios.items()}
+    for of, value in ratios.items():
+      before = f"{recorded[of]:.2f}" if of in recorded else ""
+      harness.row(of, before, f"{value:.2f}")
+    failed += [] if arguments.record else fallen(ratios, recorded)
+    measured |= {of: round(value, 3) for of, value in ratios.items()}
   if arguments.record:
-    measured = {k: round(x, 3) for k, x in measured.items()}
-    record = {
-      "machine": machine,
-      "ratios": {**record.get("ratios", {}), **measured},
-    }
+    record = {"machine": machine, "ratios": {**recorded, **measured}}
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
   for name in failed:
     print(

@@ -3,16 +3,13 @@
     pip install torch     # Measured only; may be missing.
     python -m benchmarks.comparison [--arms=baseline,cutmix] [--seeds=3]
 
-`python -m mixaug_jax.compare` with some of its arms: with every run compiling
-for itself; with a compilation cache that is empty at first and shared, as it is
-used; and with two runs side by side, `--jobs=2`. The peer is a
-script of PyTorch's that makes the same network, takes as many steps of SGD on
-random images, and does no more: no augmentation, no evaluation, no checkpoints,
-no report.
+Runs `python -m mixaug_jax.compare` with some of its arms: with every run
+compiling for itself; with a shared compilation cache that is empty at first, as
+by default; and with two runs side by side, `--jobs=2`. The peer is a PyTorch
+script that trains the same network for as many steps of SGD on random images:
+no augmentation, evaluation, checkpoints or report.
 """
 
-import argparse
-import importlib.util
 import json
 import os
 import pathlib
@@ -23,8 +20,13 @@ import sys
 import tempfile
 import time
 
-from benchmarks import input_pipeline
+from benchmarks import harness, peers
 
+STEPS = 400  # Of a run on digits.
+COLUMNS = (
+  *("whole", "report", "a run", "of it steps", "the first step"),
+  "start, evaluation, checkpoints",
+)
 CONFIG = """
 from configs import compare
 
@@ -38,92 +40,63 @@ def get_config(dataset="digits"):
 
 def compared(
   arms: list[str], seeds: int, cache: bool, *extra: str
-) -> tuple[list[dict[str, float]], dict[str, float]]:
-  """Runs a comparison.
-
-  Returns:
-    The seconds of each run by what they went to, in the order of their ends,
-    and those of the whole.
-  """
+) -> list[float]:
+  """Runs a comparison; returns its seconds in the order of `COLUMNS`."""
   with tempfile.TemporaryDirectory() as folder:
     config = pathlib.Path(folder, "some_arms.py")
     config.write_text(CONFIG.format(arms=arms))
+    command = [sys.executable, "-m", "mixaug_jax.compare", *extra]
+    command += [f"--config={config}", f"--workdir={folder}/runs"]
+    environment = {
+      "XDG_CACHE_HOME": f"{folder}/cache",
+      "JAX_ENABLE_COMPILATION_CACHE": str(cache),
+      "PYTHONPATH": str(harness.ROOT),
+    }
     begin = time.perf_counter()
     process = subprocess.Popen(
-      [
-        *(sys.executable, "-m", "mixaug_jax.compare", f"--config={config}"),
-        *(f"--workdir={folder}/runs", f"--config.seeds={seeds}", *extra),
-      ],
-      cwd=input_pipeline.ROOT,
-      env={
-        **os.environ,
-        "XDG_CACHE_HOME": f"{folder}/cache",
-        "JAX_ENABLE_COMPILATION_CACHE": str(cache),
-        "PYTHONPATH": str(input_pipeline.ROOT),
-      },
+      [*command, f"--config.seeds={seeds}"],
+      cwd=harness.ROOT,
+      env={**os.environ, **environment},
       stdout=subprocess.PIPE,
       text=True,
     )
     runs, last = [], begin
     for line in process.stdout:  # [1/6] baseline/0: test 70.20%; 13 s
       if match := re.match(r"\[\S+ (\S+): test \S+ (\d+) s", line):
-        last = time.perf_counter()
-        name, wall = match[1], int(match[2])
-        path = f"{name.replace('/', '/seed_')}/result.json"
+        last, wall = time.perf_counter(), int(match[2])
+        path = f"{match[1].replace('/', '/seed_')}/result.json"
         result = json.loads(pathlib.Path(folder, "runs", path).read_text())
         steps, first = result["seconds"], result["compile_seconds"]
-        rest = wall - steps - first
-        runs.append({"steps": steps, "the first step": first, "rest": rest})
+        runs.append((wall, steps, first, wall - steps - first))
     if process.wait():
       raise RuntimeError("the comparison failed, see above")
     end = time.perf_counter()
-  return runs, {"report": end - last, "whole": end - begin}
-
-
-def peer(steps: int) -> float:
-  """Seconds of a process that trains with PyTorch."""
-  begin = time.perf_counter()
-  subprocess.run(
-    [
-      *(sys.executable, "-m", "benchmarks.startup"),
-      *("--work=pytorch", f"--steps={steps}"),
-    ],
-    cwd=input_pipeline.ROOT,
-    stdout=subprocess.DEVNULL,
-    check=True,
-  )
-  return time.perf_counter() - begin
+  means = (statistics.mean(x) for x in zip(*runs, strict=True))
+  return [end - begin, end - last, *means]
 
 
 def main() -> None:
-  flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  flags = harness.flags(__doc__)
   flags.add_argument("--arms", default="baseline,cutmix")
   flags.add_argument("--seeds", type=int, default=3)
   arguments = flags.parse_args()
+  harness.use_cpu()
   arms, seeds = arguments.arms.split(","), arguments.seeds
-  print(input_pipeline.machine(("jax", "flax", "orbax-checkpoint", "torch")))
+  print(harness.machine("jax", "flax", "orbax-checkpoint", "torch"))
   print(f"\nSeconds; {len(arms)} arms, {seeds} seeds")
-  print(
-    "\n| | whole | report | a run | of it steps | the first step | start, "
-    "evaluation, checkpoints |\n|---|---|---|---|---|---|---|"
-  )
+  harness.header("", *COLUMNS)
   for title, cache, extra in (
     ("each run compiles for itself", False, ()),
     ("a shared cache, empty at first", True, ()),
     ("the same, `--jobs=2`", True, ("--jobs=2",)),
   ):
-    runs, whole = compared(arms, seeds, cache, *extra)
-    mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
-    cells = [whole["whole"], whole["report"], sum(mean.values())]
-    cells += mean.values()
-    print(f"| {title} | {' | '.join(f'{x:.1f}' for x in cells)} |", flush=True)
-  if importlib.util.find_spec("torch"):
-    times = [peer(400) for _ in range(seeds)]
-    run = statistics.median(times)
-    print(
-      f"| PyTorch, steps alone | {run * len(arms) * seeds:.1f} | | {run:.1f} "
-      "| | | |"
-    )
+    seconds = compared(arms, seeds, cache, *extra)
+    harness.row(title, *(f"{x:.1f}" for x in seconds))
+  if harness.installed(["PyTorch"], {"PyTorch": "torch"}):
+    train = lambda: harness.child(peers.torch_digits, STEPS)
+    run = statistics.median(harness.seconds(train) for _ in range(seeds))
+    whole = f"{run * len(arms) * seeds:.1f}"
+    harness.row("PyTorch, steps alone", whole, "", f"{run:.1f}", "", "", "")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""How often the interval of a difference holds the true difference.
+"""Measures how often the interval of a difference holds the true difference.
 
-python -m benchmarks.coverage [--trials 1000]
+    python -m benchmarks.coverage [--trials 1000]
 
-Experiments are made up of which the truth is known: seeds that move each arm's
-accuracy, test examples of different difficulty, and arms that agree on many of
-them. The plain bootstrap of seeds and examples stands beside ours.
+The experiments are simulated, so that the truth is known: seeds that move each
+arm's accuracy, test examples of different difficulty, and arms that agree on
+many of them. The plain bootstrap of seeds and examples stands beside ours.
 """
-
-import argparse
 
 import numpy as np
 from scipy import stats
 
+from benchmarks import harness
 from mixaug_jax.analysis import statistics
 
 EXAMPLES = 1000
@@ -21,9 +20,9 @@ RESAMPLES = 400
 
 
 def experiment(rng, seeds: int, spread: float):
-  """Right or wrong of two arms, `[S, N]` each, and the true difference."""
+  """Returns what two arms got right, `[S, N]` each, and the true difference."""
   difficulty = rng.normal(0, 1.5, EXAMPLES)
-  # By the slope of the accuracy in the middle, spread is in accuracy.
+  # Divided by the slope of the accuracy in the middle, spread is in accuracy.
   slope = 0.2
   move = lambda: rng.normal(0, spread / slope / np.sqrt(2), (seeds, 1))
   right = []
@@ -36,6 +35,7 @@ def experiment(rng, seeds: int, spread: float):
 
 
 def plain(arm, base, rng):
+  """Returns the ends of the plain bootstrap's interval."""
   difference = arm.astype(float) - base
   seeds, examples = difference.shape
   of_examples = rng.multinomial(
@@ -47,12 +47,13 @@ def plain(arm, base, rng):
 
 
 def main() -> None:
-  flags = argparse.ArgumentParser(description=__doc__)
+  flags = harness.flags(__doc__)
   flags.add_argument("--trials", type=int, default=1000)
   trials = flags.parse_args().trials
   rng = np.random.default_rng(0)
-  print("| seeds | spread, points | plain, % | width | ours, % | width |")
-  print("|---|---|---|---|---|---|")
+  harness.header(
+    *("seeds", "spread, points", "plain, %", "width", "ours, %", "width")
+  )
   for seeds in SEEDS:
     for spread in SPREADS:
       held, widths = np.zeros(2), np.zeros(2)
@@ -64,12 +65,9 @@ def main() -> None:
         for i, ends in enumerate((plain(arm, base, rng), ours[1:])):
           held[i] += ends[0] <= truth <= ends[1]
           widths[i] += ends[1] - ends[0]
-      cells = [
-        x
-        for h, w in zip(held, widths, strict=True)
-        for x in (f"{100 * h / trials:.1f}", f"{100 * w / trials:.1f}")
-      ]
-      print(f"| {seeds} | {100 * spread:g} | {' | '.join(cells)} |")
+      # Plain and ours, each with its width.
+      cells = 100 * np.stack([held, widths], axis=1).ravel() / trials
+      harness.row(seeds, f"{100 * spread:g}", *(f"{x:.1f}" for x in cells))
 
 
 if __name__ == "__main__":

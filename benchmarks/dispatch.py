@@ -3,25 +3,16 @@
     python -m benchmarks.dispatch [--devices=1,4,8]
 
 The state has the arrays of ResNet-50's train state, each shrunk to one number,
-and the step adds one to each: what is timed is the way of so many arrays and
-their shards into a compiled program and out of it. The ways take turns.
+and the step adds one to each. So the time is that of handing all arrays and
+their shards to a compiled program and of taking them back. The ways alternate.
 """
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from benchmarks import harness
 
-from benchmarks import input_pipeline
-
-ROUNDS, STEPS = 7, 50
+ROUNDS, WARM_UP, STEPS = 7, 3, 50
 TITLES = {
   "jit": "`jit`, no devices to speak of",
   "ours": "`pmap(in_axes=None, out_axes=None)`, as train.py",
@@ -30,26 +21,19 @@ TITLES = {
 }
 
 
-def work() -> dict[str, float]:
-  """Milliseconds a step, and the number of arrays, on all devices there are."""
+def measure() -> dict[str, float]:
+  """Returns milliseconds a step on all devices, and the number of arrays."""
   import flax.jax_utils
   import jax
   import jax.numpy as jnp
   import numpy as np
   from jax.sharding import Mesh, PartitionSpec
 
-  from mixaug_jax import config as config_lib
   from mixaug_jax.training import experiment, parallel, state
 
-  config = config_lib.load(
-    str(input_pipeline.ROOT / "configs" / "cutmix.py"),
-    {
-      "model.name": "resnet50",
-      "batch_size": "64",
-      "evaluate.batch_size": "64",
-    },
-  )
-  recipe = experiment.build(config).recipe
+  overrides = {"model.name": "resnet50"}
+  overrides |= {"batch_size": 64, "evaluate.batch_size": 64}
+  recipe = experiment.build(harness.config("cutmix.py", overrides)).recipe
 
   def create():
     images = jnp.zeros((1, 16, 16, 3))
@@ -66,88 +50,65 @@ def work() -> dict[str, float]:
     one = batch["one"][0]
     return jax.tree.map(lambda x: x + one.astype(x.dtype), state), {"loss": one}
 
-  mesh = Mesh(np.array(jax.devices()), (parallel.AXIS,))
+  def unstacked(state, seed, arrays, batch):
+    return step(state, seed, arrays, {"one": batch["one"][0]})
+
   everywhere, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
   sharded = jax.shard_map(
-    lambda state, seed, arrays, batch: step(
-      state, seed, arrays, {name: x[0] for name, x in batch.items()}
-    ),
-    mesh=mesh,
+    unstacked,
+    mesh=Mesh(np.array(jax.devices()), (parallel.AXIS,)),
     in_specs=(everywhere, everywhere, everywhere, split),
     out_specs=everywhere,
     check_vma=False,
   )
-  seed = parallel.replicate(np.uint32(0))
-  batch = parallel.shard({"one": np.ones(jax.device_count(), np.int32)})
   stacked = jax.pmap(
     step,
     axis_name=parallel.AXIS,
     in_axes=(0, None, None, 0),
     donate_argnums=0,
   )
-  ways: dict[str, tuple[Callable[..., Any], Any]] = {
+  seed = parallel.replicate(np.uint32(0))
+  batch = parallel.shard({"one": np.ones(jax.device_count(), np.int32)})
+  jit = lambda f: jax.jit(f, donate_argnums=0)
+  ways = {
     "ours": (parallel.train_step(step), parallel.replicate),
-    "shard_map": (jax.jit(sharded, donate_argnums=0), parallel.replicate),
+    "shard_map": (jit(sharded), parallel.replicate),
     "stacked": (stacked, flax.jax_utils.replicate),
   }
   if jax.device_count() == 1:
-    flat = lambda state, seed, arrays, batch: step(
-      state, seed, arrays, {"one": batch["one"][0]}
-    )
-    ways["jit"] = (jax.jit(flat, donate_argnums=0), jax.device_put)
-  times = {name: [] for name in ways}
+    ways["jit"] = (jit(unstacked), jax.device_put)
   states = {name: place(zeros()) for name, (_, place) in ways.items()}
-  for _ in range(ROUNDS):
-    for name, (run, _) in ways.items():
-      now = states[name]
-      for _ in range(3):
-        now, measured = run(now, seed, {}, batch)
-      jax.block_until_ready(now)
-      begin = time.perf_counter()
-      for _ in range(STEPS):
-        now, measured = run(now, seed, {}, batch)
-      jax.block_until_ready((now, measured))
-      times[name].append(1e3 * (time.perf_counter() - begin) / STEPS)
-      states[name] = now
-  count = len(jax.tree.leaves(abstract))
-  medians = {name: statistics.median(x) for name, x in times.items()}
-  return {**medians, "arrays": count}
+
+  def milliseconds(name: str) -> float:
+    now, call = states[name], ways[name][0]
+    for count in range(-WARM_UP, STEPS):
+      if count == 0:
+        jax.block_until_ready(now)
+        begin = time.perf_counter()
+      now, measured = call(now, seed, {}, batch)
+    jax.block_until_ready((now, measured))
+    states[name] = now
+    return 1e3 * (time.perf_counter() - begin) / STEPS
+
+  taken = harness.in_turns(ROUNDS, ways, milliseconds)
+  medians = {name: statistics.median(times) for name, times in taken.items()}
+  return {**medians, "arrays": len(jax.tree.leaves(abstract))}
 
 
 def main() -> None:
-  flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  flags = harness.flags(__doc__)
   flags.add_argument("--devices", default="1,4,8")
-  flags.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
-  arguments = flags.parse_args()
-  if arguments.work:
-    print(json.dumps(work()))
-    return
-  counts = arguments.devices.split(",")
-  figures = {}
-  for count in counts:
-    option = f"--xla_force_host_platform_device_count={count}"
-    done = subprocess.run(
-      [sys.executable, "-m", "benchmarks.dispatch", "--work"],
-      cwd=input_pipeline.ROOT,
-      env={**os.environ, "XLA_FLAGS": option},
-      stdout=subprocess.PIPE,
-      text=True,
-      check=True,
-    )
-    figures[count] = json.loads(done.stdout.splitlines()[-1])
-  print(input_pipeline.machine())
-  arrays = next(iter(figures.values()))["arrays"]
-  print(
-    f"\nms a step, {arrays} arrays, median of {ROUNDS} rounds\n\n| devices | "
-    + " | ".join(counts)
-    + " |\n|"
-    + "---|" * (1 + len(counts))
-  )
+  counts = flags.parse_args().devices.split(",")
+  harness.use_cpu()
+  simulated = "--xla_force_host_platform_device_count="
+  figures = [harness.child(measure, XLA_FLAGS=simulated + n) for n in counts]
+  print(harness.machine("jax", "flax"))
+  arrays = figures[0]["arrays"]
+  print(f"\nms a step, {arrays} arrays, median of {ROUNDS} rounds")
+  harness.header("devices", *counts)
   for name, title in TITLES.items():
-    cells = [
-      f"{figures[n][name]:.2f}" if name in figures[n] else "" for n in counts
-    ]
-    print(f"| {title} | {' | '.join(cells)} |")
+    cells = [f"{x[name]:.2f}" if name in x else "" for x in figures]
+    harness.row(title, *cells)
 
 
 if __name__ == "__main__":

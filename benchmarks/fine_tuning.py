@@ -17,9 +17,10 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import harness
 from mixaug_jax.command import exits, flags
 from mixaug_jax.comparison import figures
 
@@ -31,12 +32,10 @@ DATA = {
   "data.image_size": 64,
   "data.cache_size": 64,
 }
-NETWORK = {
+TRAINING = {
   "model.last_stage": "stage3",
   "model.version": "v1",
   "model.conv_bias": "true",
-}
-TRAINING = {
   "augment.random_resized_crop.min_area": 0.5,
   "augment.random_flip_left_right.probability": 0.5,
   "loss.label_smoothing": 0.1,
@@ -44,15 +43,8 @@ TRAINING = {
   "epochs": 8,
   "evaluate.batch_size": 79,
 }
-# The recipe, and what it does not say.
-ARMS = {
-  "pretrained": ("stanford_dogs", {}),
-  "random weights": (
-    "folder",
-    {"optimizer.learning_rate": 0.03, "optimizer.warmup_epochs": 0.5},
-  ),
-}
-FROZEN = "frozen features"
+PRETRAINED, RANDOM = "pretrained", "random weights"
+RECIPES = {PRETRAINED: "stanford_dogs", RANDOM: "folder"}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,48 +57,58 @@ def main(argv: Sequence[str]) -> None:
     "--workdir", type=pathlib.Path, default=pathlib.Path("runs/fine_tuning")
   )
   arguments = parser.parse_args(rest)
-  weights = {
-    "model.pretrained": arguments.weights,
-    "model.allow_partial": "true",
+  # What each arm adds to its recipe.
+  added = {
+    PRETRAINED: {
+      "model.pretrained": arguments.weights,
+      "model.allow_partial": "true",
+    },
+    RANDOM: {
+      "optimizer.learning_rate": 0.03,
+      "optimizer.warmup_epochs": 0.5,
+    },
   }
   results, curves = {}, {}
-  for arm, (recipe, settings) in ARMS.items():
-    settings = {
-      **({} if arm == "random weights" else weights),
-      **{"data.dir": arguments.dogs, **DATA, **NETWORK, **TRAINING},
-      **settings,
-      **overrides,
-    }
+  for arm, recipe in RECIPES.items():
     workdir = arguments.workdir / arm.replace(" ", "_")
-    _run(
-      "mixaug_jax.main",
-      [f"--config=configs/baseline.py:{recipe}", f"--workdir={workdir}"],
-      settings,
+    settings = {"data.dir": arguments.dogs, **DATA, **TRAINING, **added[arm]}
+    run(
+      *("mixaug_jax.main", f"--config=configs/baseline.py:{recipe}"),
+      f"--workdir={workdir}",
+      **{**settings, **overrides},
     )
     results[arm] = json.loads((workdir / "result.json").read_text())
-    curves[arm] = _curve(workdir, results[arm])
-  kept = {
-    key: value
-    for key, value in {**DATA, **overrides}.items()
-    if key.startswith("data.") or key == "seed"
-  }
-  printed = _run(
-    "benchmarks.frozen_features",
-    [f"--weights={arguments.weights}", f"--dogs={arguments.dogs}"],
-    kept,
+    curves[arm] = curve(workdir, results[arm])
+  frozen = run(
+    *("benchmarks.frozen_features", f"--weights={arguments.weights}"),
+    f"--dogs={arguments.dogs}",
+    **{
+      key: value
+      for key, value in {**DATA, **overrides}.items()
+      if key.startswith("data.") or key == "seed"
+    },
   )
-  print(_table(curves))
+  harness.header("epoch", *curves[PRETRAINED][0])
+  for arm, (_, values) in curves.items():
+    harness.row(arm, *(f"{100 * value:.1f}" for value in values))
   for arm, result in results.items():
     test, seconds = result["test"], result["seconds"]
     print(
       f"{arm}: test {test['accuracy']:.1%} of {test['examples']:,.0f}, chosen "
       f"at step {result['chosen_step']}; {seconds / 60:.1f} min of training"
     )
-  print(f"{FROZEN}: {printed.strip()}")
-  _draw(curves, arguments.workdir / "curves.png")
+  print(f"frozen features: {frozen.strip()}")
+  figure = figures.curves(
+    {arm: [points] for arm, points in curves.items()},
+    figures.colours(list(curves), RANDOM),
+    "validation accuracy",
+    percent=True,
+  )
+  figure.axes[0].set_xlabel("epoch")
+  figures.png(figure, arguments.workdir / "curves.png", dpi=120)
 
 
-def _run(module: str, flags: list[str], settings: dict[str, Any]) -> str:
+def run(module: str, *flags: str, **settings: Any) -> str:
   """Runs a command, printed as it can be typed; returns what it prints."""
   changed = [f"--config.{key}={value}" for key, value in settings.items()]
   words = ["-m", module, *flags, *changed]
@@ -119,39 +121,15 @@ def _run(module: str, flags: list[str], settings: dict[str, Any]) -> str:
   return done.stdout
 
 
-def _curve(
-  workdir: pathlib.Path, result: dict[str, Any]
+def curve(
+  workdir: pathlib.Path, result: Mapping[str, Any]
 ) -> tuple[list[int], list[float]]:
-  """Epochs and the accuracy on validation after each."""
+  """Returns the epochs and the accuracy on validation after each."""
   rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]
   rows = [row for row in rows if row["split"] == "validation"]
-  epochs = [
-    round(row["step"] * result["epochs"] / result["steps"]) for row in rows
-  ]
+  per_step = result["epochs"] / result["steps"]
+  epochs = [round(row["step"] * per_step) for row in rows]
   return epochs, [row["accuracy"] for row in rows]
-
-
-def _table(curves: dict[str, tuple[list[int], list[float]]]) -> str:
-  epochs, _ = next(iter(curves.values()))
-  lines = [f"| epoch | {' | '.join(map(str, epochs))} |"]
-  lines.append("|---" * (len(epochs) + 1) + "|")
-  for arm, (_, values) in curves.items():
-    each = " | ".join(f"{100 * value:.1f}" for value in values)
-    lines.append(f"| {arm} | {each} |")
-  return "\n".join(lines)
-
-
-def _draw(
-  curves: dict[str, tuple[list[int], list[float]]], path: pathlib.Path
-) -> None:
-  figure = figures.curves(
-    {arm: [curve] for arm, curve in curves.items()},
-    figures.colours(list(curves), "random weights"),
-    "validation accuracy",
-    percent=True,
-  )
-  figure.axes[0].set_xlabel("epoch")
-  figures.png(figure, path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -4,23 +4,23 @@
         [--config.data.image_size=96] [--stage=stage3] [--divide_by_255]
 
 `FILE` is whatever `config.model.pretrained` takes, and may be partial; `DIR`
-holds train/<class>/* and test/<class>/*. The photographs are those that a run
-of `configs/baseline.py:folder` with the same overrides trains, chooses and is
-tested on. The features are the means over the image of what the stage gives.
-The regularisation is chosen on validation; test is read once.
+holds train/<class>/* and test/<class>/*. The photographs are those on which a
+run of `configs/baseline.py:folder` with the same overrides trains, chooses and
+is tested. The features are the means over the image of a stage's output. The
+regularisation is chosen on validation; test is read once.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import config as config_lib
-from mixaug_jax import data, models
+from benchmarks import harness
+from mixaug_jax import augment, data, models
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
-from mixaug_jax.weights import sources as pretrained
+from mixaug_jax.weights import sources
 
 BATCH = 50
 INVERSE_REGULARISATIONS = 10.0 ** np.arange(-5, 1)
@@ -40,15 +40,12 @@ def main(argv: Sequence[str]) -> None:
   rest, overrides = flags.split_overrides(argv)
   arguments = parser.parse_args(rest)
   jax_setup.prepare()
-  config = config_lib.load(
-    "configs/baseline.py:folder",
-    {
-      "data.dir": arguments.dogs,
-      "model.pretrained": arguments.weights,
-      "model.allow_partial": "true",
-      **overrides,
-    },
-  )
+  settings = {
+    "data.dir": arguments.dogs,
+    "model.pretrained": arguments.weights,
+    "model.allow_partial": True,
+  }
+  config = harness.config("baseline.py:folder", {**settings, **overrides})
   datasets = data.load(config.data, config.seed)
   extract = extractor(config, arguments.stage, not arguments.divide_by_255)
   features, labels = {}, {}
@@ -59,26 +56,27 @@ def main(argv: Sequence[str]) -> None:
     print(f"{name}: {accuracy:.2%} of {len(labels[name]):,}")
 
 
-def extractor(config: ConfigDict, stage: str, preprocessed: bool):
+def extractor(
+  config: ConfigDict, stage: str, preprocessed: bool
+) -> Callable[[data.Split], np.ndarray]:
   """Returns `features(split) -> float32 [N, channels]`."""
   import jax
   import jax.numpy as jnp
 
-  from mixaug_jax import augment
-
-  source = pretrained.resolve(config.model)
+  source = sources.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
   model = models.create_model(
-    config.model.name, num_classes=2, **source.architecture
+    config.model.name, num_classes=2, **source.dialect.architecture
   )
   if stage not in model.stages[:-1]:
     raise UserError(f"--stage must be one of {', '.join(model.stages[:-1])}")
   size = config.data.image_size
-  shapes = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
-    )
+  images = jnp.zeros((1, size, size, 3))
+  init = lambda: model.init(jax.random.key(0), images, train=False)
+  zeros = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(init)
   )
-  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   variables, report = source.load(zeros)
   print(report, file=sys.stderr)
 
@@ -91,8 +89,8 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
     return jnp.mean(maps, axis=(1, 2))
 
   def features(split: data.Split) -> np.ndarray:
-    positions = np.arange(len(split))
-    padded = np.resize(positions, -(-len(split) // BATCH) * BATCH)
+    # The last batch is filled up with the first photographs.
+    padded = np.resize(np.arange(len(split)), -(-len(split) // BATCH) * BATCH)
     batches = padded.reshape(-1, BATCH)
     rows = [run(variables, split.images(batch)) for batch in batches]
     return np.concatenate(rows)[: len(split)]
@@ -103,7 +101,7 @@ def extractor(config: ConfigDict, stage: str, preprocessed: bool):
 def regress(
   features: dict[str, np.ndarray], labels: dict[str, np.ndarray]
 ) -> dict[str, float]:
-  """Accuracy on validation and test of the regression best on validation."""
+  """Returns validation and test accuracy of the best on validation."""
   from sklearn import linear_model, pipeline, preprocessing
 
   fitted = []

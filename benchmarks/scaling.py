@@ -1,52 +1,42 @@
-"""What do time and memory do as the work grows, beside PyTorch?
+"""How do time and memory grow with the work, beside PyTorch?
 
     pip install torch     # Measured only; may be missing.
     python -m benchmarks.scaling [--only=devices,batches,savers] [--rounds=3]
 
-`devices`: one batch spread over more and more CPU devices that XLA pretends to
-have. They share the cores, so that a perfect division would change nothing; the
-peer is DistributedDataParallel with as many processes. `batches`: more images a
-step. `savers`: what parts of a batch, one after the other, and blocks that are
-computed twice, save and cost.
+`devices`: one batch split over more and more CPU devices that XLA simulates.
+They share the cores, so a perfect split would change nothing; the peer is
+DistributedDataParallel with as many processes. `batches`: more images a step.
+`savers`: what is saved, and at what cost, by computing a batch in parts, one
+after the other, and by computing blocks twice.
 
 A step is all of it, of random images: crop, CutMix, forward, backward, update;
-PyTorch's leaves crop and CutMix out. Each is measured in a process of its own,
-the systems in turns. Peak memory is what is resident at most during the steps,
-libraries and compiled program included; "in the step" is the part of it that
-does not stay from one step to the next: activations above all.
+PyTorch's leaves crop and CutMix out. Each is measured in a process of its own;
+the systems alternate. Peak memory is the most that is resident during the
+steps, libraries and compiled program included; "in the step" is the part of it
+that does not stay from one step to the next: activations above all.
 """
 
-import argparse
 import ctypes
-import importlib.util
 import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from benchmarks import harness, peers
 
-from benchmarks import input_pipeline
-
-DEVICES, DEVICES_BATCH = (1, 2, 4, 8), 64
-BATCHES = {
-  "small_resnet": (8, 32, 128, 512),
-  "resnet18": (8, 32, 128),
-}
-SAVERS_BATCH = 128
+BATCHES = {"small_resnet": (8, 32, 128, 512), "resnet18": (8, 32, 128)}
+DEVICES, DEVICES_BATCH, SAVERS_BATCH = (1, 2, 4, 8), 64, 128
 SAVERS = {
   "ours": {
     "as it is": {},
-    "`model.remat=true`": {"model.remat": "true"},
-    "`optimizer.accumulate=2`": {"optimizer.accumulate": "2"},
-    "`optimizer.accumulate=4`": {"optimizer.accumulate": "4"},
-    "both, 2 parts": {"model.remat": "true", "optimizer.accumulate": "2"},
+    "`model.remat=true`": {"model.remat": True},
+    "`optimizer.accumulate=2`": {"optimizer.accumulate": 2},
+    "`optimizer.accumulate=4`": {"optimizer.accumulate": 4},
+    "both, 2 parts": {"model.remat": True, "optimizer.accumulate": 2},
   },
   "pytorch": {
     "as it is": {},
@@ -55,291 +45,158 @@ SAVERS = {
     "4 parts": {"parts": 4},
   },
 }
-# Pixels a side; blocks of each stage; channels of the stem.
-MODELS = {"small_resnet": (16, (1, 1, 1), 16), "resnet18": (64, (2,) * 4, 64)}
+SIZES = {"small_resnet": 16, "resnet18": 64}  # Pixels a side.
 CLASSES = 10
-SECONDS = 2.0  # Of steps, at least.
+SECONDS, STEPS = 2.0, 5  # At least.
+GROWN = "in the step"
 TITLES = {"ours": "mixaug_jax", "pytorch": "PyTorch"}
 
-Step = Callable[[], Any]
-Job = dict[str, Any]
+# By system: model, batch, devices, settings.
+Jobs = dict[str, tuple[str, int, int, dict[str, Any]]]
 
 
-def synthetic(model: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-  size = MODELS[model][0]
-  generator = np.random.default_rng(0)
-  images = generator.integers(0, 256, (batch, size, size, 3), np.uint8)
-  return images, (np.arange(batch) % CLASSES).astype(np.int32)
-
-
-def ours(model: str, batch: int, settings: dict[str, str]) -> Step:
-  """The step that train.py runs, on all devices."""
-  from mixaug_jax import config as config_lib
-  from mixaug_jax.command import jax_setup
-
-  jax_setup.prepare()
-
-  import jax
-
-  from mixaug_jax.training import experiment, parallel
-  from mixaug_jax.training.step import make_train_step
-
-  config = config_lib.load(
-    str(input_pipeline.ROOT / "configs" / "cutmix.py"),
-    {
-      "augment.random_crop.padding": "2",
-      "batch_size": str(batch),
-      "data.image_size": str(MODELS[model][0]),
-      "evaluate.batch_size": "256",
+def measure(
+  system: str, model: str, batch: int, devices: int, settings: dict[str, Any]
+) -> dict[str, float]:
+  """Returns the figures of `timed` for one system, in this process."""
+  images = (batch, SIZES[model], CLASSES)
+  if system == "pytorch":
+    if devices > 1:
+      return distributed(model, batch, devices)
+    run = peers.torch_steps(model, *images, **settings)
+  else:
+    overrides = {
+      "augment.random_crop.padding": 2,
+      "batch_size": batch,
+      "data.image_size": SIZES[model],
+      "evaluate.batch_size": 256,
       "model.name": model,
-      **settings,
-    },
-  )
-  exp = experiment.build(config)
-  state, _ = exp.initial_state()
-  run = parallel.train_step(make_train_step(exp.recipe, parallel.devices()))
-  images, classes = synthetic(model, batch)
-  seed = parallel.replicate(np.uint32(0))
-  placed = parallel.shard({"image": images, "label": classes})
-
-  def step() -> None:
-    nonlocal state
-    state, measured = run(state, seed, {}, placed)
-    jax.block_until_ready((state, measured))
-
-  return step
+    }
+    run = harness.our_steps("cutmix.py", {**overrides, **settings}, images)
+  return timed(lambda: run(1))
 
 
-def pytorch(
-  model: str,
-  batch: int,
-  *,
-  checkpoint: bool = False,
-  parts: int = 1,
-  wrap: Callable[[Any], Any] = lambda net: net,
-) -> Step:
+def distributed(model: str, batch: int, count: int) -> dict[str, float]:
+  """Returns the figures of DistributedDataParallel over all its processes."""
+  import torch.multiprocessing
+
+  with tempfile.TemporaryDirectory() as folder:
+    arguments = (folder, model, batch // count, count)
+    torch.multiprocessing.spawn(_one_of_several, arguments, count)
+    texts = [x.read_text() for x in pathlib.Path(folder).glob("*.json")]
+  figures = [json.loads(text) for text in texts]
+  totals = {name: sum(x[name] for x in figures) for name in ("peak", GROWN)}
+  return {**totals, "seconds": max(x["seconds"] for x in figures)}
+
+
+def _one_of_several(
+  rank: int, folder: str, model: str, batch: int, count: int
+) -> None:
   import torch
 
-  from tests import pytorch_resnet
-
-  _, blocks, width = MODELS[model]
-  small = model == "small_resnet"
-  net = pytorch_resnet.make(blocks, False, CLASSES, width, small_images=small)
-  net = net.train().to(memory_format=torch.channels_last)
-  if checkpoint:
-    for module in list(net.modules()):
-      if type(module).__name__ == "Block":
-        module.forward = recomputed(module.forward)
-  net = wrap(net)
-  optimizer = torch.optim.SGD(
-    net.parameters(), 0.1, momentum=0.9, nesterov=True
-  )
-  images, classes = map(torch.from_numpy, synthetic(model, batch))
-  pairs = list(
-    zip(images.chunk(parts), classes.long().chunk(parts), strict=True)
-  )
-
-  def step() -> None:
-    for some, labels in pairs:
-      logits = net(some.permute(0, 3, 1, 2).float().div_(255))[-1]
-      loss = torch.nn.functional.cross_entropy(logits, labels)
-      (loss / parts).backward()
-    optimizer.step()
-    optimizer.zero_grad()
-
-  return step
-
-
-def recomputed(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
-  from torch.utils import checkpoint
-
-  return lambda x: checkpoint.checkpoint(forward, x, use_reentrant=False)
-
-
-def process(rank: int, folder: str, job: Job) -> None:
-  """One of several processes of DistributedDataParallel."""
-  import torch
-
-  count = job["devices"]
   torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // count))
   torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count
   )
-  step = pytorch(
-    job["model"],
-    job["batch"] // count,
-    wrap=torch.nn.parallel.DistributedDataParallel,
-  )
-  # The same number of steps everywhere, or the last ones wait for ever.
-  figures = measure(step, steps=100)
+  wrap = torch.nn.parallel.DistributedDataParallel
+  run = peers.torch_steps(model, batch, SIZES[model], CLASSES, wrap=wrap)
+  # The same number of steps everywhere, or the last ones wait forever.
+  figures = timed(lambda: run(1), steps=100)
   pathlib.Path(folder, f"{rank}.json").write_text(json.dumps(figures))
 
 
-def processes(job: Job) -> dict[str, float]:
-  import torch.multiprocessing
+def timed(
+  step: Callable[[], None], steps: int | None = None
+) -> dict[str, float]:
+  """Returns seconds a step, and the peak of memory and its growth, in bytes.
 
-  with tempfile.TemporaryDirectory() as folder:
-    torch.multiprocessing.spawn(process, (folder, job), job["devices"])
-    texts = [x.read_text() for x in pathlib.Path(folder).glob("*.json")]
-  figures = [json.loads(text) for text in texts]
-  return {
-    "seconds": max(x["seconds"] for x in figures),
-    "peak": sum(x["peak"] for x in figures),
-    "grown": sum(x["grown"] for x in figures),
-  }
-
-
-def measure(step: Step, steps: int | None = None) -> dict[str, float]:
-  """Seconds a step, the peak of resident memory, and what it grew by; in MB."""
-  for _ in range(3):
-    step()
-  ctypes.CDLL(None).malloc_trim(0)  # What is free goes back to the system.
-  before = memory("VmRSS")
-  pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
+  Args:
+    step: to time.
+    steps: how many; None: as many as take `SECONDS`, at least `STEPS`.
+  """
+  harness.seconds(step, 3)
+  ctypes.CDLL(None).malloc_trim(0)  # Free memory returns to the system.
+  before = harness.memory("VmRSS")
+  harness.reset_peak_memory()
   seconds, begin = [], time.perf_counter()
-  while len(seconds) < (steps or 5) or (
+  while len(seconds) < (steps or STEPS) or (
     steps is None and time.perf_counter() - begin < SECONDS
   ):
-    start = time.perf_counter()
-    step()
-    seconds.append(time.perf_counter() - start)
-  peak = memory("VmHWM")
-  return {
-    "seconds": statistics.median(seconds),
-    "peak": peak,
-    "grown": peak - before,
-  }
-
-
-def memory(kind: str) -> float:
-  """Of this process, in MB."""
-  status = pathlib.Path("/proc/self/status").read_text()
-  return int(status.partition(f"{kind}:")[2].split()[0]) * 1024 / 1e6
-
-
-def work(job: Job) -> dict[str, float]:
-  """What a process of its own measures."""
-  model, batch = job["model"], job["batch"]
-  if job["system"] == "ours":
-    return measure(ours(model, batch, job["settings"]))
-  if job["devices"] > 1:
-    return processes(job)
-  return measure(pytorch(model, batch, **job["settings"]))
-
-
-def elsewhere(job: Job, cache: str) -> dict[str, float]:
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": cache,
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={job['devices']}",
-  }
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "benchmarks.scaling"),
-      f"--work={json.dumps(job)}",
-    ],
-    cwd=input_pipeline.ROOT,
-    env=environment,
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  return json.loads(done.stdout.splitlines()[-1])
-
-
-def measured(jobs: list[Job], rounds: int) -> list[dict[str, float]]:
-  """The medians of each job's figures, the jobs in turns."""
-  with tempfile.TemporaryDirectory() as cache:
-    all_rounds = [[elsewhere(j, cache) for j in jobs] for _ in range(rounds)]
-  return [
-    {key: statistics.median(x[key] for x in of_job) for key in of_job[0]}
-    for of_job in zip(*all_rounds, strict=True)
-  ]
-
-
-def a_job(system: str, model: str, batch: int, **others: Any) -> Job:
-  job = {"system": system, "model": model, "batch": batch}
-  return {**job, "devices": 1, "settings": {}, **others}
+    seconds.append(harness.seconds(step))
+  median, peak = statistics.median(seconds), harness.memory("VmHWM")
+  return {"seconds": median, "peak": peak, GROWN: peak - before}
 
 
 def table(
-  first: str, rows: dict[str, dict[str, Job]], rounds: int, memory: str
+  first: str, rows: dict[Any, Jobs], rounds: int, memory: str = GROWN
 ) -> None:
-  """A row a key of `rows`, the systems side by side."""
-  jobs = [job for systems in rows.values() for job in systems.values()]
-  figures = iter(measured(jobs, rounds))
-  names = list(next(iter(rows.values())))
-  print(
-    "\n| "
-    + " | ".join(
-      [first]
-      + [f"{TITLES[name]}, ms a step" for name in names]
-      + (["PyTorch over ours"] if len(names) > 1 else [])
-      + [f"{TITLES[name]}, {memory} MB" for name in names]
-    )
-    + " |\n|"
-    + "---|" * (1 + 2 * len(names) + (len(names) > 1))
+  """Measures and prints the rows, the systems side by side."""
+  jobs = {(row, name): job for row in rows for name, job in rows[row].items()}
+  names = list(dict.fromkeys(name for _, name in jobs))
+  with tempfile.TemporaryDirectory() as cache:
+
+    def one(key: tuple[Any, str]) -> dict[str, float]:
+      model, batch, devices, settings = jobs[key]
+      return harness.child(
+        *(measure, key[1], model, batch, devices, settings),
+        JAX_COMPILATION_CACHE_DIR=cache,
+        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+      )
+
+    taken = harness.in_turns(rounds, jobs, one)
+  both = ["PyTorch over ours"] if len(names) > 1 else []
+  harness.header(
+    first,
+    *(f"{TITLES[name]}, ms a step" for name in names),
+    *both,
+    *(f"{TITLES[name]}, {memory} MB" for name in names),
   )
-  key = {"peak": "peak", "in the step": "grown"}[memory]
-  for row, systems in rows.items():
-    of = {name: next(figures) for name in systems}
-    cells = [f"{1e3 * of[name]['seconds']:,.1f}" for name in names]
-    if len(names) > 1:
-      cells.append(f"{of['pytorch']['seconds'] / of['ours']['seconds']:.2f}")
-    cells += [f"{of[name][key]:,.0f}" for name in names]
-    print(f"| {row} | {' | '.join(cells)} |", flush=True)
+  for row in rows:
+    figures = [harness.medians(taken[row, name]) for name in names]
+    seconds = [x["seconds"] for x in figures]
+    harness.row(
+      row,
+      *(f"{1e3 * x:,.1f}" for x in seconds),
+      *(f"{seconds[1] / seconds[0]:.2f}" for _ in both),
+      *(f"{x[memory] / 1e6:,.0f}" for x in figures),
+    )
 
 
 def devices(systems: list[str], rounds: int) -> None:
-  rows = {
-    str(n): {
-      name: a_job(name, "small_resnet", DEVICES_BATCH, devices=n)
-      for name in systems
-    }
-    for n in DEVICES
-  }
   print(f"\nsmall_resnet, {DEVICES_BATCH} images a step, over all devices")
+  job = lambda count: ("small_resnet", DEVICES_BATCH, count, {})
+  rows = {n: dict.fromkeys(systems, job(n)) for n in DEVICES}
   table("devices", rows, rounds, "peak")
 
 
 def batches(systems: list[str], rounds: int) -> None:
   for model, sizes in BATCHES.items():
-    rows = {
-      str(n): {name: a_job(name, model, n) for name in systems} for n in sizes
-    }
-    print(f"\n{model}, {MODELS[model][0]} px")
-    table("batch", rows, rounds, "in the step")
+    print(f"\n{model}, {SIZES[model]} px")
+    rows = {n: dict.fromkeys(systems, (model, n, 1, {})) for n in sizes}
+    table("batch", rows, rounds)
 
 
 def savers(systems: list[str], rounds: int) -> None:
   for name in systems:
+    print(f"\nresnet18, {SIZES['resnet18']} px, batch {SAVERS_BATCH}")
     rows = {
-      title: {name: a_job(name, "resnet18", SAVERS_BATCH, settings=settings)}
+      title: {name: ("resnet18", SAVERS_BATCH, 1, settings)}
       for title, settings in SAVERS[name].items()
     }
-    print(f"\nresnet18, {MODELS['resnet18'][0]} px, batch {SAVERS_BATCH}")
-    table("", rows, rounds, "in the step")
+    table("", rows, rounds)
 
 
 def main() -> None:
   parts = {"devices": devices, "batches": batches, "savers": savers}
-  flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  flags.add_argument("--only", default=",".join(parts))
-  flags.add_argument("--rounds", type=int, default=3)
-  # Of the processes that this one starts.
-  flags.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+  flags = harness.flags(__doc__, rounds=3)
+  flags.add_argument(
+    "--only", type=harness.some_of(parts), default=",".join(parts)
+  )
   arguments = flags.parse_args()
-  if arguments.work:
-    print(json.dumps(work(arguments.work)))
-    return
-  systems = ["ours"]
-  if importlib.util.find_spec("torch"):
-    systems.append("pytorch")
-  else:
-    print("pytorch: left out, torch is missing", file=sys.stderr)
-  print(input_pipeline.machine())
-  for name in arguments.only.split(","):
+  harness.use_cpu()
+  systems = harness.installed(TITLES, {"pytorch": "torch"})
+  print(harness.machine("jax", "numpy", "torch"))
+  for name in arguments.only:
     parts[name](systems, arguments.rounds)
 
 

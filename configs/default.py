@@ -6,8 +6,12 @@ be set on the command line: `--config.optimizer.learning_rate=0.05`, and
 `--config.optimizer.clip_norm=none` for a leaf that may be None.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from mixaug_jax.augment import MIXERS
 
 DATASETS = ("digits", "folder", "stanford_dogs")
 
@@ -82,6 +86,14 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   mix.max_lambda = 1.0
   mix.min_aspect = 1.0  # Bounds on the box's width over height,
   mix.max_aspect = 1.0  # relative to the image's.
+  # One group a mixer, such as mix.cutmix.alpha; None: as above, or the paper's.
+  for name, mixer in MIXERS.items():
+    mix[name] = ConfigDict(
+      {
+        field.name: placeholder(field.type)
+        for field in dataclasses.fields(mixer)
+      }
+    )
 
   config.model = model = ConfigDict()
   model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
@@ -100,7 +112,6 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.
-  model.test_size = placeholder(int)  # Pixels at which the weights are tested.
 
   config.optimizer = optimizer = ConfigDict()
   optimizer.name = "sgd"  # Or adamw.
@@ -119,7 +130,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.
 
   config.loss = loss = ConfigDict()
-  loss.name = "softmax"  # Cross-entropy; or sigmoid: binary, a class each.
+  loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
 
   config.ema = ConfigDict({"decay": placeholder(float)})  # E.g. 0.999.
@@ -127,14 +138,17 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.evaluate = evaluate = ConfigDict()
   evaluate.every_epochs = 1.0
   evaluate.batch_size = 250  # Global, like batch_size.
-  evaluate.checkpoint = "best"  # What the test set sees: best, last or ema.
+  evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
 
   config.checkpoint = checkpoint = ConfigDict()
   checkpoint.every_epochs = placeholder(float)  # None: at every evaluation.
   checkpoint.every_steps = placeholder(int)  # Instead, in steps.
-  checkpoint.keep = 2  # Newest ones; the best on validation stays as well.
+  checkpoint.keep = 2  # The newest; the best on validation is kept as well.
 
-  config.log = ConfigDict({"every_steps": 20})
+  config.log = log = ConfigDict()
+  log.every_steps = 20  # Steps between two lines of the log.
+  # metrics.jsonl is always written. A writer of your own: package.module:Name.
+  log.writers = "console,tensorboard"
 
   return {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}.get(
     dataset, _unknown

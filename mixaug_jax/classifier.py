@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import special
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
@@ -70,7 +69,7 @@ class Classifier:
         self.model, self.variables, self.preprocess(images), class_ids, stage
       )
     except ValueError as error:
-      raise UserError(f"--stage: {error}") from None
+      raise UserError(str(error)) from None
     return np.asarray(maps)
 
   def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:
@@ -86,7 +85,7 @@ class Classifier:
     try:
       make = augment.make_views(views, self.config.data.image_size)
     except ValueError as error:
-      raise UserError(f"--views: {error}") from None
+      raise UserError(str(error)) from None
 
     @jax.jit
     def run(variables, images):
@@ -101,22 +100,6 @@ class Classifier:
       return jax.device_get(run(variables, parallel.spread(images)))
 
     return logits
-
-
-def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
-  """The mean over views.
-
-  Args:
-    logits: `[V, N, C]`.
-    how: `logits` averages them, `probabilities` their softmax.
-
-  Returns:
-    `[N, C]`: logits whose softmax is the averaged prediction.
-  """
-  if how == "logits":
-    return logits.mean(0)
-  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
-  return special.logsumexp(log, axis=0) - np.log(len(logits))
 
 
 def read_variables(

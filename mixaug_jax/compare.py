@@ -1,17 +1,54 @@
 """`python -m mixaug_jax.compare`: every arm, every seed, one page."""
 
-import os
-import signal
-import sys
-import threading
+import argparse
+import shlex
 from collections.abc import Sequence
 
-from mixaug_jax.command import exits, flags, jax_setup
+from mixaug_jax.command import exits, flags, jax_setup, summary
 from mixaug_jax.comparison import plan
 from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
+  arguments = _parse(argv)
+  comparison = plan.make(arguments.config, arguments.workdir)
+  if arguments.only:
+    with flags.naming("--only"):
+      cell = comparison.cell(arguments.only)
+    if arguments.until_stdin_closes:
+      exits.follow_stdin()
+    return _train(cell)
+
+  from mixaug_jax.comparison import estimate, launch
+
+  command = ["-m", "mixaug_jax.compare", *flags.words(arguments)]
+  one = lambda cell: [*command, f"--only={cell.name}"]
+  if arguments.dry_run:
+    # The last of two equal flags counts.
+    trial = lambda cell, workdir, steps: [
+      *(*one(cell), f"--workdir={workdir}"),
+      *("--config.base.epochs=none", f"--config.base.steps={steps}"),
+    ]
+    estimate.dry_run(comparison, one, trial, arguments.jobs)
+    return 0
+  failed = []
+  if not arguments.report_only:
+    child = lambda cell: [*one(cell), "--until_stdin_closes"]
+    failed = launch.run(comparison, child, arguments.jobs)
+  if len(comparison.unfinished) == len(comparison.cells):
+    raise UserError(
+      f"no run in {arguments.workdir} is finished, so there is nothing to "
+      "compare" + (f"; {failed[0].log} says why" if failed else "")
+    )
+  jax_setup.prepare()
+
+  from mixaug_jax.comparison import page
+
+  print(page.write(comparison, shlex.join(["python", *command])))
+  return 1 if failed else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = flags.parser(
     "compare",
     "Trains all arms of a comparison with all seeds and writes report.html; "
@@ -42,55 +79,18 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument(
     "--until_stdin_closes", action="store_true", help="stop with the parent"
   )
-  arguments = flags.parse(parser, argv)
-  the_plan = plan.make(
-    *(arguments.config, arguments.workdir),
-    *(arguments.spec, arguments.overrides),
-  )
-  if arguments.only:
-    return _one(the_plan.cell(arguments.only), arguments)
-
-  from mixaug_jax.comparison import launch
-
-  if arguments.dry_run:
-    launch.dry_run(the_plan, arguments.jobs)
-    return 0
-  failed = []
-  if not arguments.report_only:
-    failed = launch.run(the_plan, arguments.jobs)
-  if not any(cell.finished for cell in the_plan.cells):
-    raise UserError(
-      f"no run in {arguments.workdir} is finished, so there is nothing to "
-      "compare" + (f"; {launch.log(failed[0])} says why" if failed else "")
-    )
-  jax_setup.prepare()
-
-  from mixaug_jax.comparison import page
-
-  print(page.write(the_plan))
-  return 1 if failed else 0
+  return flags.parse(parser, argv)
 
 
-def _one(cell: plan.Cell, arguments) -> int:
+def _train(cell: plan.Cell) -> int:
   """Trains a cell in this process."""
-  if arguments.until_stdin_closes:
-    threading.Thread(target=_follow_parent, daemon=True).start()
   jax_setup.prepare(cell.config.deterministic)
 
-  from mixaug_jax import main as main_lib
   from mixaug_jax import train
 
   result = train.train(cell.config, cell.workdir)
-  print(main_lib.summary(result, cell.workdir))
+  print(summary.of_run(result, cell.workdir))
   return 0
-
-
-def _follow_parent() -> None:
-  """SIGTERM, so that the run is saved, once the parent is no more."""
-  # Not sys.stdin.read, whose lock would be held when this process ends.
-  while os.read(sys.stdin.fileno(), 1):
-    pass
-  os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import runpy
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,12 +19,18 @@ _CHOICES = {
   "data.on_error": ("raise", "skip"),
   "mix.partner": ("any", "other_class"),
   "model.dtype": ("auto", "float32", "bfloat16"),
-  "loss.name": ("softmax", "sigmoid"),
   "evaluate.checkpoint": ("best", "last", "ema"),
 }
 
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)
 _BELOW_ONE = math.nextafter(1.0, 0.0)
+
+_TYPES = {
+  bool: "true or false",
+  int: "a whole number",
+  float: "a number",
+  str: "a text",
+}
 
 # Closed ranges. Those of augment, mix and model are checked by the code that
 # reads them, which knows their meaning.
@@ -59,6 +64,9 @@ _RANGES = {
   "log.every_steps": (1, math.inf),
 }
 
+# A run can go on with other values of these.
+_MAY_CHANGE = ("log.writers",)
+
 
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """Reads a recipe, applies overrides, checks every value.
@@ -76,7 +84,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   config = read(spec)
   if "arms" in config:
     raise UserError(
-      f"--config={spec} is a comparison; run it by python -m mixaug_jax.compare"
+      f"{spec} is a comparison; run it by python -m mixaug_jax.compare"
     )
   override(config, overrides or {})
   return resolve(config)
@@ -89,11 +97,34 @@ def resolve(config: ConfigDict) -> ConfigDict:
     UserError: naming the key or value that is wrong.
   """
   check(config)
-  # What follows the weights is part of the config that a run keeps.
+  _settle_weights(config.model)
+  return config.lock()
+
+
+def _settle_weights(model: ConfigDict) -> None:
+  """Fills the unset keys of `config.model` that follow the weights.
+
+  The config of a run then describes its model and its input in full, so that
+  the weight file is not needed again. A value that the user sets stays, unless
+  it contradicts published weights.
+  """
+  from mixaug_jax.models.preprocessing import PREPROCESSING
   from mixaug_jax.weights import sources
 
-  sources.settle(config.model)
-  return config.lock()
+  source = sources.resolve(model.pretrained, model.name, model.allow_partial)
+  for key, value in (source.settings if source else sources.DEFAULTS).items():
+    if model[key] is None:
+      model[key] = value
+    elif model[key] != value and source and source.published:
+      raise UserError(
+        f"config.model.{key} is {model[key]}, but the weights {source.name} "
+        f"ask for {value}; leave it unset"
+      )
+  if model.preprocessing not in PREPROCESSING:
+    raise UserError(
+      "config.model.preprocessing must be one of "
+      f"{', '.join(PREPROCESSING)}, got {model.preprocessing!r}"
+    )
 
 
 def read(spec: str) -> ConfigDict:
@@ -105,8 +136,7 @@ def read(spec: str) -> ConfigDict:
   path, _, dataset = spec.partition(":")
   if not os.path.isfile(path):
     raise UserError(
-      f"--config: there is no file {path!r}; name a recipe such as "
-      "configs/cutmix.py"
+      f"there is no file {path!r}; name a recipe such as configs/cutmix.py"
     )
   try:
     get_config = runpy.run_path(path)["get_config"]
@@ -119,37 +149,67 @@ def read(spec: str) -> ConfigDict:
   try:
     config = get_config(*([dataset] if dataset else []))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(f"--config={spec}: {error}") from error
+    raise UserError(f"{spec}: {error}") from error
   if not isinstance(config, ConfigDict):
     raise UserError(f"{path}: get_config must return a ConfigDict")
   return config
 
 
-def as_overrides(base: ConfigDict, other: ConfigDict) -> str:
-  """The leaves of `other` that differ from `base`, as text for `override`.
-
-  Returns:
-    `KEY=VALUE KEY=VALUE`, quoted as a shell would need it.
-  """
+def difference(base: ConfigDict, other: ConfigDict) -> dict[str, Any]:
+  """Returns the leaves of `other` that differ from `base`, nested as there."""
   ours, theirs = leaves(base), leaves(other)
-  changed = (key for key in theirs if theirs[key] != ours[key])
-  return shlex.join(f"{key}={theirs[key]}" for key in changed)
+  changed: dict[str, Any] = {}
+  for key, value in theirs.items():
+    if value != ours[key]:
+      *parents, name = key.split(".")
+      node = changed
+      for parent in parents:
+        node = node.setdefault(parent, {})
+      node[name] = value
+  return changed
 
 
 def override(config: ConfigDict, values: Mapping[str, str]) -> None:
-  """Sets dotted keys from text, to the type that each key has."""
+  """Sets dotted keys from text, to the type that each key has.
+
+  Raises:
+    UserError: an unknown key, or a text that is not of the key's type.
+  """
   references = leaves(config, references=True)
+  parsed = {}
   for key, text in values.items():
     if key not in references:
-      raise UserError(_unknown_key(key, references))
+      raise UserError(unknown_key(key, references))
+    parent, _, name = key.rpartition(".")
+    kind = _node(config, parent).get_type(name)
+    optional = isinstance(references[key], FieldReference)
+    parsed[key] = _parse(key, text, kind, optional)
+  _set(config, parsed)
+
+
+def update(config: ConfigDict, values: ConfigDict) -> None:
+  """Sets the leaves of `values`, which is nested as `config`.
+
+  Raises:
+    UserError: an unknown key, or a value that is not of the key's type.
+  """
+  known, flat = leaves(config), leaves(values)
+  if unknown := [key for key in flat if key not in known]:
+    raise UserError(unknown_key(unknown[0], known))
+  _set(config, flat)
+
+
+def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
+  """Sets known dotted keys; raises UserError for a value of another type."""
+  for key, value in values.items():
     parent, _, name = key.rpartition(".")
     node = _node(config, parent)
-    node[name] = _parse(
-      key,
-      text,
-      node.get_type(name),
-      isinstance(references[key], FieldReference),
-    )
+    try:
+      node[name] = value
+    except TypeError:
+      raise UserError(
+        f"config.{key} must be {_TYPES[node.get_type(name)]}, got {value!r}"
+      ) from None
   # A length given by hand replaces the recipe's, in whichever unit.
   for given, other in (("steps", "epochs"), ("epochs", "steps")):
     for parent in ("", "base."):
@@ -159,6 +219,8 @@ def override(config: ConfigDict, values: Mapping[str, str]) -> None:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError at the first value that is out of its range."""
+  from mixaug_jax.training import writers
+
   values = leaves(config)
   optional = {
     key
@@ -176,11 +238,12 @@ def check(config: ConfigDict) -> None:
         f"config.{key} must be one of {', '.join(choices)}, "
         f"got {values[key]!r}{_hint(str(values[key]), choices)}"
       )
-  for key, known in _registries().items():
-    try:
+  try:
+    for key, known in _registries().items():
       registry.find(f"config.{key}", values[key], known)
-    except ValueError as error:
-      raise UserError(str(error)) from error
+    writers.find(values["log.writers"])
+  except ValueError as error:
+    raise UserError(str(error)) from error
   for key, (low, high) in _RANGES.items():
     value = values[key]
     if value is not None and not low <= value <= high:
@@ -216,9 +279,10 @@ def check(config: ConfigDict) -> None:
 def _registries() -> dict[str, Mapping[str, Any]]:
   """Returns, by key, the objects that a value may name."""
   from mixaug_jax import models
-  from mixaug_jax.training import optim
+  from mixaug_jax.training import losses, optim
 
   return {
+    "loss.name": losses.LOSSES,
     "model.name": models.MODELS,
     "optimizer.name": optim.OPTIMIZERS,
     "optimizer.schedule": optim.SCHEDULES,
@@ -240,12 +304,33 @@ def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
 def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
   """The leaves in which two configs differ, one text a leaf."""
   here, there = leaves(ours), _flat(theirs)
+  there.pop("model.test_size", None)  # Older runs recorded it; nobody read it.
   missing = object()
   return [
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
     for key in sorted(here.keys() | there.keys())
     if here.get(key, missing) != there.get(key, missing)
+    and key not in _MAY_CHANGE
   ]
+
+
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config that a run stored, with the keys that are newer than it.
+
+  They have their defaults, which change nothing.
+  """
+  from configs import default
+
+  return _merged(default.get_config().to_dict(), content)
+
+
+def _merged(old: Any, new: Any) -> Any:
+  if not isinstance(old, dict) or not isinstance(new, Mapping):
+    return new
+  return {
+    **old,
+    **{name: _merged(old.get(name), value) for name, value in new.items()},
+  }
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -282,12 +367,11 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
       return text
   except (KeyError, ValueError, OverflowError):
     pass
-  names = {bool: "true or false", int: "a whole number", float: "a number"}
-  names[str] = "a text"
-  raise UserError(f"config.{key} must be {names[kind]}, got {text!r}")
+  raise UserError(f"config.{key} must be {_TYPES[kind]}, got {text!r}")
 
 
-def _unknown_key(key: str, known: Iterable[str]) -> str:
+def unknown_key(key: str, known: Iterable[str]) -> str:
+  """Returns the sentence about a key that is none of `known`."""
   if any(name.startswith(f"{key}.") for name in known):
     below = [
       n.removeprefix(f"{key}.") for n in known if n.startswith(f"{key}.")

@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.export`: a run's weights for other frameworks."""
+"""`python -m mixaug_jax.export`: a run's weights for another framework."""
 
 from collections.abc import Sequence
 
@@ -37,14 +37,21 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"--output={output} must end in {suffix}, as in x{suffix}")
   run = runs.open_run(arguments.workdir)
   network = run.classifier()
-  loads = weight_export.export(
-    output, kind, run.config.model.name, network.model, network.variables
-  )
+  try:
+    loads = weight_export.export(
+      output, kind, run.config.model.name, network.model, network.variables
+    )
+  except UserError as error:
+    raise UserError(f"--format={kind}: {error}") from error
+  except OSError as error:
+    raise UserError(
+      f"cannot write {output}: {error.strerror or error}; name another --output"
+    ) from None
   preprocessing = network.preprocessing
   order = "BGR" if preprocessing.bgr else "RGB"
   print(
-    f"{output} is written; load it by\n  {loads}\nand feed it {order} images "
-    f"in [0, 1] minus {preprocessing.mean}, over {preprocessing.std}"
+    f"wrote {output}; load it by\n  {loads}\nand give it {order} images in "
+    f"[0, 1] minus {preprocessing.mean}, divided by {preprocessing.std}"
   )
 
 

@@ -51,7 +51,8 @@ def locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
     BlockingIOError: another process holds the lock and `wait` is false.
     OSError: the lock file cannot be created.
   """
-  lock = filelock.FileLock(path)
+  # The soft lock is a marker file, which would outlive a killed process.
+  lock = filelock.FileLock(path, fallback_to_soft=False)
   try:
     lock.acquire(timeout=-1 if wait else 0)
   except filelock.Timeout as error:

@@ -1,11 +1,9 @@
-"""`python -m mixaug_jax.main --config=configs/cutmix.py`: trains one run."""
+"""`python -m mixaug_jax.main --config=configs/cutmix.py` trains one run."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
-from mixaug_jax.command import distributed, exits, flags, jax_setup
-from mixaug_jax.training.result import Result
+from mixaug_jax.command import distributed, exits, flags, jax_setup, summary
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,35 +32,14 @@ def main(argv: Sequence[str]) -> None:
   if jax.process_index() == 0:
     if finished:
       print(f"{workdir} is finished; its result:")
-    print(summary(result, workdir))
+    print(summary.of_run(result, workdir))
 
 
 def default_workdir(spec: str) -> pathlib.Path:
-  """`configs/cutmix.py:digits` trains in `runs/cutmix-digits`."""
+  """Returns runs/cutmix-digits for `configs/cutmix.py:digits`."""
   path, _, dataset = spec.partition(":")
   name = f"{pathlib.Path(path).stem}-{dataset or 'digits'}"
   return pathlib.Path("runs", name)
-
-
-def summary(result: Result, workdir: os.PathLike) -> str:
-  """The result in a few lines."""
-  lines = []
-  for name in ("last", "best", "ema"):
-    if measured := getattr(result.validation, name):
-      lines.append(
-        f"validation, {name}: {measured.accuracy:.2%} at step {measured.step}"
-      )
-  if test := result.test:
-    lines.append(
-      f"test ({result.chosen} on validation, step {result.chosen_step}): "
-      f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
-      f"{test.loss:.3f}"
-    )
-  lines.append(
-    f"{result.seconds:.1f} s of training at "
-    f"{result.images_per_second:,.0f} images/s; all of it in {workdir}"
-  )
-  return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,9 @@
 """`python -m mixaug_jax.preview`: what the network is going to see."""
 
-import math
-import re
-import types
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from ml_collections import ConfigDict
 
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
-
-_COLUMNS = 8
-_TILE = 160  # Pixels a side of the smallest picture in the sheet.
-_FONT = 13
-_CAPTION = 2 * (_FONT + 3)
-_GAP = 6
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,14 +17,18 @@ def main(argv: Sequence[str]) -> None:
     "--step", type=int, default=0, help="the training step; default: 0"
   )
   parser.add_argument(
-    "--count", type=int, default=_COLUMNS, help="images; default: 8"
+    "--count", type=int, default=8, help="the number of images; default: 8"
   )
   arguments = flags.parse(parser, argv)
   for name, low in (("step", 0), ("count", 1)):
     if getattr(arguments, name) < low:
       raise UserError(f"--{name} must be at least {low}")
   jax_setup.prepare()
-  picture = sheet(*batch(arguments.config, arguments.step), arguments.count)
+
+  from mixaug_jax.analysis import contact_sheet
+
+  batch = contact_sheet.training_batch(arguments.config, arguments.step)
+  picture = contact_sheet.sheet(*batch, arguments.count)
   try:
     picture.save(arguments.output)
   except (OSError, ValueError) as error:
@@ -47,125 +38,6 @@ def main(argv: Sequence[str]) -> None:
       "as preview.png in a folder that exists"
     ) from None
   print(f"{arguments.output} shows the batch of step {arguments.step}")
-
-
-def batch(
-  config: ConfigDict, step: int
-) -> tuple[np.ndarray, list[str], np.ndarray, list[str]]:
-  """The batch of a training step, by the code and keys of training.
-
-  Returns:
-    Stored images uint8 `[B, S, S, 3]` and their classes; what the network
-    sees, float32 in [0, 1] `[B, H, W, 3]`, and its soft labels in words.
-
-  Raises:
-    UserError: what is wrong with the config or the data.
-  """
-  import jax
-  import jax.numpy as jnp
-
-  from mixaug_jax import augment, data
-  from mixaug_jax.training.step import Devices, network_input
-
-  settings = config.data.copy_and_resolve_references()
-  with settings.unlocked():
-    if settings.placement != "stream":
-      settings.placement = "host"
-  try:
-    augmentation = augment.make_augment(config.augment, settings.image_size)
-    mixer = augment.make_mixer(config.mix)
-  except ValueError as error:
-    raise UserError(f"config: {error}") from error
-  datasets = data.load(settings, config.seed)
-  # ImageNet's numbers before a name tell nobody anything.
-  names = [re.sub(r"^n\d{8}-", "", name) for name in datasets.class_names]
-  batches = data.train_batches(
-    datasets.train,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    start_step=step,
-  )
-  stored = next(batches)
-  batches.close()
-  images, class_ids = stored["image"], stored["label"]
-  off = config.mix.off_after_epoch
-  per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
-  recipe = types.SimpleNamespace(
-    augment=augmentation,
-    mixer=mixer,
-    num_classes=len(names),
-    mix_until=np.inf if off is None else off * per_epoch,
-  )
-  seen, labels = jax.jit(lambda *args: network_input(recipe, *args, Devices()))(
-    jnp.uint32(config.seed), step, images, class_ids
-  )
-  return (
-    images,
-    [names[i] for i in class_ids],
-    np.asarray(seen),
-    [in_words(label, names) for label in np.asarray(labels)],
-  )
-
-
-def in_words(label: np.ndarray, names: Sequence[str]) -> str:
-  """A soft label as `0.62 Chihuahua + 0.38 Pug`; a hard one as `Pug`."""
-  order = np.argsort(-label, kind="stable")
-  parts = [(label[i], names[i]) for i in order if label[i] >= 0.005]
-  if len(parts) == 1:
-    return parts[0][1]
-  return " + ".join(f"{share:.2f} {name}" for share, name in parts)
-
-
-def sheet(
-  before: np.ndarray,
-  classes: Sequence[str],
-  after: np.ndarray,
-  labels: Sequence[str],
-  count: int,
-) -> Any:
-  """A contact sheet, each image above what becomes of it.
-
-  Returns:
-    A PIL image.
-  """
-  from PIL import Image, ImageDraw, ImageFont
-
-  count = min(count, len(before))
-  # Small images grow by whole factors, so that pixels stay squares.
-  size = after.shape[1]
-  tile = size * math.ceil(_TILE / size)
-  columns = min(count, _COLUMNS)
-  rows = 2 * -(-count // columns)
-  step_x, step_y = tile + _GAP, tile + _CAPTION + _GAP
-  width = columns * step_x + _GAP
-  picture = Image.new("RGB", (width, rows * step_y + _GAP), "white")
-  draw = ImageDraw.Draw(picture)
-  draw.font = ImageFont.load_default(_FONT)
-  levels = np.round(255 * np.clip(after, 0, 1)).astype(np.uint8)
-  for number in range(count):
-    row, column = divmod(number, columns)
-    pairs = ((before, classes), (levels, labels))
-    for below, (images, words) in enumerate(pairs):
-      x, y = _GAP + column * step_x, _GAP + (2 * row + below) * step_y
-      small = Image.fromarray(images[number])
-      whole = tile % small.width == 0
-      how = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
-      picture.paste(small.resize((tile, tile), how), (x, y))
-      caption = _wrapped(draw, words[number], tile)
-      draw.text((x, y + tile + 1), caption, fill="black")
-  return picture
-
-
-def _wrapped(draw: Any, text: str, width: int) -> str:
-  """A label on a line or, where it is wider, a class a line, cut to fit."""
-  if draw.textlength(text) <= width:
-    return text
-  lines = text.replace(" + ", "\n+ ").splitlines()
-  for number, line in enumerate(lines):
-    while draw.textlength(lines[number]) > width:
-      line = line[:-1]
-      lines[number] = f"{line}…"
-  return "\n".join(lines[:2])
 
 
 if __name__ == "__main__":

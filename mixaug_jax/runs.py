@@ -1,4 +1,4 @@
-"""Finished run directories: config, result, metrics, predictions."""
+"""Reading the directories of finished runs."""
 
 import dataclasses
 import functools
@@ -10,21 +10,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import classifier
+from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Result, from_json
 from mixaug_jax.training.writers import METRICS_FILE
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What a run said of a split.
+  """The predictions of a run on a split.
 
   Attributes:
     logits: float32 `[N, C]`.
-    labels: int32 `[N]`.
-    ids: a name for each example, `[N]`.
+    labels: class ids, int32 `[N]`.
+    ids: the name of each example, `[N]`.
   """
 
   logits: np.ndarray
@@ -37,8 +38,8 @@ class Run:
   """A finished run.
 
   Attributes:
-    workdir: its directory.
-    config: as resolved for it.
+    workdir: the run directory.
+    config: the resolved config.
     result: the content of result.json.
   """
 
@@ -48,23 +49,27 @@ class Run:
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
+    """The rows of metrics.jsonl. Raises UserError."""
     text = self._read(METRICS_FILE)
     try:
-      rows = [json.loads(line) for line in text.splitlines()]
+      return [_row(line) for line in text.splitlines()]
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
-    if not all(map(_is_row, rows)):
-      raise self._damaged(METRICS_FILE)
-    return rows
 
   def predictions(self, split: str) -> Predictions:
-    """Those of the chosen weights on `validation` or `test`."""
+    """Returns the predictions of the chosen weights on a split.
+
+    Args:
+      split: `validation` or `test`.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     name = f"predictions_{split}.npz"
     try:
       with np.load(self.workdir / name, allow_pickle=False) as file:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
-    except Exception:  # Zip files and headers raise a zoo of them.
+    except Exception:  # Damaged zip files and headers raise many types.
       raise self._damaged(name) from None
     classes = len(self.result.class_names)
     if (
@@ -76,7 +81,7 @@ class Run:
     return Predictions(logits, labels, ids)
 
   def classifier(self) -> classifier.Classifier:
-    """The network with its chosen weights."""
+    """Returns the network with its chosen weights. Raises UserError."""
     model = experiment.create_model(self.config, len(self.result.class_names))
     step = self.result.chosen_step
     variables = classifier.read_variables(
@@ -96,38 +101,48 @@ class Run:
   def _damaged(self, name: str) -> UserError:
     return UserError(
       f"{self.workdir / name} is missing or damaged; delete "
-      f"{self.workdir / records.RESULT_FILE}, and the training command writes "
-      "both anew"
+      f"{self.workdir / records.RESULT_FILE} and repeat the training command, "
+      "which writes both again"
     )
 
 
-def _is_row(row: Any) -> bool:
-  """Whether this is a line of metrics.jsonl."""
-  if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-    return False
-  numbers = (value for name, value in row.items() if name != "split")
-  return all(isinstance(x, int | float) for x in numbers) and (
-    row.get("split") == "train"
-    or (row.get("split") in ("validation", "test") and "accuracy" in row)
-  )
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """The fields that every row of metrics.jsonl has beside its metrics."""
+
+  step: int
+  split: str
+
+
+def _row(line: str) -> dict[str, Any]:
+  """Parses a line of metrics.jsonl; raises ValueError."""
+  row = json.loads(line)
+  split = from_json(_Row, row).split
+  metrics = {name: value for name, value in row.items() if name != "split"}
+  from_json(dict[str, float], metrics)
+  if split != "train" and (
+    split not in ("validation", "test") or "accuracy" not in metrics
+  ):
+    raise ValueError(f"not a row of a split: {line}")
+  return row
 
 
 def open_run(workdir: pathlib.Path) -> Run:
   """Opens a finished run.
 
   Raises:
-    UserError: it is not one.
+    UserError: the directory does not hold a finished run, or is damaged.
   """
   config = records.read_config(workdir)
   result = records.read_result(workdir)
   if config is None or result is None:
     raise UserError(
-      f"--workdir={workdir} is not the directory of a finished run; train it "
-      "to its end first"
+      f"{workdir} is not the directory of a finished run; train it to its end "
+      "first"
     )
   if result.config_crc32 != records.checksum(config):
     raise UserError(
-      f"{workdir / records.CONFIG_FILE} is damaged: it is not what "
-      f"{records.RESULT_FILE} was made with"
+      f"{workdir / records.CONFIG_FILE} is damaged: it is not the config of "
+      f"{records.RESULT_FILE}"
     )
-  return Run(workdir, ConfigDict(config), result)
+  return Run(workdir, ConfigDict(config_lib.completed(config)), result)

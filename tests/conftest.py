@@ -1,18 +1,34 @@
-"""Four CPU devices, and caches of this test session's own."""
+"""Gives the tests four CPU devices and caches of their own."""
 
+import gc
 import os
 import tempfile
 
-# Before JAX is imported: both are read once.
+# Set before JAX is imported, because JAX reads each of them only once.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 _caches = tempfile.TemporaryDirectory(prefix="mixaug_jax-test-caches-")
 os.environ["XDG_CACHE_HOME"] = _caches.name
+if "PYTEST_XDIST_WORKER" not in os.environ:
+  # The workers and the commands that they start share compiled programs.
+  _programs = tempfile.TemporaryDirectory(prefix="mixaug_jax-test-programs-")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
-# The first example compiles; a deadline would measure the machine.
+# The first example compiles, so a deadline would measure the machine.
 hypothesis.settings.register_profile(
   "tests", deadline=None, max_examples=25, derandomize=True
 )
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_memory():
+  """Frees the compiled programs of a module, which no other one uses."""
+  yield
+  jax.clear_caches()
+  gc.collect()

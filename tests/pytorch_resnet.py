@@ -1,4 +1,4 @@
-"""ResNet v1.5 in PyTorch, with torchvision's names: a peer to measure against.
+"""A ResNet v1.5 in PyTorch with torchvision's names, for comparisons.
 
 As in torchvision, ReLUs work in place.
 """
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def make(blocks, bottleneck, num_classes, width=64, small_images=False):
-  """A network for evaluation, whose forward returns stem to logits."""
+  """Returns a network in eval mode; `forward` returns stem to logits."""
 
   class Block(nn.Module):
     def __init__(self, inputs, width, stride):

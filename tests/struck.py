@@ -2,11 +2,12 @@
 
     python tests/struck.py SIGNAL PHASE COUNT SECONDS --config=... --workdir=...
 
-SIGNAL comes SECONDS after PHASE began for the COUNT-th time: `starting`, a
-pause of the progress bar (`compiling`, `evaluating`, `saving`), `training`, or
-`writing` (a file that is whole, but not yet in its place: config.json, the
-predictions of validation and of test, result.json). With 0 seconds it comes
-before anything else happens, and at the latest when the run is over.
+SIGNAL comes SECONDS after PHASE began for the COUNT-th time, and at the latest
+when the run is over. With 0 seconds it comes before anything else happens. The
+phases are `starting`, those that the progress bar names (`compiling`,
+`evaluating`, `saving`), `training`, which follows `compiling`, and `writing`:
+a file of the run directory is whole, but not in its place yet. These files are
+config.json, the predictions of validation and of test, and result.json.
 """
 
 import contextlib
@@ -14,9 +15,8 @@ import os
 import signal
 import sys
 import threading
-import time
-import types
 
+from mixaug_jax import files
 from mixaug_jax.command import exits
 
 
@@ -28,9 +28,10 @@ class _Strike:
     self._phase, self._left = phase, int(count)
     self._seconds = float(seconds)
     self._timer = None
-    self.now = "starting"
+    self._now = "starting"
 
   def begins(self, phase):
+    self._now = phase
     if phase != self._phase:
       return
     self._left -= 1
@@ -41,14 +42,21 @@ class _Strike:
       self._timer.daemon = True
       self._timer.start()
 
+  @contextlib.contextmanager
+  def during(self, phase):
+    before = self._now
+    self.begins(phase)
+    yield
+    self._now = before
+
   def ends(self):
     if self._timer and self._timer.is_alive():
-      self.now = "leaving"
+      self._now = "leaving"
       self._timer.cancel()
       self._send()
 
   def _send(self):
-    os.write(2, f"struck at {time.time()} while {self.now}\n".encode())
+    os.write(2, f"struck while {self._now}\n".encode())
     os.kill(os.getpid(), self._signal)
 
 
@@ -60,32 +68,29 @@ def main():
   strike.begins("starting")
 
   from mixaug_jax import main as command
-  from mixaug_jax import train
-  from mixaug_jax.training import records
+  from mixaug_jax.training import preemption
+  from mixaug_jax.training.bar import TrainingBar
 
-  pause, begin, replace = train.Progress.pause, train.Progress.begin, os.replace
+  phase, replacing = TrainingBar.phase, files.replacing
 
   @contextlib.contextmanager
-  def pausing(self, what):
-    before, strike.now = strike.now, what
-    strike.begins(what)
-    with pause(self, what):
+  def struck_phase(self, name):
+    with strike.during(name), phase(self, name):
       yield
-    strike.now = before
+    if name == "compiling":
+      strike.begins("training")
 
-  def beginning(self):
-    strike.now = "training"
-    strike.begins("training")
-    begin(self)
+  @contextlib.contextmanager
+  def struck_replacing(path):
+    with replacing(path) as part:
+      yield part
+      if "checkpoints" not in path.parts:
+        with strike.during("writing"):
+          pass
 
-  def replacing(source, target):
-    before, strike.now = strike.now, "writing"
-    strike.begins("writing")
-    replace(source, target)
-    strike.now = before
-
-  train.Progress.pause, train.Progress.begin = pausing, beginning
-  records.os = types.SimpleNamespace(**{**vars(os), "replace": replacing})
+  TrainingBar.phase, files.replacing = struck_phase, struck_replacing
+  # A slow machine does not turn an orderly end into a forced one.
+  preemption._GRACE_SECONDS = 3600.0
   try:
     exits.run(command.main)
   finally:

@@ -1,4 +1,4 @@
-"""Every example once an epoch, a pure function of the step, for any shares."""
+"""Batches contain every example once an epoch and depend on the step alone."""
 
 import dataclasses
 import itertools
@@ -57,12 +57,30 @@ def test_every_example_comes_once_an_epoch_over_all_processes(
     np.testing.assert_array_equal(np.sort(seen), np.arange(examples))
 
 
-def test_starting_at_a_step_is_skipping_to_it():
+def test_a_start_at_a_later_step_skips_to_it():
   whole = _take(9, _split(10), 4)
   late = _take(4, _split(10), 4, start_step=5)
   for a, b in zip(whole[5:], late, strict=True):
     np.testing.assert_array_equal(a["label"], b["label"])
     np.testing.assert_array_equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize(
+  ("examples", "batch_size", "start_step", "expected"),
+  [
+    (7, 2, 0, [[5, 6], [2, 1], [4, 3], [0, 2], [1, 4], [0, 5], [6, 3]]),
+    (7, 2, 12345, [[6, 0], [2, 3], [1, 5], [3, 4]]),
+    (3, 8, 12345, [[1, 2, 0, 2, 0, 1, 2, 0], [1, 1, 0, 2, 2, 0, 1, 1]]),
+  ],
+)
+def test_the_order_is_the_recorded_one(
+  examples, batch_size, start_step, expected
+):
+  """A changed order would change every run that is resumed or repeated."""
+  taken = _take(
+    len(expected), _split(examples), batch_size, start_step=start_step
+  )
+  assert [batch["label"].tolist() for batch in taken] == expected
 
 
 def test_epochs_and_seeds_differ_in_order():
@@ -108,7 +126,7 @@ def test_host_and_device_give_the_same_batches():
 
 
 class _Source:
-  """Arrays as a source, one of them broken if asked for."""
+  """Arrays as a source; the row `broken` cannot be read."""
 
   def __init__(self, images, broken=None):
     self._images, self._broken = images, broken
@@ -132,7 +150,7 @@ def test_a_stream_gives_the_same_batches_as_the_host():
     np.testing.assert_array_equal(one["label"], other["label"])
 
 
-def test_a_bad_image_in_a_stream_is_told_and_nothing_hangs():
+def test_a_bad_image_in_a_stream_is_reported_and_nothing_hangs():
   host = _split(10)
   stream = dataclasses.replace(
     host, placement="stream", store=None, source=_Source(host.store, broken=4)

@@ -1,4 +1,4 @@
-"""Images are decoded once, whatever happens in between."""
+"""Images are decoded once, also after an interruption or damage."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from PIL import Image
 
 from mixaug_jax.data import __main__ as command
 from mixaug_jax.data import cache
-from mixaug_jax.data.sources import Folder
+from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
 
 COUNT = cache.BLOCK * 2 + 5
@@ -32,7 +32,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-  """Counts what is decoded; `fail_after` makes it end there."""
+  """Counts decoded images; interrupts when `fail_after` are decoded."""
   counter = {"count": 0, "fail_after": None}
   original = cache.decode_rows
 
@@ -62,7 +62,9 @@ def test_the_second_opening_decodes_nothing(source, tmp_path, decoded):
     again[0] = 0
 
 
-def test_an_interrupted_build_goes_on_where_it_was(source, tmp_path, decoded):
+def test_an_interrupted_build_continues_where_it_stopped(
+  source, tmp_path, decoded
+):
   decoded["fail_after"] = cache.BLOCK
   with pytest.raises(KeyboardInterrupt):
     _open(source, tmp_path)
@@ -83,7 +85,7 @@ def test_a_changed_file_makes_another_cache(source, tmp_path, decoded):
 
 
 @pytest.mark.parametrize("name", ["images.bin", "header.json"])
-def test_a_damaged_cache_is_noticed_and_built_anew(
+def test_a_damaged_cache_is_noticed_and_built_again(
   source, tmp_path, decoded, capsys, name
 ):
   expected = np.array(_open(source, tmp_path)[0])
@@ -100,7 +102,7 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
   code = (
     "import pathlib, sys\n"
     "from mixaug_jax.data import cache\n"
-    "from mixaug_jax.data.sources import Folder\n"
+    "from mixaug_jax.data.folder import Folder\n"
     "root = pathlib.Path(sys.argv[1])\n"
     "images, _ = cache.open_or_build(\n"
     "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))\n"
@@ -121,21 +123,55 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
   assert sum("decoding" in stderr for _, stderr in outputs) == 1
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(
+def test_a_build_is_not_cleared_and_a_killed_one_frees_its_lock(
+  source, tmp_path
+):
+  code = (
+    "import pathlib, sys, time\n"
+    "from mixaug_jax.data import cache\n"
+    "from mixaug_jax.data.folder import Folder\n"
+    "def decode_rows(*_):\n"
+    "  print('building', flush=True)\n"
+    "  time.sleep(600)\n"
+    "cache.decode_rows = decode_rows\n"
+    "root = pathlib.Path(sys.argv[1])\n"
+    "cache.open_or_build(\n"
+    "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", code, tmp_path],
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  ) as process:
+    try:
+      assert process.stdout.readline() == "building\n"
+      assert cache.clear(str(tmp_path / "cache")) == 0
+      ((path, _, state),) = cache.info(str(tmp_path / "cache"))
+      assert (path.suffix, state) == (".part", "unfinished")
+    finally:
+      process.kill()
+  images, _ = _open(source, tmp_path)
+  assert images.reshape(COUNT, -1).any(1).all()
+  assert cache.clear(str(tmp_path / "cache")) > 0
+  assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_full_disk_is_reported_before_anything_is_written(
   source, tmp_path, monkeypatch
 ):
   class Usage:
     free = 1000
 
   monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: Usage)
-  with pytest.raises(UserError, match="GiB are free; make room"):
+  with pytest.raises(UserError, match="GiB are free; free some space"):
     _open(source, tmp_path)
   assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """A file system of 4 MiB of its own."""
+  """A separate file system of 4 MiB."""
   disk = tmp_path / "disk"
   disk.mkdir()
   mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
@@ -147,13 +183,15 @@ def small_disk(tmp_path):
   subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_small_disk_is_told_before_anything_is_written(source, small_disk):
-  with pytest.raises(UserError, match=r"0\.0 GiB are free; make room"):
+def test_a_small_disk_is_reported_before_anything_is_written(
+  source, small_disk
+):
+  with pytest.raises(UserError, match=r"0\.0 GiB are free; free some space"):
     cache.open_or_build(source, 6, "crop", str(small_disk))
   assert not [path for path in small_disk.iterdir() if path.is_dir()]
 
 
-def test_a_disk_that_fills_up_meanwhile_is_told_and_the_build_goes_on(
+def test_a_disk_that_fills_up_is_reported_and_the_build_continues(
   source, small_disk, monkeypatch, decoded
 ):
   monkeypatch.setattr(cache, "_MARGIN_BYTES", 0)
@@ -183,14 +221,14 @@ def test_the_command_lists_and_clears(source, tmp_path, capsys):
   flag = f"--cache_dir={tmp_path / 'cache'}"
   command.main(["--info", flag])
   assert f"{COUNT} images of 6x6" in capsys.readouterr().out
-  # In a directory of the user's, nothing but caches is cleared.
+  # The user's other files in the directory stay.
   (tmp_path / "cache" / "photos").mkdir()
   command.main(["--clear", flag])
   assert "freed" in capsys.readouterr().out
   assert [x.name for x in (tmp_path / "cache").iterdir()] == ["photos"]
 
 
-def test_the_command_tells_a_damaged_cache_and_a_wrong_directory(
+def test_the_command_reports_a_damaged_cache_and_a_wrong_directory(
   source, tmp_path, capsys
 ):
   _open(source, tmp_path)
@@ -198,5 +236,5 @@ def test_the_command_tells_a_damaged_cache_and_a_wrong_directory(
   header.write_text('{"shape": [1')
   command.main(["--info", f"--cache_dir={tmp_path / 'cache'}"])
   assert "damaged" in capsys.readouterr().out
-  with pytest.raises(UserError, match="is no directory"):
+  with pytest.raises(UserError, match="is not a directory"):
     command.main(["--clear", f"--cache_dir={tmp_path / 'gone'}"])

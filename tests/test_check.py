@@ -1,4 +1,4 @@
-"""The regression check: what falls is named, what wavers is measured again."""
+"""The regression check names what fell, and measures what wavers again."""
 
 import json
 
@@ -29,16 +29,16 @@ def run(tmp_path, monkeypatch):
   return of
 
 
-def test_what_is_still_so_passes(run, capsys):
+def test_a_ratio_near_its_record_passes(run, capsys):
   assert run(step=[1.03])[0] == 0
   assert "| a step | 1.20 | 1.03 |" in capsys.readouterr().out
 
 
-def test_what_fell_three_times_is_named_at_its_best(run, capsys):
+def test_a_ratio_that_fell_three_times_is_named_at_its_best(run, capsys):
   assert run(step=[0.9, 1.01, 0.8])[0] == 1
-  told = capsys.readouterr().err
-  assert "a step: 1.01" in told
-  assert "a start" not in told
+  err = capsys.readouterr().err
+  assert "a step: 1.01" in err
+  assert "a start" not in err
 
 
 def test_a_busy_moment_is_forgiven(run, capsys):
@@ -53,13 +53,30 @@ def test_recording_keeps_the_lowest_and_replaces_nothing_else(run):
   assert run("--only=step", step=[0.45], start=[]) == (0, recorded)
 
 
-def test_what_there_is_no_measure_of_is_told(run, capsys):
+def test_recording_prints_the_earlier_record_beside_the_new_one(run, capsys):
+  run("--record", step=[0.7, 0.5, 0.6], start=[3.0, 3.1, 3.2])
+  assert "| a step | 1.20 | 0.50 |" in capsys.readouterr().out
+
+
+def test_the_first_record_leaves_the_column_of_the_earlier_one_empty(
+  run, capsys
+):
+  check.RECORD.unlink()
+  run("--record", "--only=step", step=[0.7, 0.5, 0.6], start=[])
+  assert "| a step | | 0.50 |" in capsys.readouterr().out
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+  assert check.ratio([1.0, 10.0, 3.0], [1.0, 5.0, 1.0]) == 2.0
+
+
+def test_an_unknown_measurement_is_refused_with_the_known_ones(run, capsys):
   with pytest.raises(SystemExit):
     run("--only=steps", step=[], start=[])
   assert "step, start" in capsys.readouterr().err
 
 
-def test_without_a_record_it_says_how_to_make_one(
+def test_without_a_record_the_error_names_the_flag_that_writes_it(
   monkeypatch, tmp_path, capsys
 ):
   monkeypatch.setattr(check, "RECORD", tmp_path / "recorded.json")

@@ -1,4 +1,6 @@
-"""Checkpoints come back whole, in order, and damage is survived."""
+"""Checkpoints are restored exactly, and damaged ones are passed over."""
+
+import json
 
 import chex
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ import pytest
 
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import Evaluation
 
 
 def _state(step: int):
@@ -18,10 +22,17 @@ def _state(step: int):
   }
 
 
+def _loop(best=None, **values):
+  """Returns the state of a loop whose best evaluation fell on step `best`."""
+  if best is not None:
+    values["best"] = Evaluation(0.5, 0.75, 1.25, 8, best)
+  return LoopState(**values)
+
+
 def _saved(tmp_path, steps, keep=2, best=None):
   checkpoints = Checkpoints(tmp_path, keep)
   for step in steps:
-    checkpoints.save(step, _state(step), {"seconds": step / 3}, best)
+    checkpoints.save(step, _state(step), _loop(best, seconds=step / 3))
   checkpoints.close()
   return Checkpoints(tmp_path, keep)
 
@@ -30,7 +41,31 @@ def test_state_and_loop_come_back_exactly(tmp_path):
   state, loop = _saved(tmp_path, [5]).restore(_state(0))
   chex.assert_trees_all_equal(state, _state(5))
   assert state["half"].dtype == jnp.bfloat16
-  assert loop == {"seconds": 5 / 3}
+  assert loop == LoopState(seconds=5 / 3)
+
+
+def test_every_field_of_the_loop_comes_back(tmp_path):
+  evaluation = Evaluation(0.25, 0.5, 1.5, 9, 3)
+  loop = LoopState(
+    *(evaluation, evaluation, None),
+    *({"steps": 2, "loss": 1 / 3, "learning_rate": 0.1}, 77, 1 / 7, 2.5),
+  )
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(3, _state(3), loop)
+  checkpoints.close()
+  assert Checkpoints(tmp_path).restore(_state(0))[1] == loop
+
+
+def test_a_loop_that_is_not_one_counts_as_damage(tmp_path):
+  _saved(tmp_path, [1, 2])
+  # A valid file with other content, and no checksums that reveal it.
+  saved = tmp_path / "checkpoints" / "2"
+  (saved / "checksums.json").unlink()
+  path = saved / "loop" / "metadata"
+  loop = json.loads(path.read_text())
+  path.write_text(json.dumps({**loop, "best": {"step": 1}}))
+  state, _ = Checkpoints(tmp_path).restore(_state(0))
+  assert state["step"] == 1
 
 
 def test_a_new_run_has_nothing_to_restore(tmp_path):
@@ -40,6 +75,24 @@ def test_a_new_run_has_nothing_to_restore(tmp_path):
 def test_the_newest_and_the_best_are_kept(tmp_path):
   checkpoints = _saved(tmp_path, [10, 20, 30, 40, 50], keep=2, best=20)
   assert checkpoints.steps() == [20, 40, 50]
+
+
+def test_the_best_is_kept_by_a_run_that_ends_before_it_saves_again(tmp_path):
+  checkpoints = _saved(tmp_path, [10, 20, 30], keep=1, best=10)
+  checkpoints.restore(_state(0))
+  checkpoints.close()
+  assert Checkpoints(tmp_path).steps() == [10, 30]
+
+
+def test_reading_an_older_step_does_not_change_which_is_the_best(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=1)
+  checkpoints.save(10, _state(10), _loop())
+  for step in (20, 30):
+    checkpoints.save(step, _state(step), _loop(best=10))
+  checkpoints.wait()
+  checkpoints.restore(_state(0), 10)
+  checkpoints.close()
+  assert Checkpoints(tmp_path).steps() == [10, 30]
 
 
 def test_saving_a_step_twice_is_saving_it_once(tmp_path):
@@ -83,7 +136,7 @@ def test_a_damaged_newest_is_named_and_the_one_before_used(
   np.testing.assert_array_equal(state["w"], _state(1)["w"])
   assert "checkpoint 2 is damaged" in caplog.text
   assert checkpoints.steps() == [1]
-  checkpoints.save(2, _state(2), {}, None)  # The step can be saved anew.
+  checkpoints.save(2, _state(2), LoopState())  # The step is free again.
   checkpoints.close()
   assert (tmp_path / "damaged_checkpoint_2").is_dir()
 
@@ -107,13 +160,13 @@ def test_when_all_are_damaged_nothing_is_touched(tmp_path):
   assert checkpoints.steps() == [1, 2]
 
 
-def test_what_changes_after_saving_is_not_saved(tmp_path):
+def test_changes_after_saving_are_not_saved(tmp_path):
   checkpoints = Checkpoints(tmp_path)
-  loop = {"window": {"steps": 9, "loss": 14.4}}
-  checkpoints.save(49, _state(49), loop, None)
+  loop = LoopState(window={"steps": 9, "loss": 14.4})
+  checkpoints.save(49, _state(49), loop)
   # The loop goes on while the checkpoint is written in the background.
-  loop["window"].pop("steps")
-  loop["window"]["loss"] += 1.6
+  loop.window.pop("steps")
+  loop.window["loss"] += 1.6
   checkpoints.close()
   restored = Checkpoints(tmp_path).restore(_state(0))
-  assert restored[1] == {"window": {"steps": 9, "loss": 14.4}}
+  assert restored[1].window == {"steps": 9, "loss": 14.4}

@@ -1,6 +1,7 @@
 """A comparison through its command: results, resuming, mistakes, the page."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,8 +15,9 @@ import time
 import numpy as np
 import pytest
 
-from mixaug_jax.comparison import launch as cells
-from mixaug_jax.comparison import plan
+from mixaug_jax import compare
+from mixaug_jax import config as config_lib
+from mixaug_jax.comparison import launch, pictures, plan, words
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -32,7 +34,7 @@ def get_config(dataset="digits"):
   config.base.evaluate.every_epochs = 10.0
   config.base.log.every_steps = 2
   config.baseline, config.goal, config.seeds = "none", 0.05, 2
-  config.arms = ConfigDict({"none": "", "cut": "mix.name=cutmix"})
+  config.arms = ConfigDict({"none": {}, "cut": {"mix": {"name": "cutmix"}}})
   return config
 """
 
@@ -40,7 +42,7 @@ def get_config(dataset="digits"):
 def _plan(workdir="/nowhere", **overrides):
   overrides = {key.replace("__", "."): x for key, x in overrides.items()}
   config = plan.load(CONFIG, overrides)
-  return plan.make(config, pathlib.Path(workdir), CONFIG, overrides)
+  return plan.make(config, pathlib.Path(workdir))
 
 
 def test_arms_of_a_seed_differ_in_their_overrides_alone():
@@ -67,11 +69,15 @@ def test_seeds_come_whole_so_that_a_broken_off_comparison_has_pairs():
     ({"seeds": "0"}, "config.seeds"),
     ({"goal": "5"}, "config.goal"),
     ({"baseline": "nothing"}, "config.baseline must be an arm"),
-    ({"arms__mixup": "mix.alfa=1"}, "arm mixup: config.mix.alfa"),
-    ({"arms__mixup": "mix.alpha"}, "'mix.alpha' must be KEY=VALUE"),
-    ({"arms__mixup": "seed=4"}, "seed must be the same in all arms"),
-    ({"arms__mixup": "data.classes=3"}, "data.classes must be the same"),
-    ({"arms__mixup": "mix.name='cut"}, "No closing quotation"),
+    ({"arms__mixup__mix__alfa": "1"}, "mix.alfa is not a config key; did you"),
+    ({"arms__mixup__mix__alpha": "x"}, "arm mixup: config.mix.alpha must be a"),
+    ({"arms__mixup__mix": "x"}, "arm mixup: config.mix is a group"),
+    ({"arms__mixup__seed": "4"}, "seed must be the same in all arms"),
+    ({"arms__mixup__data__classes": "3"}, "data.classes must be the same"),
+    ({"arms__mixap__mix__alpha": "1"}, "did you mean arms.mixup?"),
+    ({"arms__mixup": "mix.alpha=1 steps=3"}, "config.arms.mixup.mix.alpha=0.5"),
+    ({"arms__mixup__": "1"}, "set its keys one by one"),
+    ({"arms": "1"}, "config.arms is a group"),
   ],
 )
 def test_a_mistake_is_named(overrides, said):
@@ -79,10 +85,59 @@ def test_a_mistake_is_named(overrides, said):
     _plan(**overrides)
 
 
+def test_any_key_of_an_arm_is_set_to_the_type_of_the_base():
+  comparison = _plan(
+    arms__cutmix__optimizer__learning_rate="1",
+    arms__cutmix__mix__name="none",
+    arms__mixup__epochs="3",
+    arms__baseline__ema__decay="0.9",
+  )
+  arms = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
+  # What is equal to the base is no override.
+  assert arms["cutmix"] == {"mix.alpha": 1.0, "optimizer.learning_rate": 1.0}
+  assert type(arms["cutmix"]["optimizer.learning_rate"]) is float
+  assert arms["baseline"] == {"ema.decay": 0.9}
+  cutmix, mixup = (
+    comparison.cell(f"{name}/1").config for name in ("cutmix", "mixup")
+  )
+  assert (cutmix.mix.name, cutmix.optimizer.learning_rate) == ("none", 1.0)
+  # A length replaces that of the base, in whichever unit.
+  assert (mixup.epochs, mixup.steps, mixup.mix.name) == (3.0, None, "mixup")
+  assert comparison.cell("basic+mixup/1").config.steps == 400
+
+
+@pytest.mark.parametrize(
+  ("arm", "said"),
+  [
+    ("mix.name=cutmix", "config.arms.cut must be a dict of the keys"),
+    ({"mix": {"nam": "cutmix"}}, "arm cut: config.mix.nam is not a config key"),
+    ({"mix": "cutmix"}, "arm cut: config.mix is a group"),
+    ({"mix": {"alpha": "one"}}, "arm cut: config.mix.alpha must be a number"),
+    ({"batch_size": None}, "arm cut: config.batch_size must be set"),
+  ],
+)
+def test_a_mistake_in_an_arm_of_a_file_is_named(tmp_path, arm, said):
+  path = tmp_path / "arms.py"
+  path.write_text(SMALL.replace('{"mix": {"name": "cutmix"}}', repr(arm)))
+  with pytest.raises(UserError, match=re.escape(said)):
+    plan.make(plan.load(str(path), {}), tmp_path / "runs")
+
+
+def test_the_overrides_of_an_arm_in_words():
+  arms = _plan().arms
+  assert words.overrides(arms["baseline"]) == ""
+  assert words.overrides(arms["basic+mixup"]) == (
+    "augment.random_crop.padding=2 mix.alpha=0.4 mix.name=mixup"
+  )
+
+
 def test_a_cell_that_there_is_not_is_named():
-  with pytest.raises(UserError, match="--only=cutmix/9 is no run"):
+  with pytest.raises(UserError, match="cutmix/9 is no run"):
     _plan().cell("cutmix/9")
   assert _plan().cell("cutmix/1").seed == 1
+  argv = [f"--config={CONFIG}", "--workdir=/nowhere", "--only=cutmix/9"]
+  with pytest.raises(UserError, match="--only: cutmix/9 is no run"):
+    compare.main(argv)
 
 
 def _command(tmp_path, workdir, *extra):
@@ -197,7 +252,7 @@ def test_a_failed_run_is_told_and_the_others_go_on(finished, tmp_path):
   done = _run(
     tmp_path,
     tmp_path / "runs",
-    "--config.arms.cut=mix.name=cutmix optimizer.learning_rate=1e30",
+    "--config.arms.cut.optimizer.learning_rate=1e30",
     "--config.seeds=1",
     code=1,
   )
@@ -228,25 +283,50 @@ def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
 
 def test_gpus_are_shared_out_one_a_run(monkeypatch):
   monkeypatch.setattr(
-    cells.subprocess,
+    launch.subprocess,
     "run",
     lambda *_, **__: subprocess.CompletedProcess([], 0, "gpu 2\n", ""),
   )
   monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
   name = "CUDA_VISIBLE_DEVICES"
-  assert cells._places(None) == [{name: "0"}, {name: "1"}]
+  assert launch.places(None) == [{name: "0"}, {name: "1"}]
   monkeypatch.setenv(name, "5,7")
-  assert cells._places(None) == [{name: "5"}, {name: "7"}]
-  assert cells._places(1) == [{name: "5"}]
-  with pytest.raises(UserError, match="--jobs=3, but there are 2 GPUs"):
-    cells._places(3)
+  assert launch.places(None) == [{name: "5"}, {name: "7"}]
+  assert launch.places(1) == [{name: "5"}]
+  with pytest.raises(UserError, match="2 GPUs for 3 jobs"):
+    launch.places(3)
 
 
 def test_a_cpu_is_shared_by_as_many_runs_as_asked_for():
-  assert cells._places(3) == [{}] * 3
-  assert cells._places(None) == [{}]
+  assert launch.places(3) == [{}] * 3
+  assert launch.places(None) == [{}]
   with pytest.raises(UserError, match="at least 1, got 0"):
-    cells._places(0)
+    launch.places(0)
+
+
+class _Boxed:
+  """A source whose images all come with the same bounding box."""
+
+  def __init__(self, source, box):
+    self._source, self.boxes = source, np.tile(np.float32(box), (1797, 1))
+
+  def __getitem__(self, row):
+    return self._source[row]
+
+
+def test_the_halves_of_the_images_share_the_activation_maps(finished):
+  root, _ = finished
+  comparison = plan.make(plan.load(f"{root}/small.py", {}), root / "runs")
+  images = pictures.compared_images(comparison)
+  assert pictures.energy_inside_boxes(comparison, images) == ({}, None)
+  means = []
+  for box in ([0, 0, 0.5, 1], [0.5, 0, 1, 1]):
+    boxed = dataclasses.replace(images, source=_Boxed(images.source, box))
+    shares, area = pictures.energy_inside_boxes(comparison, boxed)
+    assert area == 0.5
+    assert [len(share["each"]) for share in shares.values()] == [2, 2]
+    means.append([share["mean"] for share in shares.values()])
+  np.testing.assert_allclose(np.sum(means, axis=0), 1, rtol=1e-5)
 
 
 _PROBE = """<script>

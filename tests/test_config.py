@@ -82,7 +82,7 @@ def test_a_length_given_by_hand_replaces_the_recipes():
     ({"optimizer.learning_rate": "nan"}, "must be finite"),
     ({"optimizer.momentum": "1"}, "at least 0 and below 1"),
     ({"data.validation_fraction": "0"}, "above 0 and at most 0.9"),
-    ({"loss.name": "sofmax"}, "did you mean softmax"),
+    ({"loss.name": "sofmax"}, "did you mean 'softmax'"),
     ({"data.cache_size": "12"}, "smaller than"),
     ({"steps": "3", "epochs": "3"}, "set one of config.steps and"),
     ({"optimizer.accumulate": "3"}, "does not divide into"),
@@ -122,9 +122,27 @@ def test_a_config_survives_json_and_differences_are_named():
   config = _load()
   again = json.loads(config_lib.to_json(config))
   assert config_lib.differences(config, again) == []
+  again["model"]["test_size"] = 224  # A key of older runs that nothing read.
+  assert config_lib.differences(config, again) == []
   again["mix"]["alpha"] = 0.2
   again["extra"] = 1
   assert config_lib.differences(config, again) == [
     "extra (there 1, here absent)",
     "mix.alpha (there 0.2, here 1.0)",
   ]
+
+
+def test_a_config_of_an_older_version_gets_the_defaults_of_newer_keys():
+  config = _load()
+  older = json.loads(config_lib.to_json(config))
+  del older["log"]["writers"], older["ema"], older["mix"]["min_lambda"]
+  older["mix"]["partner"] = "other_class"
+  assert config_lib.differences(config, config_lib.completed(older)) == [
+    "mix.partner (there other_class, here any)"
+  ]
+
+
+def test_writers_may_change_in_the_middle_of_a_run():
+  config = _load(**{"log.writers": "tensorboard"})
+  before = json.loads(config_lib.to_json(_load()))
+  assert config_lib.differences(config, before) == []

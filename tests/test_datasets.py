@@ -1,23 +1,29 @@
-"""Splits: disjoint, stratified, drawn by the seed, and honest about faults."""
+"""Splits are disjoint, stratified and drawn by the seed; errors are clear."""
 
+import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn import datasets as sklearn_datasets
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
-from mixaug_jax.data import sources
+from mixaug_jax.data.digits import Digits, load_digits
+from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
+from mixaug_jax.training import experiment
 
-CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def _load(seed=0, dataset="digits", **overrides):
   overrides = {f"data.{key}": str(value) for key, value in overrides.items()}
-  path = f"{CONFIGS}/baseline.py:{dataset}"
+  path = f"{ROOT}/configs/baseline.py:{dataset}"
   return data.load(config_lib.load(path, overrides).data, seed)
 
 
@@ -41,7 +47,7 @@ def _folder(folder, seed=0, **overrides):
   return _load(seed, "folder", **{**settings, **overrides})
 
 
-def test_digits_are_fifty_balanced_examples_of_the_seeds_choosing():
+def test_digits_are_fifty_balanced_examples_that_the_seed_chooses():
   one, other = _load(0), _load(1)
   assert np.bincount(one.train.labels).tolist() == [5] * 10
   assert len(one.test) == 1000
@@ -53,26 +59,31 @@ def test_digits_are_fifty_balanced_examples_of_the_seeds_choosing():
 
 
 def test_digits_are_those_of_scikit_learn():
-  digits = load_digits()
-  train, test = sources.Digits("train"), sources.Digits("test")
-  assert len(train) + len(test) == len(digits.target)
+  expected = sklearn_datasets.load_digits()
+  images, labels = load_digits()
+  np.testing.assert_array_equal(images, expected.images)
+  np.testing.assert_array_equal(labels, expected.target)
+  train, test = Digits.splits().values()
+  assert len(train) + len(test) == len(labels)
   for source in (train, test):
     for index, name in enumerate(source.ids):
       row = int(name.removeprefix("digits/"))
-      assert source.labels[index] == digits.target[row]
+      assert source.labels[index] == expected.target[row]
       np.testing.assert_allclose(
-        source[index]["image"][..., 0], digits.images[row] * 255 / 16, atol=0.5
+        source[index]["image"][..., 0],
+        expected.images[row] * 255 / 16,
+        atol=0.5,
       )
 
 
-def test_digits_are_upright_rgb_of_the_size_asked_for():
+def test_digits_are_upright_rgb_of_the_requested_size():
   images = _load().train.images(np.arange(50))
   assert images.shape == (50, 16, 16, 3)
   assert images.dtype == np.uint8
   assert (images[..., 0] == images[..., 2]).all()
 
 
-def test_a_folder_is_read_in_order_and_validation_is_carved(folder):
+def test_a_folder_is_read_in_order_and_validation_is_held_out(folder):
   sets = _folder(folder, validation_fraction=0.25)
   assert sets.class_names == ("a", "b")
   assert np.bincount(sets.validation.labels).tolist() == [3, 1]
@@ -84,7 +95,7 @@ def test_a_folder_is_read_in_order_and_validation_is_carved(folder):
   np.testing.assert_array_equal(sets.test.images(np.array([0]))[0], expected)
 
 
-def test_validation_is_that_of_the_folder_where_there_is_one(folder):
+def test_a_validation_folder_is_used_as_validation(folder):
   (folder / "test").rename(folder / "validation")
   sets = _folder(folder)
   assert len(sets.train) == 16
@@ -92,7 +103,7 @@ def test_validation_is_that_of_the_folder_where_there_is_one(folder):
   assert sets.test is None
 
 
-def test_the_carving_follows_the_seed(folder):
+def test_the_seed_draws_the_validation_set(folder):
   ids = lambda seed: _folder(folder, seed, validation_fraction=0.5).train.ids
   assert ids(3) == ids(3)
   assert len({tuple(ids(seed)) for seed in range(5)}) > 1
@@ -118,49 +129,127 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
   assert len(sets.skipped) == 2
   assert len(sets.train) + len(sets.validation) == 15
   assert not any("zz" in name for name in sets.train.ids)
-  if placement != "stream":  # Which meets them when it reads them.
+  if placement != "stream":  # A stream meets them when it reads them.
     with pytest.raises(UserError, match="2 of 17 images cannot be read, the"):
       _folder(folder, placement=placement)
+
+
+class WithoutTrain:
+  """A data set that cannot be trained on."""
+
+  @classmethod
+  def splits(cls, directory):
+    return {"test": cls()}
 
 
 @pytest.mark.parametrize(
   ("overrides", "sentence"),
   [
-    ({"name": "cifar"}, "must be digits, folder"),
+    (
+      {"name": "cifar"},
+      r"data\.name .* digits, folder, stanford_dogs .*tfds:NAME",
+    ),
+    ({"name": "no_such_module:Source"}, r"config\.data\.name.*no_such_module"),
+    (
+      {"name": "pathlib:Path"},
+      r"pathlib:Path has no method splits\(directory\)",
+    ),
+    ({"name": f"{__name__}:WithoutTrain"}, "has no split train, but test"),
     ({"classes": "1"}, "must be 2 to 10"),
     ({"classes": "2,x"}, "no class 'x'"),
     ({"classes": "11"}, "must be 2 to 10"),
   ],
 )
-def test_mistakes_are_told(overrides, sentence):
+def test_mistakes_are_reported(overrides, sentence):
   with pytest.raises(UserError, match=sentence):
     _load(**overrides)
 
 
-def test_folders_that_are_no_data_set_are_told(folder, tmp_path):
+def test_folders_that_are_not_a_data_set_are_reported(folder, tmp_path):
   with pytest.raises(UserError, match="there is no folder"):
     _folder(tmp_path / "nothing")
   (folder / "test" / "c").mkdir()
   (folder / "test" / "c" / "x.png").touch()
-  with pytest.raises(UserError, match="a class that train has not: c"):
+  with pytest.raises(UserError, match="a class that train does not have: c"):
     _folder(folder)
   (folder / "train" / "c").mkdir()
-  with pytest.raises(UserError, match="a class needs some"):
+  with pytest.raises(UserError, match=r"no image in .*; add some"):
     _folder(folder)
 
 
-def test_the_source_of_the_documentation_works(folder, tmp_path, monkeypatch):
-  page = pathlib.Path(__file__).parent.parent / "docs" / "data.md"
-  code = page.read_text().split("```python\n")[1].split("```")[0]
-  namespace = {}
-  exec(code, namespace)
-  images = sorted((folder / "train").rglob("*.png"))
-  rows = (f"{path.relative_to(tmp_path)},{path.parent.name}" for path in images)
-  (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
-  source = namespace["CsvSource"](tmp_path / "list.csv")
-  monkeypatch.setattr(
-    data.datasets, "open_sources", lambda config: {"train": source}
+def test_sources_and_placement_replace_those_of_the_config(folder):
+  sources = Folder.splits(str(folder))
+  del sources["test"]
+  config = config_lib.load(
+    f"{ROOT}/configs/baseline.py:digits",
+    {"data.placement": "host", "batch_size": "48", "evaluate.batch_size": "48"},
   )
-  sets = _folder(folder)
+  sets = data.load(config.data, 0, sources=sources, placement="stream")
   assert sets.class_names == ("a", "b")
-  assert len(sets.train) + len(sets.validation) == 16
+  assert sets.test is None
+  assert {sets.train.placement, sets.validation.placement} == {"stream"}
+  assert data.load(config.data, 0).test.placement == "host"
+  built = experiment.build(config, sources=sources)
+  assert built.datasets.train.ids == sets.train.ids
+
+
+@pytest.fixture
+def csv_source(folder, tmp_path):
+  """The example of docs/data.md, as a module in `tmp_path`, and its lists."""
+  page = (ROOT / "docs" / "data.md").read_text()
+  code = page.split("```python\n")[1].split("```")[0]
+  (tmp_path / "my_sources.py").write_text(code)
+  for split in ("train", "test"):
+    images = sorted((folder / split).rglob("*.png"))
+    rows = (f"{path.relative_to(folder)},{path.parent.name}" for path in images)
+    (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+  return "my_sources:CsvSource"
+
+
+def test_the_source_of_the_documentation_is_loaded(
+  folder, csv_source, tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  sets = _folder(folder, name=csv_source)
+  expected = _folder(folder)
+  for ours, theirs in (
+    (sets.train, expected.train),
+    (sets.validation, expected.validation),
+    (sets.test, expected.test),
+  ):
+    assert ours.ids == theirs.ids
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    rows = np.arange(len(ours))
+    np.testing.assert_array_equal(ours.images(rows), theirs.images(rows))
+  with pytest.raises(UserError, match=r"data\.dir must name the folder of"):
+    _load(name=csv_source)
+
+
+def test_the_source_of_the_documentation_is_trained_on(
+  folder, csv_source, tmp_path
+):
+  flags = {
+    "data.name": csv_source,
+    "data.dir": folder,
+    "data.cache_dir": tmp_path / "cache",
+    "data.image_size": 8,
+    "data.cache_size": 8,
+    "model.name": "small_resnet",
+    "batch_size": 4,
+    "steps": 2,
+    "optimizer.warmup_epochs": 0,
+  }
+  subprocess.run(
+    [
+      *(sys.executable, "-m", "mixaug_jax.main"),
+      f"--config={ROOT}/configs/baseline.py:folder",
+      f"--workdir={tmp_path / 'run'}",
+      *(f"--config.{key}={value}" for key, value in flags.items()),
+    ],
+    check=True,
+    cwd=tmp_path,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  assert result["class_names"] == ["a", "b"]
+  assert result["test"]["examples"] == 5

@@ -1,4 +1,4 @@
-"""Every kind of image file comes out as an upright RGB square."""
+"""Every kind of image file is decoded to an upright RGB square."""
 
 import io
 import struct
@@ -35,7 +35,7 @@ def test_exif_rotation_is_applied(orientation):
   upright = _gradient()
   exif = Image.Exif()
   exif[0x0112] = orientation
-  # How a camera would have stored it: the inverse of what a viewer does.
+  # A camera stores the inverse of the rotation that a viewer applies.
   inverse = {6: 8, 8: 6}.get(orientation, orientation)
   stored = upright.copy()
   stored.getexif()[0x0112] = inverse
@@ -100,7 +100,7 @@ def test_the_first_frame_of_an_animation_is_taken():
   np.testing.assert_allclose(actual[8, 8], (255, 0, 0), atol=3)
 
 
-def test_crop_takes_the_middle_pad_adds_black_squash_keeps_all():
+def test_crop_keeps_the_centre_pad_adds_black_squash_keeps_all():
   picture = Image.new("RGB", (30, 10), "black")
   picture.paste("white", (10, 0, 20, 10))
   assert (_decode(picture, 10, "crop") == 255).all()
@@ -144,7 +144,7 @@ def test_a_box_that_the_crop_cuts_off_has_no_area():
   assert (ymax - ymin) * (xmax - xmin) == 0
 
 
-def test_boxes_of_many_pictures_are_placed_at_once():
+def test_boxes_of_many_pictures_are_transformed_at_once():
   boxes = np.random.default_rng(0).uniform(size=(6, 4)).astype(np.float32)
   heights, widths = np.arange(6) + 10, np.arange(6)[::-1] * 7 + 5
   for resize in ("crop", "squash", "pad"):
@@ -177,11 +177,11 @@ def _bomb():
   ("content", "reason"),
   [
     (b"", "the file is empty"),
-    (b"hello", "no image"),
+    (b"hello", "not an image"),
     (_encoded(_gradient(), "JPEG")[:300], "(?i)truncated"),
     (_bomb(), "decompression bomb"),
   ],
 )
-def test_what_cannot_be_read_is_told(content, reason):
+def test_the_reason_of_a_bad_image_is_reported(content, reason):
   with pytest.raises(BadImage, match=reason):
     decode(content, 16)

@@ -1,4 +1,4 @@
-"""The way back: files that other frameworks load, with the same logits."""
+"""Other frameworks load an exported file and give the same logits."""
 
 import json
 import os
@@ -10,22 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from flax import linen as nn
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import export, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.weights import export as weight_export
-from mixaug_jax.weights import sources as pretrained
+from mixaug_jax.weights import sources
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
 KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}
 
 
 def _model(name, **attributes):
-  """A model of 5 classes, all its variables random and variances positive."""
+  """Returns a model of 5 classes and random variables of it."""
   model = models.create_model(name, 5, **attributes)
   shapes = jax.eval_shape(
     lambda: model.init(
@@ -64,8 +65,7 @@ def test_what_is_exported_loads_again(tmp_path, kind, name):
   model, variables = _model(name, **(KERAS if kind == "keras" else {}))
   path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
   weight_export.export(path, kind, name, model, variables)
-  config = {"name": name, "pretrained": str(path), "allow_partial": False}
-  source = pretrained.resolve(ConfigDict(config))
+  source = sources.resolve(str(path), name)
   loaded, report = source.load(jax.tree.map(np.zeros_like, variables))
   assert not report.new_head
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
@@ -119,14 +119,14 @@ def test_pytorch_loads_an_export_with_the_same_logits(
 @pytest.mark.parametrize(
   ("kind", "name", "attributes", "sentence"),
   [
-    ("keras", "resnet50", {}, "choose --format=torchvision or safetensors"),
-    ("keras", "resnet18", {}, "no network like this run's resnet18"),
-    ("torchvision", "resnet50", KERAS, "choose --format=keras"),
+    ("keras", "resnet50", {}, "choose torchvision or safetensors"),
+    ("keras", "resnet18", {}, "no network like resnet18"),
+    ("torchvision", "resnet50", KERAS, "choose keras"),
     ("safetensors", "small_resnet", {}, "none has"),
     ("safetensors", "resnet50", {"last_stage": "stage3"}, "none has"),
   ],
 )
-def test_networks_that_a_framework_lacks_are_told(
+def test_networks_that_a_framework_lacks_are_refused(
   tmp_path, kind, name, attributes, sentence
 ):
   model = models.create_model(name, 5, **attributes)
@@ -134,9 +134,16 @@ def test_networks_that_a_framework_lacks_are_told(
     weight_export.export(tmp_path / "x", kind, name, model, {})
 
 
+def test_only_resnets_are_exported(tmp_path):
+  with pytest.raises(UserError, match="no network like dense; none has"):
+    weight_export.export(tmp_path / "x", "keras", "dense", nn.Dense(5), {})
+
+
 @pytest.mark.parametrize("kind", weight_export.FORMATS)
 @pytest.mark.parametrize("taken", ["gone/weights", "directory"])
-def test_a_place_that_cannot_be_written_is_told(tmp_path, kind, taken):
+def test_a_path_that_cannot_be_written_raises_and_leaves_nothing(
+  tmp_path, kind, taken
+):
   if kind == "torchvision":
     pytest.importorskip("torch")
   (tmp_path / "directory").mkdir()
@@ -144,14 +151,14 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, kind, taken):
     ("resnet50", KERAS) if kind == "keras" else ("resnet18", {})
   )
   model, variables = _model(name, **attributes)
-  with pytest.raises(UserError, match=r"cannot write .*; name another"):
+  with pytest.raises(OSError, match=r"No such file|Is a directory"):
     weight_export.export(tmp_path / taken, kind, name, model, variables)
   assert [path.name for path in tmp_path.iterdir()] == ["directory"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """The directory of a finished run, its second checkpoint the chosen one."""
+  """Writes the directory of a finished run; step 10 is the chosen one."""
   workdir = tmp_path_factory.mktemp("run")
   overrides = {"model.name": "resnet18", "ema.decay": "0.9"}
   config = config_lib.load(str(CONFIG), overrides)
@@ -166,17 +173,19 @@ def run(tmp_path_factory):
   start = state.create(jax.tree.map(jnp.asarray, variables), optimizer, True)
   average = jax.tree.map(lambda x: x + 1, start.ema)
   checkpoints = Checkpoints(workdir, keep=2)
-  checkpoints.save(5, start, {}, None)
-  checkpoints.save(10, start.replace(ema=average), {}, None)
+  checkpoints.save(5, start, LoopState())
+  checkpoints.save(10, start.replace(ema=average), LoopState())
   checkpoints.close()
-  (workdir / "config.json").write_text(config_lib.to_json(config))
+  recorded = config.to_dict()
+  recorded["model"]["test_size"] = 224  # As older runs did.
+  (workdir / "config.json").write_text(json.dumps(recorded))
+  _finish(workdir, "last")
   return workdir, variables
 
 
-@pytest.mark.parametrize(("chosen", "shift"), [("last", 0), ("ema", 1)])
-def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
-  workdir, variables = run
+def _finish(workdir, chosen):
   measured = {"step": 10, "accuracy": 1.0, "top5_accuracy": 1.0, "loss": 0.0}
+  measured["examples"] = 5
   config = json.loads((workdir / "config.json").read_text())
   result = {
     "test": None,
@@ -186,6 +195,8 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
     "steps": 10,
     "epochs": 10.0,
     "seconds": 1.0,
+    "compile_seconds": 1.0,
+    "processes": 1,
     "images_per_second": 1.0,
     "devices": 1,
     "device_kind": "cpu",
@@ -197,13 +208,18 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
     "config_crc32": records.checksum(config),
   }
   (workdir / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize(("chosen", "shift"), [("last", 0), ("ema", 1)])
+def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
+  workdir, variables = run
+  _finish(workdir, chosen)
   export.main([f"--workdir={workdir}", "--format=safetensors"])
   assert (
     "timm.create_model('resnet18', num_classes=5" in capsys.readouterr().out
   )
   written = workdir / "weights.safetensors"
-  config = {"name": "resnet18", "pretrained": str(written)}
-  source = pretrained.resolve(ConfigDict({**config, "allow_partial": False}))
+  source = sources.resolve(str(written), "resnet18")
   loaded, _ = source.load(jax.tree.map(np.zeros_like, variables))
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a, b + shift), loaded, variables
@@ -216,8 +232,13 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
     (["--format=onnx"], "must be one of torchvision, safetensors, keras"),
     (["--format=keras", "--output=x.weights.h5"], r"must end in \.h5"),
     (["--format=keras", "--workdir=gone"], "gone is not the directory of a"),
+    (["--format=keras"], r"^--format=keras: .*; choose torchvision or safet"),
+    (
+      ["--format=safetensors", "--output=gone/x.safetensors"],
+      r"^cannot write gone/x\.safetensors: No such .*; name another --output$",
+    ),
   ],
 )
-def test_mistakes_are_told(run, flags, sentence):
+def test_mistakes_of_the_command_are_reported(run, flags, sentence):
   with pytest.raises(UserError, match=sentence):
     export.main([f"--workdir={run[0]}", *flags])

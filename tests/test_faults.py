@@ -1,7 +1,7 @@
-"""What happens to a run when the machine is unkind to it.
+"""Runs that are killed, stopped, damaged or out of disk space.
 
-`KILLS=30 python -m pytest -n 0 -s tests/test_faults.py` kills more often and
-prints where.
+`KILLS=30 python -m pytest -n 0 -s tests/test_faults.py` kills more often. It
+prints the moment of each kill.
 """
 
 import json
@@ -46,7 +46,7 @@ def _start(workdir, *extra, program=("-m", "mixaug_jax.main"), **environment):
 
 
 def _start_struck(workdir, *moment, **environment):
-  """The same command, with a signal at a moment; see struck.py."""
+  """Starts the same command with a signal at a moment; see struck.py."""
   program = (str(ROOT / "tests" / "struck.py"), *map(str, moment))
   return _start(workdir, program=program, **environment)
 
@@ -60,7 +60,7 @@ def _finish(workdir, *extra, code=0, **environment):
 
 
 def _state(checkpoint):
-  """All arrays of a checkpoint: parameters, statistics, optimizer, average."""
+  """Returns the bytes of all arrays of a checkpoint."""
   reader = ocp.PyTreeCheckpointer()
   item = checkpoint / "state"
   as_numpy = jax.tree.map(
@@ -77,13 +77,13 @@ def _state(checkpoint):
 
 
 def _newest(workdir):
-  """The newest checkpoint; half written ones have longer names."""
+  """Returns the newest checkpoint; unfinished ones have longer names."""
   steps = (workdir / "checkpoints").glob("[0-9]*")
   return max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
 
 
 def _left_behind(workdir):
-  """All that must not depend on when a run was interrupted."""
+  """Returns everything that an interruption must not change."""
   rows = []
   for line in (workdir / "metrics.jsonl").read_text().splitlines():
     row = json.loads(line)
@@ -104,7 +104,7 @@ def _left_behind(workdir):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-  """The directory of a finished run, and what it left behind."""
+  """The directory of a finished run, and its content."""
   root = tmp_path_factory.mktemp("uninterrupted")
   _finish(root / "cold")
   _finish(root / "run")
@@ -119,8 +119,8 @@ def finished(uninterrupted, tmp_path):
   return pathlib.Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
 
 
-# A phase, how often it begins in a run, and for how many seconds a kill may
-# come after that. Compiling is that of an empty cache.
+# A phase, how often it begins in a run, and the most seconds between this and a
+# kill. Compilation starts with an empty cache.
 _MOMENTS = (
   ("compiling", 1, 8.0),
   ("saving", 9, 0.15),
@@ -137,7 +137,7 @@ def test_sigkill_at_a_random_moment_changes_nothing(
 ):
   rng = random.Random(seed)
   phase, most, seconds = _MOMENTS[seed % len(_MOMENTS)]
-  # Each of a phase's beginnings in its turn, or some would be left out.
+  # Every beginning of a phase has its turn.
   count = seed // len(_MOMENTS) % most + 1
   moment = (phase, count, rng.uniform(0, seconds))
   environment = {}
@@ -151,16 +151,11 @@ def test_sigkill_at_a_random_moment_changes_nothing(
   assert _left_behind(workdir) == uninterrupted[1]
   gone_on = [x for x in output.splitlines() if x.startswith("resuming")]
   with capsys.disabled():
+    struck = re.search(r"^struck while (\w+)$", stderr, re.MULTILINE)[1]
     print(
       f"\nkilled {moment[2]:.3f} s after {phase} began for time {moment[1]}, "
-      f"while {_struck(stderr)[1]}; then {[*gone_on, 'from the start'][0]}"
+      f"while {struck}; then {[*gone_on, 'from the start'][0]}"
     )
-
-
-def _struck(stderr):
-  """When, and in what phase."""
-  found = re.search(r"^struck at (\S+) while (\w+)$", stderr, re.MULTILINE)
-  return float(found[1]), found[2]
 
 
 @pytest.mark.parametrize(
@@ -169,17 +164,16 @@ def _struck(stderr):
     ("compiling", 1),
     ("training", 1),
     ("evaluating", 2),
-    ("evaluating", 5),  # The last one, of the chosen weights.
+    ("evaluating", 5),  # The last evaluation, of the chosen weights.
     ("saving", 3),
   ],
 )
-def test_sigterm_leaves_in_time_and_costs_the_step_under_way_at_most(
+def test_sigterm_ends_a_run_and_costs_the_step_under_way_at_most(
   uninterrupted, tmp_path, phase, count
 ):
   workdir = tmp_path / "run"
   process = _start_struck(workdir, "SIGTERM", phase, count, 0)
   _, stderr = process.communicate(timeout=300)
-  assert time.time() - _struck(stderr)[0] < 30
   assert process.returncode == 143, stderr
   assert "stopped by SIGTERM" in stderr
   assert "Traceback" not in stderr
@@ -233,19 +227,21 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
-def test_a_damaged_file_is_named_with_its_mend(uninterrupted, finished, name):
+def test_a_damaged_file_is_named_with_its_repair(uninterrupted, finished, name):
   path = finished / name
   path.write_bytes(path.read_bytes()[:50])
   stderr = _finish(finished, code=2)
   assert f"{name} is damaged; delete" in stderr
   assert len(stderr.splitlines()) == 1
-  if name == "result.json":  # The mend is one.
+  if name == "result.json":  # The repair works.
     path.unlink()
     _finish(finished)
     assert _left_behind(finished) == uninterrupted[1]
 
 
-def test_a_broken_last_line_of_metrics_is_written_anew(uninterrupted, finished):
+def test_a_broken_last_line_of_metrics_is_written_again(
+  uninterrupted, finished
+):
   (finished / "result.json").unlink()
   with open(finished / "metrics.jsonl", "a") as file:
     file.write('{"step": 60, "spl')
@@ -254,11 +250,11 @@ def test_a_broken_last_line_of_metrics_is_written_anew(uninterrupted, finished):
 
 
 def test_the_second_process_on_a_workdir_is_refused_by_name(tmp_path):
-  first = _start(tmp_path / "run", "--config.steps=5000")
+  first = _start(tmp_path / "run", "--config.steps=1000000")
   while not (tmp_path / "run" / "metrics.jsonl").exists():
     assert first.poll() is None
     time.sleep(0.05)
-  stderr = _finish(tmp_path / "run", "--config.steps=5000", code=2)
+  stderr = _finish(tmp_path / "run", "--config.steps=1000000", code=2)
   assert f"in use by process {first.pid}" in stderr
   first.kill()
   first.communicate()
@@ -280,7 +276,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_resumes(uninterrupted, tmp_path):
     process = _start(disk / "run")
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2, stderr
-    # Threads of TensorStore may complain besides.
+    # Threads of TensorStore may print messages of their own.
     assert "no space left" in stderr.lower()
     assert len([x for x in stderr.splitlines() if "mixaug_jax:" in x]) == 1
     (disk / "ballast").unlink()

@@ -12,7 +12,7 @@ adjust = jax.jit(augment.adjust_jpeg_quality)
 
 
 def photographs():
-  """Parts of two photographs, none but the first a multiple of 16 pixels."""
+  """Returns crops of two photographs, two in three not multiples of 16."""
   parts = []
   for name in ("china.jpg", "flower.jpg"):
     image = datasets.load_sample_image(name)
@@ -30,7 +30,7 @@ def psnr(x, y):
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_close_to_libjpeg(quality):
+def test_output_is_close_to_libjpeg(quality):
   tf = pytest.importorskip("tensorflow")
   scores = [
     psnr(adjust(x, quality), tf.image.adjust_jpeg_quality(x, quality))
@@ -40,7 +40,7 @@ def test_close_to_libjpeg(quality):
   assert min(scores) >= 45
 
 
-def test_floats_are_coded_as_their_levels():
+def test_floats_are_coded_like_their_uint8_levels():
   tf = pytest.importorskip("tensorflow")
   values = photographs()[1].astype(np.float32) / 255
   ours = adjust(values, 50)
@@ -57,20 +57,20 @@ def test_a_lower_quality_loses_more():
   assert (np.diff(kept) > 0).all()
 
 
-def test_each_example_has_its_quality():
+def test_each_example_uses_its_own_quality():
   images = jnp.asarray(np.stack([photographs()[0][:33, :50]] * 3))
   together = adjust(images, jnp.array([10, 50, 90]))
   for image, quality, coded in zip(images, (10, 50, 90), together, strict=True):
     chex.assert_trees_all_equal(adjust(image, quality), coded)
 
 
-def test_qualities_zero_and_one_are_the_same():
+def test_quality_zero_equals_quality_one():
   image = photographs()[2]
   chex.assert_trees_all_equal(adjust(image, 0), adjust(image, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 5)])
-def test_one_colour_stays(shape):
+def test_a_uniform_image_is_unchanged(shape):
   image = jnp.full((*shape, 3), 128, jnp.uint8)
   chex.assert_trees_all_equal(adjust(image, 75), image)
 
@@ -85,7 +85,7 @@ def test_random_quality_stays_in_its_range():
 
 
 @pytest.mark.parametrize("bounds", [(50, 101), (-1, 50), (60, 50)])
-def test_qualities_out_of_range_are_told(bounds):
+def test_qualities_out_of_range_raise(bounds):
   with pytest.raises(ValueError, match="min_jpeg_quality"):
     augment.random_jpeg_quality(
       jax.random.key(0), jnp.zeros((8, 8, 3)), *bounds

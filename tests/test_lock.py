@@ -1,4 +1,4 @@
-"""Two processes never train in one run directory."""
+"""Two processes do not train in one run directory."""
 
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """The losses against their definitions."""
 
+import pathlib
+
 import chex
 import jax
 import numpy as np
@@ -37,7 +39,7 @@ class LossTest(chex.TestCase):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_a_perfect_prediction_costs_nothing(name):
+def test_a_perfect_prediction_has_no_loss(name):
   one_hot = np.eye(4, dtype=np.float32)
   loss = losses.LOSSES[name](one_hot * 200 - 100, one_hot)
   np.testing.assert_allclose(loss, 0, atol=1e-6)
@@ -52,3 +54,33 @@ def test_smoothed_labels_stay_probabilities(classes, smoothing):
   np.testing.assert_allclose(
     smooth[0, 0], 1 - smoothing + smoothing / classes, rtol=1e-5
   )
+
+
+def one_number(logits, labels):
+  return losses.softmax_cross_entropy(logits, labels).mean()
+
+
+def one_argument(logits):
+  return logits.sum(-1)
+
+
+@pytest.mark.parametrize(
+  ("name", "sentence"),
+  [
+    ("sofmax", "did you mean 'softmax'"),
+    ("test_losses:one_number", r"must return a loss \[B\]"),
+    ("test_losses:one_argument", "cannot be called with logits and labels"),
+    ("test_losses:pathlib", "cannot be called with logits and labels"),
+  ],
+)
+def test_a_name_of_anything_but_a_loss_is_one_sentence(
+  monkeypatch, name, sentence
+):
+  monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))
+  with pytest.raises(ValueError, match=f"^config.loss.name.*{sentence}"):
+    losses.make(name)
+
+
+def test_losses_are_found_by_name_and_in_any_module():
+  assert losses.make("sigmoid") is losses.sigmoid_cross_entropy
+  assert losses.make("optax:softmax_cross_entropy")

@@ -21,7 +21,7 @@ def test_in_top_equals_a_stable_sort(seed, classes, k):
   np.testing.assert_array_equal(metrics.in_top(logits, labels, k), expected)
 
 
-def test_a_network_that_says_nothing_gains_nothing():
+def test_constant_logits_are_right_about_one_class_only():
   labels = np.arange(10)
   logits = np.zeros((10, 10), np.float32)
   assert metrics.in_top(logits, labels, 1).sum() == 1

@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import hypothesis
 import jax
@@ -293,6 +295,31 @@ def test_cutout_fills_a_box_and_leaves_labels():
   assert changed.sum((1, 2)).max() <= 64
 
 
+@both
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
+def test_each_cutout_of_a_mixture_keeps_its_fill(dtype, per_example):
+  """The small boxes are black, the large ones white."""
+  images = jnp.full((64, 16, 16, 3), 0.5 if dtype == jnp.float32 else 128)
+  images = images.astype(dtype)
+  mixers = (augment.Cutout(0.25, fill=0.0), augment.Cutout(0.75, fill=1.0))
+  white = 1 if dtype == jnp.float32 else 255
+  seen = set()
+  for seed in range(1 if per_example else 8):
+    cut, _ = augment.mix(
+      jax.random.key(seed),
+      images,
+      one_hot(64),
+      mixers,
+      per_example=per_example,
+    )
+    for image in np.asarray(cut[..., 0] if per_example else cut[:1, ..., 0]):
+      pixels = image[image != images[0, 0, 0, 0]]
+      (fill,) = set(pixels.tolist())
+      assert fill == (0 if len(pixels) <= 16 else white)
+      seen.add(fill)
+  assert seen == {0, white}
+
+
 def test_weights_decide_how_often_a_mixer_is_drawn():
   mixed, soft = augment.mix(
     jax.random.key(0),
@@ -353,6 +380,76 @@ def test_four_devices_mix_as_one(per_example, partner, mixers):
   together = jax.pmap(on_device, "devices")(split(images), split(labels))
   join = lambda x: x.reshape(8, *x.shape[2:])
   chex.assert_trees_all_close(jax.tree.map(join, together), alone, atol=1e-6)
+
+
+def test_a_cutout_gathers_no_images_of_other_devices():
+  gathered = []
+  gather = lambda x: gathered.append(x.ndim) or x
+  shard = augment.Shard(1, 0, gather)
+  arguments = jax.random.key(0), noise_images((4, 8, 8)), one_hot(4)
+  augment.cutout(*arguments, shard=shard)
+  assert gathered == [2]
+  augment.mix(*arguments, (augment.Cutout(), augment.Mixup()), shard=shard)
+  assert gathered == [2, 2, 4]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rolled(augment.Mixer):
+  """Pastes the partner, moved to the right, below a line."""
+
+  line: float = 0.5
+  on_pixels: object = None
+
+  def draw(self, key, height, width):
+    keep = jnp.arange(height)[:, None] < round(self.line * height)
+    keep = jnp.broadcast_to(keep[..., None], (height, width, 1))
+    by = jax.random.randint(key, (), 1, width)
+    return augment.Drawn(keep, jnp.mean(keep, dtype=jnp.float32), {"by": by})
+
+  def pixels(self, partners, extra):
+    if self.on_pixels is not None:
+      jax.debug.callback(self.on_pixels)
+    by = jnp.broadcast_to(extra["by"], len(partners))
+    return jax.vmap(lambda image, by: jnp.roll(image, by, 1))(partners, by)
+
+
+@both
+def test_a_mixer_of_ones_own_draws_and_makes_pixels(per_example):
+  """Alone, and among others that draw other things for their pixels."""
+  images = np.asarray(noise_images((30, 8, 8), jnp.uint8))
+  seeds = range(1 if per_example else 8)
+  for mixers in ((Rolled(),), (augment.ResizeMix(), Rolled(), augment.FMix())):
+    found = []
+    for seed in seeds:
+      mixed, soft = augment.mix(
+        jax.random.key(seed),
+        images,
+        one_hot(30),
+        mixers,
+        per_example=per_example,
+      )
+      partners = np.argmax(soft - np.diag(np.diagonal(soft)), 1)
+      for image, own, partner in zip(
+        np.asarray(mixed), images, images[partners], strict=True
+      ):
+        rolls = [np.roll(partner, by, 1) for by in range(1, 8)]
+        expected = [np.concatenate([own[:4], x[4:]]) for x in rolls]
+        found.append(any((image == x).all() for x in expected))
+    assert all(found) if len(mixers) == 1 else 0 < np.mean(found) < 1
+
+
+@pytest.mark.parametrize(("drawn", "calls"), [(0, 0), (1, 3)])
+def test_a_batch_pays_for_the_pixels_of_the_drawn_mixer_alone(drawn, calls):
+  called = []
+  mixers = (augment.CutMix(), Rolled(on_pixels=lambda: called.append(1)))
+  weights = [float(number == drawn) for number in range(2)]
+  for seed in range(3):
+    mixed = augment.mix(
+      jax.random.key(seed), noise_images((4, 8, 8)), one_hot(4), mixers, weights
+    )
+    jax.block_until_ready(mixed)
+  jax.effects_barrier()
+  assert len(called) == calls
 
 
 @pytest.mark.parametrize("mixer", [augment.mixup, augment.cutmix])
@@ -425,6 +522,13 @@ def test_weights_that_are_none_are_told(weights):
   with pytest.raises(ValueError, match="weights"):
     augment.mix(
       jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), mixers, weights
+    )
+
+
+def test_mixers_that_are_none_are_named():
+  with pytest.raises(ValueError, match=r"instances of Mixer, got <class"):
+    augment.mix(
+      jax.random.key(0), noise_images((2, 4, 4)), one_hot(2), [augment.CutMix]
     )
 
 

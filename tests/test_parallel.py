@@ -1,4 +1,4 @@
-"""Several devices give what one device gives."""
+"""Several devices give the results of one device."""
 
 import dataclasses
 import pathlib
@@ -52,7 +52,7 @@ def _batch(exp):
 
 
 def _one_step(exp, many: bool):
-  """The state and metrics after two steps, on four devices or on one."""
+  """Returns state and metrics after two steps, on four devices or on one."""
   state, _ = exp.initial_state()
   host = _batch(exp)
   if many:
@@ -97,7 +97,7 @@ def test_four_devices_equal_one_with_synchronised_batch_norm():
 
 
 def test_unsynchronised_batch_norm_differs():
-  """What the test above would not notice if both sides were wrong."""
+  """Shows that the test above can fail."""
   exp = _experiment(**{"mix.name": "cutmix"})
   many, _ = _one_step(exp, True)
   one, _ = _one_step(exp, False)
@@ -170,6 +170,6 @@ def test_replicated_outputs_are_equal_on_every_device():
       np.testing.assert_array_equal(shards[0], other)
 
 
-def test_a_batch_that_does_not_divide_is_told_with_one_that_does():
+def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
   with pytest.raises(UserError, match="does not divide over 4 devices; try 48"):
     parallel.check_batch_size("batch_size", 50)

@@ -29,7 +29,7 @@ def noise(shape=(13, 8, 3), seed=0):
 
 
 def pictures():
-  """Photographs, noise, and greys, on which a hue is not defined."""
+  """Returns a photograph, noise, and greys, whose hue is not defined."""
   photograph = datasets.load_sample_image("flower.jpg")[::4, ::4]
   greys = np.repeat(np.arange(240, dtype=np.uint8).reshape(16, 15, 1), 3, -1)
   return {"photograph": photograph, "noise": noise(), "greys": greys}
@@ -37,7 +37,7 @@ def pictures():
 
 @pytest.mark.parametrize("name", ADJUSTMENTS)
 @pytest.mark.parametrize("picture", ["photograph", "noise", "greys"])
-def test_equal_to_tf_image(name, picture):
+def test_adjustments_equal_tf_image(name, picture):
   tf = pytest.importorskip("tensorflow")
   levels = pictures()[picture]
   ours = jax.jit(getattr(augment, f"adjust_{name}"))
@@ -77,7 +77,7 @@ def test_colours_stay_in_range(seed, factor, delta):
 
 
 @hypothesis.given(st.integers(0, 2**31 - 1), st.floats(-0.5, 0.5))
-def test_hue_turns_back(seed, delta):
+def test_a_hue_rotation_can_be_reversed(seed, delta):
   values = jnp.asarray(noise(seed=seed) / 255, jnp.float32)
   turned = augment.adjust_hue(augment.adjust_hue(values, delta), -delta)
   np.testing.assert_allclose(turned, values, atol=1e-5)
@@ -85,14 +85,14 @@ def test_hue_turns_back(seed, delta):
 
 @pytest.mark.parametrize("operation", RANDOM)
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32, jnp.bfloat16])
-def test_examples_draw_for_themselves(operation, dtype):
+def test_each_example_draws_independently(operation, dtype):
   levels = noise((4, 9, 7, 3))
   scale = 1 if dtype == jnp.uint8 else 255
   images = jnp.asarray(levels / scale, dtype)
   key = jax.random.key(11)
   together = operation(key, images)
   assert (together.shape, together.dtype) == (images.shape, dtype)
-  # vmap of one equals the batch; another neighbour changes nothing.
+  # A batch equals a vmap over its images; the other images have no effect.
   keys = jax.random.split(key, 4)
   chex.assert_trees_all_equal(together, jax.vmap(operation)(keys, images))
   others = images.at[1:].set(images[1:][::-1])
@@ -119,7 +119,7 @@ def test_gradients_are_finite_on_greys(operation):
     ("random_grayscale", (1.2,), "probability"),
   ],
 )
-def test_settings_out_of_range_are_told(operation, settings, words):
+def test_settings_out_of_range_raise(operation, settings, words):
   with pytest.raises(ValueError, match=words):
     getattr(augment, operation)(
       jax.random.key(0), jnp.zeros((4, 4, 3)), *settings
@@ -130,6 +130,6 @@ def test_settings_out_of_range_are_told(operation, settings, words):
   "images",
   [jnp.zeros((4, 4)), jnp.zeros((4, 4, 3), int), jnp.zeros((2, 4, 4, 1))],
 )
-def test_what_is_no_image_is_told(images):
+def test_invalid_images_raise(images):
   with pytest.raises(ValueError, match="images must"):
     augment.adjust_hue(images, 0.1)

@@ -1,4 +1,7 @@
+import dataclasses
 import functools
+import pathlib
+import sys
 
 import chex
 import jax
@@ -8,7 +11,10 @@ import pytest
 
 from configs import basic, cutmix, default
 from mixaug_jax import augment
+from mixaug_jax.augment.pipeline import OPERATIONS
 
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
+DOCS = DOCS.read_text("utf-8")
 KEY = jax.random.key(1)
 IMAGES = jax.random.uniform(KEY, (6, 20, 20, 3))
 LABELS = jnp.eye(6)
@@ -60,6 +66,13 @@ def everything():
 
 def test_every_operation_of_the_config_is_tested():
   assert set(SETTINGS) == set(default.get_config().augment)
+
+
+def test_the_table_of_operations_has_their_order_and_leaves():
+  assert [row.name for row in OPERATIONS] == list(SETTINGS)
+  config = default.get_config().augment
+  for row in OPERATIONS:
+    assert set(row.settings) == set(config[row.name])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -127,6 +140,25 @@ def test_keys_are_those_of_the_position():
   chex.assert_trees_all_equal(raw[2:4], jax.random.key_data(keys([2, 3])))
 
 
+@pytest.mark.parametrize(("seed", "step"), [(0, 0), (5, 17), (2**31 - 1, 4)])
+def test_the_keys_of_a_step(seed, step):
+  """Fixed for good: another formula would change every recorded run."""
+  fold = jax.random.fold_in
+  root = fold(jax.random.key(seed), step)
+  positions = jnp.arange(4, 8)
+  run = jax.jit(lambda *args: augment.step_keys(*args, positions, 1))
+  keys = run(jnp.uint32(seed), jnp.int32(step))
+  expected = augment.StepKeys(
+    augment=jnp.stack([fold(fold(root, 0), place) for place in range(4, 8)]),
+    mix=fold(root, 1),
+    dropout=fold(fold(root, 2), 1),
+  )
+  chex.assert_trees_all_equal(
+    jax.tree.map(jax.random.key_data, keys),
+    jax.tree.map(jax.random.key_data, expected),
+  )
+
+
 @pytest.mark.parametrize("dataset", default.DATASETS)
 def test_the_recipe_of_tf_image_runs(dataset):
   run = augment.make_augment(basic.get_config(dataset).augment, 16)
@@ -135,7 +167,8 @@ def test_the_recipe_of_tf_image_runs(dataset):
 
 def mixing(**settings):
   config = default.get_config("folder").mix
-  config.update(settings)
+  with config.unlocked():
+    config.update(settings)
   return config
 
 
@@ -162,6 +195,97 @@ def test_several_mixers_by_weight():
   np.testing.assert_allclose(
     mixed[0], np.einsum("ij,jhwc->ihwc", mixed[1], IMAGES), atol=1e-5
   )
+
+
+def mixers_of(config):
+  return augment.make_mixer(config).keywords["mixers"]
+
+
+def test_every_setting_of_every_mixer_can_be_set():
+  for name, kind in augment.MIXERS.items():
+    for field in dataclasses.fields(kind):
+      factor = 1.5 if field.name == "max_aspect" else 0.7
+      config = mixing(name=name)
+      config[name][field.name] = value = factor * field.default + 0.05
+      assert mixers_of(config) == (kind(**{field.name: value}),)
+
+
+def test_in_a_mixture_each_mixer_has_its_own_settings():
+  config = mixing(name="cutmix,mixup,cutout", alpha=0.5, max_lambda=0.9)
+  config.mixup.alpha = 0.3
+  config.mixup.max_lambda = 0.8
+  config.cutout.size = 0.25
+  expected = (
+    augment.CutMix(0.5, max_lambda=0.9),
+    augment.Mixup(0.3, max_lambda=0.8),
+    augment.Cutout(0.25),
+  )
+  assert mixers_of(config) == expected
+  chex.assert_trees_all_equal(
+    augment.make_mixer(config)(KEY, IMAGES, LABELS),
+    augment.mix(KEY, IMAGES, LABELS, expected),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftMix(augment.Mixer):
+  """The left part of the partner."""
+
+  share: float = 0.5
+  alpha: float = 1.0
+
+  def __post_init__(self):
+    if not 0 <= self.share <= 1:
+      raise ValueError(f"share must be in [0, 1], got {self.share}")
+
+  def draw(self, key, height, width):
+    keep = jnp.arange(width)[:, None] >= round(self.share * width)
+    keep = jnp.broadcast_to(keep, (height, width, 1))
+    return augment.Drawn(keep, jnp.mean(keep, dtype=jnp.float32))
+
+
+def test_a_new_mixer_is_a_class_and_a_line(monkeypatch):
+  monkeypatch.setitem(augment.MIXERS, "leftmix", LeftMix)
+  config = mixing(name="leftmix")
+  config.leftmix.share = 0.25
+  mixed, labels = augment.make_mixer(config)(KEY, IMAGES, LABELS)
+  np.testing.assert_array_equal(mixed[:, :, 5:], IMAGES[:, :, 5:])
+  assert (mixed[:, :, :5] != IMAGES[:, :, :5]).any((1, 2, 3)).all()
+  np.testing.assert_allclose(jnp.diagonal(labels), 0.75)
+
+
+def test_the_mixer_of_the_docs_is_found_in_its_module(tmp_path, monkeypatch):
+  code = DOCS.split("```python\n")[1].split("```")[0]
+  (tmp_path / "my_mixers.py").write_text(code)
+  monkeypatch.syspath_prepend(tmp_path)
+  config = mixing(name="my_mixers:StripMix")
+  (mixer,) = mixers_of(config)
+  assert mixer == sys.modules.pop("my_mixers").StripMix(0.5)
+  with config.unlocked():
+    config.name = f"cutmix,{config.name}"
+    config.StripMix = {"share": 0.25}
+  boxes, strips = mixers_of(config)
+  assert (boxes, strips.share) == (augment.CutMix(), 0.25)
+  labels = augment.mix(KEY, IMAGES, LABELS, (strips,))[1]
+  np.testing.assert_allclose(jnp.diagonal(labels), 0.75)
+  sys.modules.pop("my_mixers")
+
+
+def test_the_docs_list_every_setting_of_every_mixer():
+  for name, kind in augment.MIXERS.items():
+    settings = dataclasses.fields(kind)
+    keys = ", ".join(f"`.{x.name}`" for x in settings)
+    keys = keys.replace("`.", f"`mix.{name}.", 1)
+    defaults = ", ".join(f"{x.default:g}" for x in settings)
+    assert f"| {name} | {keys} | {defaults} |" in DOCS
+
+
+def test_a_config_from_before_the_groups_of_the_mixers_is_read():
+  config = mixing(name="cutmix", alpha=0.5)
+  with config.unlocked():
+    for name in augment.MIXERS:
+      del config[name]
+  assert mixers_of(config) == (augment.CutMix(0.5),)
 
 
 @pytest.mark.parametrize("name", ["none", "cutmix", "cutmix,mixup"])
@@ -192,6 +316,23 @@ def test_the_recipe_of_cutmix_mixes():
     ({"name": "cutmix,mixup", "weights": "a,b"}, "mix.weights must be numb"),
     ({"name": "cutout", "alpha": 1.0}, "mix.alpha means nothing to cutout"),
     ({"name": "mixup", "max_aspect": 2.0}, "mix.max_aspect means nothing"),
+    ({"name": "mixup,cutmx"}, "got 'cutmx'; did you mean 'cutmix'?"),
+    (
+      {"name": "mixup", "cutmix": {"alpha": 1.0}},
+      "mix.cutmix.alpha means nothing to mixup; add cutmix to mix.name or set "
+      "mix.cutmix.alpha to none",
+    ),
+    ({"name": "cutmix,mixup", "mixup": {"alpha": 0.0}}, "mix.mixup: alpha"),
+    ({"name": "no_such_module:X"}, "there is no module 'no_such_module'"),
+    ({"name": "math:pi"}, "mix.name=math:pi is not a class derived from"),
+    (
+      {"name": f"{__name__}:LeftMix", "LeftMix": {"shore": 1.0}},
+      "mix.LeftMix.shore means nothing to LeftMix, whose settings are share",
+    ),
+    (
+      {"name": f"{__name__}:LeftMix", "LeftMix": {"share": "half"}},
+      "mix.LeftMix: ",
+    ),
   ],
 )
 def test_settings_of_mixing_out_of_range_are_told(settings, words):

@@ -1,8 +1,11 @@
-"""Weight files of every format: read exactly, and told when they do not fit."""
+"""Weight files of every format: read exactly, or refused in one sentence."""
 
 import hashlib
+import http.server
 import json
+import pathlib
 import pickle
+import threading
 import zipfile
 
 import jax
@@ -12,28 +15,27 @@ import pytest
 from flax import traverse_util
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays_of
-from ml_collections import ConfigDict
 
+from mixaug_jax import config as config_lib
 from mixaug_jax import models
 from mixaug_jax.errors import UserError
-from mixaug_jax.weights import dialects, formats, torch_file
-from mixaug_jax.weights import sources as pretrained
+from mixaug_jax.weights import (
+  dialects,
+  downloads,
+  formats,
+  sources,
+  torch_file,
+)
 
 STATISTICS = ("running_mean", "running_var")
 
 
-def _config(pretrained_, name="resnet18", allow_partial=False):
-  return ConfigDict(
-    {
-      "name": name,
-      "pretrained": str(pretrained_),
-      "allow_partial": allow_partial,
-    }
-  )
+def _resolve(pretrained, model="resnet18", allow_partial=False):
+  return sources.resolve(str(pretrained), model, allow_partial)
 
 
 def _variables(name, num_classes=5, seed=0, **attributes):
-  """Variables of a model, all of them random."""
+  """Returns random variables of a model."""
   model = models.create_model(name, num_classes, **attributes)
   shapes = jax.eval_shape(
     lambda: model.init(
@@ -75,7 +77,7 @@ def safetensors(resnet18, tmp_path_factory):
 
 
 def test_safetensors_come_back(resnet18, safetensors):
-  source = pretrained.resolve(_config(safetensors))
+  source = _resolve(safetensors)
   loaded, report = source.load(jax.tree.map(np.zeros_like, resnet18))
   _assert_same(loaded, resnet18)
   assert len(report.loaded) == len(jax.tree.leaves(resnet18))
@@ -89,7 +91,7 @@ def test_pth_comes_back_without_pytorch_code(resnet18, tmp_path, wrap):
   state = {f"module.{k}": torch.tensor(x) for k, x in named.items()}
   state["module.bn1.num_batches_tracked"] = torch.tensor(3)
   torch.save(wrap(state), tmp_path / "weights.pth")
-  source = pretrained.resolve(_config(tmp_path / "weights.pth"))
+  source = _resolve(tmp_path / "weights.pth")
   _assert_same(source.load(jax.tree.map(np.zeros_like, resnet18))[0], resnet18)
 
 
@@ -118,7 +120,7 @@ def test_pth_of_strided_shared_and_narrow_tensors(tmp_path):
 
 
 def _write_pth(path, content, data=b""):
-  """A file as torch.save lays it out, around any pickle."""
+  """Writes a file as torch.save does, with any pickle."""
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("archive/data.pkl", content)
     archive.writestr("archive/data/0", data)
@@ -146,7 +148,7 @@ def test_code_in_a_pth_is_refused_and_not_run(tmp_path):
   marker = tmp_path / "ran"
   path = tmp_path / "evil.pth"
   _write_pth(path, pickle.dumps({"conv1.weight": _Malicious(marker)}))
-  source = pretrained.resolve(_config(path))
+  source = _resolve(path)
   with pytest.raises(UserError, match=r"evil.pth .*holds more than tensors"):
     source.load(_variables("resnet18"))
   assert not marker.exists()
@@ -186,8 +188,8 @@ def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
   layers = dict.fromkeys(name.partition("/")[0] for name in named)
   formats.write_keras_h5(tmp_path / "weights.h5", named, layers)
   for path in (tmp_path / "weights.npz", tmp_path / "weights.h5"):
-    source = pretrained.resolve(_config(path, "resnet50"))
-    assert source.architecture == {
+    source = _resolve(path, "resnet50")
+    assert source.dialect.architecture == {
       "version": "v1",
       "conv_bias": True,
       "bn_epsilon": 1.001e-5,
@@ -197,8 +199,8 @@ def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):
     _assert_same(loaded, keras_resnet50)
 
 
-def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
-  """Those of an optimiser, as Keras 3 writes them, and one without a layer."""
+def test_other_variables_in_an_h5_keep_their_names(tmp_path):
+  """An optimiser's, as Keras 3 writes them, and one without a layer."""
   import h5py
 
   with h5py.File(tmp_path / "x.weights.h5", "w") as file:
@@ -214,7 +216,7 @@ def test_variables_of_no_resnet_in_an_h5_are_left_over(tmp_path):
   np.testing.assert_array_equal(read["conv1_conv/bias"], [2.0, 2.0])
 
 
-def test_the_head_of_kerass_published_file_has_another_name(keras_resnet50):
+def test_the_head_of_kerass_published_file_is_renamed(keras_resnet50):
   named = _named(dialects.KERAS, keras_resnet50)
   head = named.pop("predictions/kernel")
   translated = dialects.translate_aliases(
@@ -228,23 +230,23 @@ def test_a_new_head_for_other_classes_and_for_none(
   resnet18, safetensors, tmp_path
 ):
   ours = _variables("resnet18", num_classes=3, seed=1)
-  loaded, report = pretrained.resolve(_config(safetensors)).load(ours)
-  assert report.new_head == "for the file's tells 5 classes apart"
+  loaded, report = _resolve(safetensors).load(ours)
+  assert report.new_head == "the file's has 5 classes"
   assert not report.left_over
   _assert_same(loaded["params"]["head"], ours["params"]["head"])
   _assert_same(loaded["params"]["stage4"], resnet18["params"]["stage4"])
   named = _named(dialects.TORCH, resnet18)
   named = {k: x for k, x in named.items() if not k.startswith("fc.")}
   formats.write_safetensors(tmp_path / "x.safetensors", named)
-  source = pretrained.resolve(_config(tmp_path / "x.safetensors"))
+  source = _resolve(tmp_path / "x.safetensors")
   loaded, report = source.load(ours)
-  assert report.new_head == "for the file has none"
+  assert report.new_head == "the file has none"
   _assert_same(loaded["params"]["head"], ours["params"]["head"])
 
 
 @pytest.fixture
 def faulty(resnet18, tmp_path):
-  """A file with arrays missing, left over and of another shape."""
+  """Writes a file with arrays missing, unknown and of another shape."""
   named = _named(dialects.TORCH, resnet18)
   del named["layer2.0.conv1.weight"]
   del named["bn1.bias"]
@@ -258,18 +260,17 @@ def faulty(resnet18, tmp_path):
   return write
 
 
-def test_every_mismatch_is_told_at_once(resnet18, faulty):
+def test_every_mismatch_is_reported_at_once(resnet18, faulty):
   wrong = {"layer1.0.bn1.weight": np.zeros(63, np.float32)}
   for allow_partial in (False, True):
-    config = _config(faulty(**wrong), allow_partial=allow_partial)
-    source = pretrained.resolve(config)
+    source = _resolve(faulty(**wrong), allow_partial=allow_partial)
     with pytest.raises(UserError) as raised:
       source.load(resnet18)
     sentence = str(raised.value)
     assert "layer1.0.bn1.weight (63,) in place of (64,)" in sentence
     assert "\n" not in sentence
     if not allow_partial:
-      missing, left_over = sentence.split("missing: ")[1].split("left over: ")
+      missing, left_over = sentence.split("missing: ")[1].split("not used: ")
       assert "bn1.bias, layer2.0.bn1.bias" in missing
       assert "layer2.0.conv1.weight" in missing
       assert "layer5.conv.weight" in left_over
@@ -278,27 +279,36 @@ def test_every_mismatch_is_told_at_once(resnet18, faulty):
 @pytest.mark.parametrize(
   "bad", [np.array([[np.nan, 1.0]]), np.array([["a", "b"]])]
 )
-def test_what_is_no_number_is_told(tmp_path, bad):
-  """Loaded, it would make the first loss a NaN."""
+def test_arrays_without_finite_numbers_are_refused(tmp_path, bad):
+  """The first loss would be NaN."""
   named = {"predictions/bias": np.zeros(2, np.float32)}
   np.savez(tmp_path / "x.npz", **named, **{"predictions/kernel": bad})
-  source = pretrained.resolve(
-    _config(tmp_path / "x.npz", "resnet50", allow_partial=True)
-  )
+  source = _resolve(tmp_path / "x.npz", "resnet50", allow_partial=True)
   head = {"kernel": np.zeros((1, 2)), "bias": np.zeros(2)}
-  sentence = "not finite numbers: predictions/kernel; .* the file anew"
+  sentence = "not finite numbers: predictions/kernel; .* the file again"
   with pytest.raises(UserError, match=sentence):
     source.load({"params": {"head": head}})
+
+
+def test_a_head_of_another_rank_is_of_another_shape(tmp_path):
+  arrays = {"kernel": np.zeros((1, 2)), "bias": np.zeros(2)}
+  named = {"kernel": np.zeros((1, 2)), "bias": np.zeros(())}
+  np.savez(
+    tmp_path / "x.npz", **{f"predictions/{k}": x for k, x in named.items()}
+  )
+  source = _resolve(tmp_path / "x.npz", "resnet50")
+  with pytest.raises(UserError, match=r"predictions/bias \(\) in place of"):
+    source.load({"params": {"head": arrays}})
 
 
 def test_a_partial_file_loads_when_allowed_and_reports(resnet18, faulty):
   path = faulty()
   with pytest.raises(UserError, match="allow_partial=true"):
-    pretrained.resolve(_config(path)).load(resnet18)
+    _resolve(path).load(resnet18)
   ours = _variables("resnet18", seed=1)
-  source = pretrained.resolve(_config(path, allow_partial=True))
+  source = _resolve(path, allow_partial=True)
   loaded, report = source.load(ours)
-  # The batch norm after a missing convolution is of no use.
+  # The statistics of a missing convolution are useless without it.
   bn = [f"layer2.0.bn1.{x}" for x in ("bias", "weight", *STATISTICS)]
   assert set(report.missing) == {"bn1.bias", "layer2.0.conv1.weight", *bn}
   assert set(report.left_over) == {"layer5.conv.weight", *bn}
@@ -316,10 +326,8 @@ def test_a_partial_file_loads_when_allowed_and_reports(resnet18, faulty):
 
 
 def test_weights_of_another_model_do_not_load(safetensors):
-  """Not even partially, where shapes differ."""
-  source = pretrained.resolve(
-    _config(safetensors, "resnet50", allow_partial=True)
-  )
+  """Shapes differ, so allow_partial does not help."""
+  source = _resolve(safetensors, "resnet50", allow_partial=True)
   with pytest.raises(UserError, match=r"of another shape.*choose weights"):
     source.load(_variables("resnet50"))
 
@@ -337,7 +345,7 @@ def test_weights_of_another_model_do_not_load(safetensors):
 def test_a_damaged_file_is_named(tmp_path, name, content):
   path = tmp_path / name
   path.write_bytes(content)
-  source = pretrained.resolve(_config(path, "resnet50"))
+  source = _resolve(path, "resnet50")
   with pytest.raises(UserError, match="cannot be read") as raised:
     source.load({"params": {}})
   assert str(path) in str(raised.value)
@@ -354,92 +362,147 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     ("keras", "small_resnet", "no pretrained weights"),
   ],
 )
-def test_a_source_that_there_is_not_is_told(source, model, sentence):
+def test_an_unknown_source_is_refused(source, model, sentence):
   with pytest.raises(UserError, match=sentence):
-    pretrained.resolve(_config(source, model))
+    _resolve(source, model)
 
 
 def test_a_missing_file_is_named():
   with pytest.raises(UserError, match=r"no weight file gone\.npz"):
-    pretrained.resolve(_config("gone.npz", "resnet50")).fetch()
+    _resolve("gone.npz", "resnet50").fetch()
 
 
-class _Web:
-  """Stands for pooch's downloader; counts what it serves."""
+class _Handler(http.server.BaseHTTPRequestHandler):
+  """Serves `server.files` by path, as the hub does, but for `cut` bytes."""
 
-  def __init__(self, content):
-    self.content, self.urls = content, []
+  def do_HEAD(self):
+    self.do_GET()
 
-  def __call__(self, **_):
-    return self._fetch
+  def do_GET(self):
+    content = self.server.files.get(self.path)
+    self.send_response(404 if content is None else 200)
+    if content is None:
+      self.send_header("X-Error-Code", "RepoNotFound")
+    body = content or b""
+    size = len(body) + (self.command == "HEAD" and self.server.cut)
+    self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+    self.send_header("X-Repo-Commit", "0" * 40)
+    self.send_header("Content-Length", str(size))
+    self.end_headers()
+    if self.command == "GET":
+      self.server.fetched.append(self.path)
+      self.wfile.write(body)
 
-  def _fetch(self, url, output_file, _):
-    self.urls.append(url)
-    if self.content is None:
-      raise ConnectionError("Name or service not known")
-    with open(output_file, "wb") as file:
-      file.write(self.content)
+  def log_message(self, *_):
+    pass
 
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-  import pooch
+  """A web server, in place of the three that publish weights."""
+  from huggingface_hub import constants as hub
 
-  directory = tmp_path / "cache"
-  monkeypatch.setattr(pretrained, "weights_directory", lambda: directory)
-  web = _Web(b"weights")
-  monkeypatch.setattr(pooch, "HTTPDownloader", web)
-  return web
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+  server.files, server.fetched, server.cut = {}, [], 0
+  address = f"http://127.0.0.1:{server.server_port}"
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+  monkeypatch.setattr(downloads, "directory", lambda: tmp_path / "cache")
+  for name, published in sources._PUBLISHED.items():
+    url = f"{address}/{published.url.rpartition('/')[2]}"
+    monkeypatch.setitem(sources._PUBLISHED, name, published._replace(url=url))
+  template = hub.HUGGINGFACE_CO_URL_TEMPLATE.replace(hub.ENDPOINT, address)
+  monkeypatch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+  monkeypatch.setattr(hub, "ENDPOINT", address)
+  yield server
+  server.shutdown()
+  server.server_close()
+
+
+def _names(directory):
+  return sorted(path.name for path in directory.iterdir())
 
 
 def test_downloads_are_checked_and_kept(web, tmp_path, monkeypatch):
   sha256 = hashlib.sha256(b"weights").hexdigest()[:8]
-  monkeypatch.setitem(
-    pretrained._TORCHVISION_SHA256["torchvision"], "resnet18", sha256
-  )
-  source = pretrained.resolve(_config("torchvision"))
+  digests = sources._PUBLISHED["torchvision"].digests
+  monkeypatch.setitem(digests, "resnet18", sha256)
+  name = f"resnet18-{sha256}.pth"
+  web.files[f"/{name}"] = b"weights"
+  source = _resolve("torchvision")
   for _ in range(2):
     path = source.fetch()
   assert path.read_bytes() == b"weights"
-  assert [p.name for p in path.parent.iterdir()] == [f"resnet18-{sha256}.pth"]
-  url = f"https://download.pytorch.org/models/resnet18-{sha256}.pth"
-  assert web.urls == [url]
+  assert _names(path.parent) == [name]
+  assert web.fetched == [f"/{name}"]
   path.write_bytes(b"rotten")
   with pytest.raises(UserError, match=r"is damaged.*delete it"):
     source.fetch()
 
 
+def test_a_published_file_that_the_user_put_there_is_used(
+  web, tmp_path, monkeypatch
+):
+  md5 = hashlib.md5(b"weights").hexdigest()
+  monkeypatch.setitem(sources._PUBLISHED["keras"].digests, "resnet50", md5)
+  (tmp_path / "cache").mkdir()
+  name = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+  (tmp_path / "cache" / name).write_bytes(b"weights")
+  assert _resolve("keras", "resnet50").fetch() == tmp_path / "cache" / name
+  assert not web.fetched
+
+
 @pytest.mark.parametrize("name", ["keras", "keras_notop", "torchvision_v2"])
 def test_a_download_of_another_hash_is_thrown_away(web, tmp_path, name):
-  with pytest.raises(UserError, match="came with another"):
-    pretrained.resolve(_config(name, "resnet50")).fetch()
-  assert not list((tmp_path / "cache").iterdir())
+  known = sources._PUBLISHED[name]
+  url = known.url.format(model="resnet50", digest=known.digests["resnet50"])
+  web.files["/" + url.rpartition("/")[2]] = b"weights"
+  with pytest.raises(UserError, match=r"is not .*; try again, or fetch it by"):
+    _resolve(name, "resnet50").fetch()
+  assert len(web.fetched) == 1
+  assert not _names(tmp_path / "cache")
 
 
-def test_off_line_the_file_and_its_place_are_named(web, tmp_path):
-  web.content = None
+def test_offline_the_file_and_its_place_are_named(tmp_path, monkeypatch):
+  """Uses the real addresses, with a failure to resolve their names."""
+  import requests
+
+  def refuse(*_, **__):
+    raise requests.ConnectionError("Name or service not known")
+
+  monkeypatch.setattr(requests, "get", refuse)
+  monkeypatch.setattr(downloads, "directory", lambda: tmp_path / "cache")
   with pytest.raises(UserError) as raised:
-    pretrained.resolve(_config("keras", "resnet50")).fetch()
-  sentence = str(raised.value)
-  assert "https://storage.googleapis.com/" in sentence
-  assert str(tmp_path / "cache" / "resnet50_weights") in sentence
-  assert not list((tmp_path / "cache").iterdir())
+    _resolve("keras", "resnet50").fetch()
+  name = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+  url = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
+  assert str(raised.value) == (
+    "cannot download the weights (ConnectionError); fetch by other means "
+    f"{url}/{name} to {tmp_path / 'cache' / name}"
+  )
+  assert not _names(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("source", ["torchvision", "timm/resnet18.a1_in1k"])
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, source):
+  (tmp_path / "file").touch()
+  monkeypatch.setattr(downloads, "directory", lambda: tmp_path / "file" / "x")
+  with pytest.raises(UserError, match=r"file/x.*; set XDG_CACHE_HOME to a"):
+    _resolve(source).fetch()
 
 
 @pytest.mark.parametrize("there", [(), ("config.json",)])
-def test_off_line_all_files_of_a_timm_model_are_named_at_once(
-  web, tmp_path, monkeypatch, there
+def test_offline_all_files_of_a_timm_model_are_named_at_once(
+  tmp_path, monkeypatch, there
 ):
-  import huggingface_hub
+  from huggingface_hub import constants
 
-  def download(*_, **__):
-    raise ConnectionError("Name or service not known")
-
-  monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+  monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+  monkeypatch.setattr(downloads, "directory", lambda: tmp_path / "cache")
   if there:
     _timm(tmp_path)
   with pytest.raises(UserError) as raised:
-    pretrained.resolve(_config("timm/resnet18.a1_in1k")).fetch()
+    _resolve("timm/resnet18.a1_in1k").fetch()
   url = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main"
   directory = tmp_path / "cache" / "timm" / "resnet18.a1_in1k"
   for name in ("config.json", "model.safetensors"):
@@ -447,100 +510,128 @@ def test_off_line_all_files_of_a_timm_model_are_named_at_once(
     assert (pair in str(raised.value)) == (name not in there)
 
 
-def _timm(tmp_path, **described):
-  directory = tmp_path / "cache" / "timm" / "resnet18.a1_in1k"
-  directory.mkdir(parents=True)
+def _described(**described):
   described = {
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
-    "input_size": [3, 224, 224],
-    "test_input_size": [3, 288, 288],
     **described,
   }
-  text = json.dumps({"pretrained_cfg": described})
-  (directory / "config.json").write_text(text)
+  return json.dumps({"pretrained_cfg": described}).encode()
+
+
+def _timm(tmp_path, **described):
+  directory = tmp_path / "cache" / "timm" / "resnet18.a1_in1k"
+  directory.mkdir(parents=True)
+  (directory / "config.json").write_bytes(_described(**described))
   return directory
 
 
-def test_timm_weights_bring_their_test_size(
+def test_timm_files_that_the_user_put_there_are_used(
   web, tmp_path, resnet18, safetensors
 ):
+  for name in ("config.json", "model.safetensors"):
+    web.files[f"/timm/resnet18.a1_in1k/resolve/main/{name}"] = b"another"
   directory = _timm(tmp_path)
   (directory / "model.safetensors").write_bytes(safetensors.read_bytes())
-  source = pretrained.resolve(_config("timm/resnet18.a1_in1k"))
-  assert source.test_size == 288
+  source = _resolve("timm/resnet18.a1_in1k")
   assert source.preprocessing == models.IMAGENET_PREPROCESSING
   _assert_same(source.load(resnet18)[0], resnet18)
+  assert not web.fetched
 
 
-def test_timm_weights_of_another_input_are_told(web, tmp_path):
-  _timm(tmp_path, mean=[0.1, 0.2, 0.3])
-  with pytest.raises(UserError, match=r"mean \(0.1, 0.2, 0.3\)"):
-    pretrained.resolve(_config("timm/resnet18.a1_in1k"))
+@pytest.mark.parametrize(
+  ("content", "sentence"),
+  [
+    (_described(mean=[0.1, 0.2, 0.3]), r"mean \(0.1, 0.2, 0.3\)"),
+    (b"{}", "does not describe a timm model; delete it"),
+    (b"rubbish", "does not describe a timm model; delete it"),
+  ],
+)
+def test_timm_weights_of_another_input_are_refused(
+  web, tmp_path, content, sentence
+):
+  (_timm(tmp_path) / "config.json").write_bytes(content)
+  with pytest.raises(UserError, match=sentence):
+    _resolve("timm/resnet18.a1_in1k")
 
 
-def test_timm_files_are_fetched_and_checked(web, tmp_path, monkeypatch):
-  import huggingface_hub
+def test_timm_files_are_downloaded_and_kept(
+  web, tmp_path, resnet18, safetensors
+):
+  folder = "/timm/resnet18.a1_in1k/resolve/main"
+  web.files[f"{folder}/config.json"] = _described(mean=[0.5] * 3, std=[0.5] * 3)
+  web.files[f"{folder}/model.safetensors"] = safetensors.read_bytes()
+  for _ in range(2):
+    source = _resolve("timm/resnet18.a1_in1k")
+    assert source.settings["preprocessing"] == "inception"
+    _assert_same(source.load(resnet18)[0], resnet18)
+  assert web.fetched == list(web.files)
 
-  _timm(tmp_path)
-  tag = [hashlib.sha256(b"weights").hexdigest()]
 
-  def download(repository, file, local_dir):
-    assert repository == "timm/resnet18.a1_in1k"
-    path = f"{local_dir}/{file}"
-    with open(path, "wb") as stream:
-      stream.write(b"weights")
-    return path
+def test_a_timm_file_that_is_cut_short_is_thrown_away(web, tmp_path):
+  web.files["/timm/resnet18.x/resolve/main/config.json"] = _described()
+  web.cut = 1
+  with pytest.raises(UserError, match=r"cannot download the weights \(OSError"):
+    _resolve("timm/resnet18.x")
+  assert web.fetched
+  assert not list(tmp_path.rglob("*.json"))
 
-  monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-  monkeypatch.setattr(
-    huggingface_hub,
-    "get_hf_file_metadata",
-    lambda url: ConfigDict({"etag": tag[0]}),
+
+def test_a_timm_model_that_does_not_exist_is_named(web):
+  sentence = "there is no model timm/resnet18.gone on the Hugging Face hub"
+  with pytest.raises(UserError, match=sentence):
+    _resolve("timm/resnet18.gone")
+
+
+def test_a_family_without_weights_is_refused_before_anything_is_read(tmp_path):
+  for pretrained in ("keras", "timm/vit.x", tmp_path / "gone.npz"):
+    with pytest.raises(UserError, match=r"no pretrained weights .*=vit, only"):
+      _resolve(pretrained, "vit")
+
+
+def test_a_family_brings_one_dialect(resnet18, safetensors, monkeypatch):
+  monkeypatch.setitem(dialects.DIALECTS, "other", {"torch": dialects.TORCH})
+  source = _resolve(safetensors, "other")
+  _assert_same(source.load(jax.tree.map(np.zeros_like, resnet18))[0], resnet18)
+  sentence = (
+    r"x\.npz is a file of keras, but .*=other loads only those of torch"
   )
-  source = pretrained.resolve(_config("timm/resnet18.a1_in1k"))
-  path = source.fetch()
-  assert path.read_bytes() == b"weights"
-  path.unlink()
-  # Small files go by git's hash; `printf weights | git hash-object --stdin`.
-  tag[0] = "3ab313fff6f41bb35969cd359e9ddfb8033b3ac2"
-  assert source.fetch() == path
-  path.unlink()
-  for tag[0] in ("0" * 64, "0" * 40, ""):
-    with pytest.raises(UserError, match="another hash"):
-      source.fetch()
-  assert [p.name for p in path.parent.iterdir()] == ["config.json"]
+  with pytest.raises(UserError, match=sentence):
+    _resolve("x.npz", "other")
+  with pytest.raises(UserError, match=r"keras has no weights for .*=other"):
+    _resolve("keras", "other")
 
 
-def _unsettled(**values):
-  keys = dict.fromkeys(pretrained.SETTINGS)
-  base = _config("none", "resnet50").to_dict()
-  return ConfigDict({**base, **keys, **values})
+def _load_config(**model):
+  overrides = {f"model.{key}": str(value) for key, value in model.items()}
+  path = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
+  return config_lib.load(str(path), overrides).model
 
 
-def test_a_config_takes_over_what_its_weights_ask_for(keras_resnet50, tmp_path):
-  config = _unsettled(pretrained="keras")
-  pretrained.settle(config)
-  assert config.version == "v1"
-  assert config.conv_bias
-  assert config.bn_epsilon == 1.001e-5
-  assert config.preprocessing == "caffe"
-  assert config.test_size == 224
-  again = ConfigDict(config.to_dict())
-  pretrained.settle(again)
-  assert again == config
-  scratch = _unsettled(pretrained=None)
-  pretrained.settle(scratch)
-  assert {key: scratch[key] for key in pretrained.SETTINGS} == (
-    pretrained.SETTINGS
-  )
+def test_a_config_takes_over_what_its_weights_ask_for():
+  keras = {
+    "version": "v1",
+    "conv_bias": True,
+    "bn_epsilon": 1.001e-5,
+    "preprocessing": "caffe",
+  }
+  settled = _load_config(name="resnet50", pretrained="keras")
+  again = _load_config(name="resnet50", pretrained="keras", **keras)
+  scratch = _load_config()
+  assert {key: settled[key] for key in keras} == keras
+  assert again == settled
+  assert {key: scratch[key] for key in keras} == {
+    "version": "v1.5",
+    "conv_bias": False,
+    "bn_epsilon": 1e-5,
+    "preprocessing": "imagenet",
+  }
 
 
 def test_settings_of_published_weights_cannot_be_contradicted():
   with pytest.raises(UserError, match=r"version is v1\.5, but .* ask for v1;"):
-    pretrained.settle(_unsettled(pretrained="keras", version="v1.5"))
-  own = _unsettled(pretrained="own.safetensors", preprocessing="inception")
-  pretrained.settle(own)
-  assert own.preprocessing == "inception"
+    _load_config(name="resnet50", pretrained="keras", version="v1.5")
+  own = {"pretrained": "own.safetensors", "preprocessing": "inception"}
+  assert _load_config(name="resnet50", **own).preprocessing == "inception"
   with pytest.raises(UserError, match="imagenet, caffe, inception"):
-    pretrained.settle(_unsettled(pretrained=None, preprocessing="none"))
+    _load_config(preprocessing="other")

@@ -4,6 +4,7 @@ from PIL import Image
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import preview
+from mixaug_jax.analysis import contact_sheet
 from mixaug_jax.errors import UserError
 
 
@@ -14,9 +15,9 @@ def cutmix():
 
 def test_a_soft_label_in_words():
   names = ("Pug", "Chihuahua", "Beagle")
-  words = preview.in_words(np.array([0.38, 0.62, 0.0]), names)
+  words = contact_sheet.in_words(np.array([0.38, 0.62, 0.0]), names)
   assert words == "0.62 Chihuahua + 0.38 Pug"
-  assert preview.in_words(np.array([0.0, 0.0, 1.0]), names) == "Beagle"
+  assert contact_sheet.in_words(np.array([0.0, 0.0, 1.0]), names) == "Beagle"
 
 
 def test_the_sheet_is_written(tmp_path, capsys):
@@ -29,7 +30,7 @@ def test_the_sheet_is_written(tmp_path, capsys):
 
 
 def test_what_is_shown_is_mixed_as_its_labels_say(cutmix):
-  before, classes, after, labels = preview.batch(cutmix, 2)
+  before, classes, after, labels = contact_sheet.training_batch(cutmix, 2)
   assert before.dtype == np.uint8
   assert len(before) == len(classes) == len(after) == len(labels) == 50
   own = np.isclose(after, before / 255, atol=1e-6).all(-1).mean((1, 2))
@@ -41,7 +42,9 @@ def test_what_is_shown_is_mixed_as_its_labels_say(cutmix):
 
 
 def test_another_step_shows_another_batch(cutmix):
-  first, second = (preview.batch(cutmix, step)[0] for step in (0, 1))
+  first, second = (
+    contact_sheet.training_batch(cutmix, step)[0] for step in (0, 1)
+  )
   assert not np.array_equal(first, second)
 
 
@@ -49,7 +52,9 @@ def test_small_and_large_images_and_long_names_fit():
   for size in (8, 300):
     images = np.zeros((2, size, size, 3), np.uint8)
     long = "0.50 " + "x" * 80 + " + 0.50 " + "y" * 80
-    sheet = preview.sheet(images, ["a", "b"], images / 255, [long, "b"], 9)
+    sheet = contact_sheet.sheet(
+      images, ["a", "b"], images / 255, [long, "b"], 9
+    )
     tile = max(160, size)
     assert sheet.width >= 2 * tile
     assert sheet.height >= 2 * tile

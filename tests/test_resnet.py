@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from ml_collections import ConfigDict
 
 from mixaug_jax import models
 from mixaug_jax.models import cpu
@@ -47,11 +46,8 @@ def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
 
 def _load(path, name, num_classes):
   """Our model and its variables from a weight file, as training loads it."""
-  config = ConfigDict(
-    {"name": name, "pretrained": str(path), "allow_partial": False}
-  )
-  source = pretrained.resolve(config)
-  model = models.create_model(name, num_classes, **source.architecture)
+  source = pretrained.resolve(str(path), name)
+  model = models.create_model(name, num_classes, **source.dialect.architecture)
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False),
     jax.random.key(0),

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, read off the package's own source."""
+"""Checks the promises of SECURITY.md against the source of the package."""
 
 import ast
 import pathlib
@@ -29,12 +29,12 @@ def _calls(tree):
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_nothing_that_runs_what_it_reads_is_imported(name):
+def test_modules_that_execute_their_input_are_not_imported(name):
   barred = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal"}
   barred |= {"shelve", "runpy", "yaml"}
   allowed = {
-    "weights/torch_file.py": {"pickle"},  # Its find_class is a short list.
-    "config.py": {"runpy"},  # A config file is a program of the user's.
+    "weights/torch_file.py": {"pickle"},  # Its find_class allows a short list.
+    "config.py": {"runpy"},  # A config file is the user's program.
   }
   found = {module.partition(".")[0] for module in _imported(TREES[name])}
   assert found & barred == allowed.get(name, set())
@@ -51,7 +51,7 @@ def test_numpy_loads_no_pickle_and_no_archive_is_unpacked(name):
     assert "shell" not in keywords
 
 
-def test_the_reader_of_torch_files_knows_only_what_tensors_need():
+def test_the_reader_of_torch_files_accepts_only_what_tensors_need():
   from mixaug_jax.weights import torch_file
 
   unpickler = torch_file._Unpickler.__new__(torch_file._Unpickler)
@@ -68,7 +68,7 @@ def test_the_reader_of_torch_files_knows_only_what_tensors_need():
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_every_address_is_https(name):
+def test_every_url_uses_https(name):
   for node in ast.walk(TREES[name]):
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
       assert "http://" not in node.value

@@ -1,7 +1,7 @@
-"""Stanford Dogs from archives laid out as the official ones, by TFDS's builder.
+"""TFDS prepares Stanford Dogs from archives laid out like the official ones.
 
-The archives lie behind a proxy on this machine, so that the addresses are the
-real ones; of TFDS, nothing but their checksums is changed.
+A local proxy serves the archives, so the addresses are the real ones. Only the
+checksums that TFDS expects are changed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ import pytest
 import scipy.io
 from PIL import Image, ImageDraw
 
-from mixaug_jax.data import tfds_source
+from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
 pytestmark = pytest.mark.skipif(
@@ -40,13 +40,13 @@ REAL = (
   "n02099601-golden_retriever",
   "n02116738-African_hunting_dog",
 )
-# TFDS insists on 120 breeds.
+# TFDS requires 120 breeds.
 BREEDS = REAL + tuple(f"n{k:08}-Breed_{k}" for k in range(120 - len(REAL)))
-TRAIN, TEST = 2, 1  # Images of a breed; a real one has one more to test on.
+TRAIN, TEST = 2, 1  # Images per breed; a real breed has one more in test.
 WIDTH, HEIGHT = 40, 30
 BOX = (10, 6, 30, 24)  # xmin, ymin, xmax, ymax of the drawn dog.
 
-# Python runs it at each start; TFDS then expects the archives drawn here.
+# Python runs this at each start, so that TFDS expects the generated archives.
 _SITECUSTOMIZE = """
 import json, os
 import tensorflow_datasets as tfds
@@ -123,7 +123,7 @@ def _tar(files):
 
 @pytest.fixture(scope="module")
 def archives():
-  """images.tar, lists.tar and annotation.tar, as bytes."""
+  """The bytes of images.tar, lists.tar and annotation.tar."""
   train, test = _split_names()
   images, annotations = {}, {}
   for seed, name in enumerate(sorted(train + test)):
@@ -151,7 +151,7 @@ def archives():
 
 @pytest.fixture
 def environment(archives, tmp_path):
-  """Of a process whose TFDS expects the archives, behind a given proxy."""
+  """Makes the environment of a process with the archives behind a proxy."""
   (tmp_path / "site").mkdir()
   (tmp_path / "site" / "sitecustomize.py").write_text(_SITECUSTOMIZE)
   infos = {
@@ -179,7 +179,7 @@ def environment(archives, tmp_path):
 
 @pytest.fixture
 def proxy(archives):
-  """Address of a proxy that has the archives, and what it was asked for."""
+  """The address of a proxy with the archives, and the requests it received."""
   asked = []
 
   class Handler(http.server.BaseHTTPRequestHandler):
@@ -249,13 +249,13 @@ def test_it_is_downloaded_prepared_and_trained_on_without_tensorflow(
   assert sorted(ids) == sorted(f"Images/{name}.jpg" for name in test)
   for name, label in zip(ids, labels, strict=True):
     assert name.split("/")[1].lower() == result["class_names"][label]
-  dogs = tfds_source.open_splits("stanford_dogs", str(tmp_path / "tfds"))
+  dogs = TfdsDataset("stanford_dogs").splits(str(tmp_path / "tfds"))
   xmin, ymin, xmax, ymax = BOX
   box = (ymin / HEIGHT, xmin / WIDTH, ymax / HEIGHT, xmax / WIDTH)
   np.testing.assert_allclose(dogs["test"].boxes, [box] * len(test), rtol=1e-6)
 
 
-def test_without_a_network_the_files_and_their_place_are_named_and_do(
+def test_without_a_network_files_put_where_the_message_says_are_used(
   environment, archives, tmp_path
 ):
   env = environment(NOBODY)
@@ -274,13 +274,13 @@ def test_without_a_network_the_files_and_their_place_are_named_and_do(
   manual = tmp_path / "tfds" / "downloads" / "manual"
   for word in (*(f"{SITE}/{name}" for name in archives), manual, ":digits"):
     assert str(word) in done.stderr
-  # Now as it says.
+  # Then the advice of the message is followed.
   manual.mkdir(parents=True)
   for name, content in archives.items():
     (manual / name).write_bytes(content)
   code = (
-    "import sys; from mixaug_jax.data import tfds_source; "
-    "splits = tfds_source.open_splits('stanford_dogs', sys.argv[1]); "
+    "import sys; from mixaug_jax.data.tfds_source import TfdsDataset; "
+    "splits = TfdsDataset('stanford_dogs').splits(sys.argv[1]); "
     "print(*map(len, splits.values()))"
   )
   done = subprocess.run(
@@ -294,9 +294,9 @@ def test_without_a_network_the_files_and_their_place_are_named_and_do(
   assert done.stdout.split() == [str(len(names)) for names in _split_names()]
 
 
-def test_a_wrong_archive_is_told(tmp_path):
+def test_a_wrong_archive_is_reported(tmp_path):
   manual = tmp_path / "downloads" / "manual"
   manual.mkdir(parents=True)
   (manual / "images.tar").write_bytes(b"half of it")
   with pytest.raises(UserError, match=r"images\.tar.* has wrong checksum"):
-    tfds_source.open_splits("stanford_dogs", str(tmp_path))
+    TfdsDataset("stanford_dogs").splits(str(tmp_path))

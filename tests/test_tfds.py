@@ -10,12 +10,13 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
 from mixaug_jax.data import tfds_source
+from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250))
 
-# Runs in a process of its own, and says whether TensorFlow came in.
+# Runs in a separate process, which exits with 1 if TensorFlow was imported.
 _PREPARE = """
 import io, sys
 import numpy as np, tensorflow_datasets as tfds
@@ -81,8 +82,8 @@ def test_a_set_prepared_without_tensorflow_is_read_without_it(prepared):
 
 
 def test_images_stay_encoded_until_they_are_decoded(prepared):
-  source = tfds_source.open_splits("tiny", str(prepared))["train"]
-  assert source[0]["image"][:2] == b"\xff\xd8"  # How a JPEG begins.
+  source = TfdsDataset("tiny").splits(str(prepared))["train"]
+  assert source[0]["image"][:2] == b"\xff\xd8"  # The start of every JPEG.
 
 
 def test_training_on_it_imports_no_tensorflow(prepared, tmp_path):
@@ -121,9 +122,9 @@ def test_without_tensorflow_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_an_unknown_set_names_the_nearest(tmp_path):
   with pytest.raises(UserError, match="did you mean tfds:stanford_dogs"):
-    tfds_source.open_splits("stanford_dog", str(tmp_path))
+    TfdsDataset("stanford_dog").splits(str(tmp_path))
 
 
-def test_a_set_of_something_else_is_refused(tmp_path):
-  with pytest.raises(UserError, match="not one of image classification"):
-    tfds_source.open_splits("glue/cola", str(tmp_path))
+def test_a_set_that_is_not_for_classification_is_refused(tmp_path):
+  with pytest.raises(UserError, match="not for image classification"):
+    TfdsDataset("glue/cola").splits(str(tmp_path))

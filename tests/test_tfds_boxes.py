@@ -1,4 +1,4 @@
-"""The bounding boxes of a TFDS data set, read when they are asked for."""
+"""The bounding boxes of a TFDS data set are read at their first use."""
 
 import io
 import types
@@ -17,7 +17,7 @@ BOXES = [
 
 
 class _Records:
-  """Serialised examples; TFDS itself decodes them, and reads are counted."""
+  """Serialised examples, which TFDS decodes; counts the reads."""
 
   def __init__(self, features, examples):
     self._features, self.reads = features, 0

@@ -3,10 +3,8 @@
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 from importlib import metadata
 
 import numpy as np
@@ -14,16 +12,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ("--config.steps=30", "--config.evaluate.every_epochs=10")
+MAIN = ("-m", "mixaug_jax.main")
 
 
-def _command(workdir, *extra, config="configs/cutmix.py", devices=1):
-  """The command line of a run, and an environment of so many devices."""
+def _command(workdir, *extra, program=MAIN, path="", devices=1):
+  """Returns the command line of a run, and its environment."""
   env = dict(
     os.environ,
     XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
-    PYTHONPATH=str(ROOT),
+    PYTHONPATH=f"{ROOT}{os.pathsep}{path}",
   )
-  argv = [sys.executable, "-m", "mixaug_jax.main", f"--config={config}"]
+  argv = [sys.executable, *program, "--config=configs/cutmix.py"]
   return [*argv, f"--workdir={workdir}", *extra], env
 
 
@@ -62,7 +61,7 @@ def finished(tmp_path_factory):
   return workdir, done
 
 
-def test_a_run_leaves_what_the_readme_promises(finished):
+def test_a_run_writes_the_files_that_the_readme_lists(finished):
   workdir, done = finished
   assert "test (best on validation" in done.stdout
   names = {path.name for path in workdir.iterdir()}
@@ -76,7 +75,7 @@ def test_a_run_leaves_what_the_readme_promises(finished):
   assert {"loss", "accuracy", "mixed_accuracy", "learning_rate"} <= train.keys()
 
 
-def test_the_result_is_what_the_predictions_say(finished):
+def test_the_result_agrees_with_the_predictions(finished):
   workdir, _ = finished
   result, predictions = _result(workdir), _predictions(workdir)
   assert predictions["logits"].shape == (1000, 10)
@@ -108,22 +107,6 @@ def test_another_config_on_the_same_workdir_names_the_keys(finished):
   assert len(done.stderr.splitlines()) == 1
 
 
-def _interrupt_at(workdir, step, *extra):
-  """Runs until the checkpoint of `step` is on disk, then sends SIGTERM."""
-  argv, env = _command(workdir, *SMALL, *extra)
-  process = subprocess.Popen(
-    argv, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True
-  )
-  deadline = time.monotonic() + 120
-  while not (workdir / "checkpoints" / str(step)).exists():
-    assert process.poll() is None, process.stderr.read()
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
-  process.send_signal(signal.SIGTERM)
-  _, stderr = process.communicate(timeout=60)
-  return process.returncode, stderr
-
-
 def _assert_same_run(one, other):
   assert _rows(one) == _rows(other)
   for split in ("validation", "test"):
@@ -140,9 +123,10 @@ def _assert_same_run(one, other):
 def test_a_run_stopped_by_sigterm_resumes_bit_for_bit(finished, tmp_path):
   uninterrupted, _ = finished
   workdir = tmp_path / "stopped"
-  code, stderr = _interrupt_at(workdir, 10)
-  assert code == 143, stderr
-  assert "stopped by SIGTERM at step" in stderr
+  # SIGTERM comes when the run begins to save its first checkpoint.
+  struck = (str(ROOT / "tests" / "struck.py"), "SIGTERM", "saving", "1", "0")
+  stopped = _run(workdir, *SMALL, program=struck, code=143)
+  assert "stopped by SIGTERM at step 11; saved" in stopped.stderr
   assert not (workdir / "result.json").exists()
   resumed = _run(workdir, *SMALL)
   assert "resuming from step" in resumed.stdout
@@ -150,13 +134,13 @@ def test_a_run_stopped_by_sigterm_resumes_bit_for_bit(finished, tmp_path):
 
 
 def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
-  """Batches of 16 from 50 images: no checkpoint falls on an epoch's end."""
+  """With batches of 16 of 50 images, no checkpoint falls on an epoch's end."""
   extra = ("--config.batch_size=16", "--config.checkpoint.every_steps=7")
   extra += ("--config.ema.decay=0.9", "--config.checkpoint.keep=9")
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   _run(whole, *SMALL, *extra)
   _run(parts, *SMALL, *extra)
-  # The run was killed after step 14: what came later is gone or stale.
+  # As if the run was killed after step 14: later files are gone or stale.
   (parts / "result.json").unlink()
   for saved in (parts / "checkpoints").iterdir():
     if saved.name.isdigit() and int(saved.name) > 21:
@@ -168,7 +152,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
   _assert_same_run(whole, parts)
 
 
-def test_four_devices_train_and_the_result_says_where_it_was_made(tmp_path):
+def test_four_devices_train_and_the_result_names_the_machine(tmp_path):
   extra = ("--config.batch_size=48", "--config.evaluate.batch_size=252")
   extra += ("--config.deterministic=true",)
   workdir = tmp_path / "four devices, ü ✓ % 'q' $x"
@@ -194,9 +178,11 @@ def test_four_devices_train_and_the_result_says_where_it_was_made(tmp_path):
     (["--config.data.name=folder"], "data.dir"),
     (["--config.mix.alpha=0"], "alpha"),
     (["--config.mix.name=cutmx"], "cutmix"),
+    (["--config.loss.name=nonesuch:loss"], "there is no module 'nonesuch'"),
+    (["--config.log.writers=console,tensorbord"], "'tensorboard'"),
     (["--config.model.name=resnet51"], "resnet"),
     (["--wrokdir=x"], "--wrokdir"),
-    (["--workdir="], "--workdir: it is empty"),  # As of an unset variable.
+    (["--workdir="], "--workdir: it is empty"),  # An unset shell variable.
   ],
 )
 def test_a_mistake_ends_in_one_sentence_with_nothing_written(
@@ -218,7 +204,7 @@ def test_a_batch_that_does_not_divide_over_devices_writes_nothing(tmp_path):
 def test_an_unwritable_workdir_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   done = _run(tmp_path / "file" / "run", code=2)
-  assert "cannot write to --workdir=" in done.stderr
+  assert f"cannot write to {tmp_path / 'file' / 'run'}: Not a" in done.stderr
 
 
 def test_divergence_stops_with_the_step_and_the_checkpoint(tmp_path):
@@ -230,7 +216,7 @@ def test_divergence_stops_with_the_step_and_the_checkpoint(tmp_path):
   assert len([s for s in done.stderr.splitlines() if "try a lower" in s]) == 1
 
 
-def test_a_learning_rate_of_a_million_is_survived_or_told(tmp_path):
+def test_a_learning_rate_of_a_million_is_survived_or_reported(tmp_path):
   argv, env = _command(
     tmp_path / "run", *SMALL, "--config.optimizer.learning_rate=1e6"
   )
@@ -243,6 +229,56 @@ def test_a_learning_rate_of_a_million_is_survived_or_told(tmp_path):
   else:
     assert done.returncode == 1
     assert "at step" in done.stderr.splitlines()[-1]
+
+
+_EXTENSIONS = """
+import jax.numpy as jnp
+from mixaug_jax.training.writers import MetricWriter
+
+class Csv(MetricWriter):
+  def __init__(self, workdir, first_step):
+    self._file = open(workdir / "metrics.csv", "a")
+
+  def write_scalars(self, step, scalars):
+    for name, value in scalars.items():
+      print(step, name, value, sep=",", file=self._file)
+
+  def close(self):
+    self._file.close()
+
+class Broken(MetricWriter):
+  def __init__(self, workdir, first_step):
+    raise ConnectionError("no server")
+
+def brier(logits, labels):
+  probabilities = jnp.exp(logits) / jnp.sum(jnp.exp(logits), -1, keepdims=True)
+  return jnp.sum((probabilities - labels) ** 2, axis=-1)
+"""
+
+
+def test_a_writer_and_a_loss_of_the_users_own_are_named_in_the_config(tmp_path):
+  (tmp_path / "mine.py").write_text(_EXTENSIONS)
+  workdir = tmp_path / "run"
+  short = ("--config.steps=2", "--config.loss.name=mine:brier")
+  broken = _run(
+    *(workdir, *short, "--config.log.writers=mine:Broken"),
+    path=tmp_path,
+    code=2,
+  )
+  assert "log.writers: mine:Broken cannot be made: no server" in broken.stderr
+  assert "cutmix; 2 steps" not in broken.stdout  # Nothing was started.
+  # The same run goes on with another writer.
+  _run(workdir, *short, "--config.log.writers=mine:Csv", path=tmp_path)
+  rows = [x.split(",") for x in (workdir / "metrics.csv").read_text().split()]
+  test = {name: float(value) for _, name, value in rows}
+  result = _result(workdir)["test"]
+  assert test["test/accuracy"] == result["accuracy"]
+  assert test["test/loss"] == result["loss"]
+  logits, labels = (_predictions(workdir)[x] for x in ("logits", "labels"))
+  p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  brier = ((p - np.eye(10)[labels]) ** 2).sum(-1).mean()
+  assert result["loss"] == pytest.approx(brier, rel=1e-5)
+  assert not list(workdir.glob("events.out.tfevents.*"))
 
 
 def test_tensorflow_is_never_imported(tmp_path):

@@ -11,7 +11,7 @@ COUNTS = {"identity": 1, "flip": 1, "five_crops": 5, "scales": 3}
 
 @pytest.mark.parametrize("names", [*COUNTS, "identity, flip,scales"])
 @pytest.mark.parametrize("size", [8, 12])
-def test_views_have_the_size_of_the_network(names, size):
+def test_views_have_the_input_size_of_the_network(names, size):
   views = augment.make_views(names, size)(IMAGES)
   count = sum(COUNTS[name.strip()] for name in names.split(","))
   assert views.shape == (count, 2, size, size, 3)
@@ -21,13 +21,13 @@ def test_every_view_is_tested():
   assert COUNTS.keys() == augment.VIEWS.keys()
 
 
-def test_identity_and_flip_are_the_middle_and_its_mirror():
+def test_identity_is_the_central_crop_and_flip_its_mirror_image():
   identity, flip = augment.make_views(["identity", "flip"], 8)(IMAGES)
   np.testing.assert_array_equal(identity, IMAGES[:, 2:10, 2:10])
   np.testing.assert_array_equal(flip, identity[:, :, ::-1])
 
 
-def test_five_crops_are_corners_and_middle():
+def test_five_crops_are_the_corners_and_the_centre():
   views = augment.make_views("five_crops", 8)(IMAGES)
   places = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
   for view, (top, left) in zip(views, places, strict=True):
@@ -36,7 +36,7 @@ def test_five_crops_are_corners_and_middle():
     )
 
 
-def test_five_crops_differ_where_no_more_pixels_are_stored():
+def test_five_crops_differ_when_the_stored_image_has_the_input_size():
   views = augment.make_views("five_crops", 12)(IMAGES)
   assert len({np.asarray(view).tobytes() for view in views}) == 5
 
@@ -50,11 +50,11 @@ def test_the_widest_scale_is_the_whole_image():
 
 
 @pytest.mark.parametrize("names", ["", [], "mirror", "flip,flip"])
-def test_unknown_and_repeated_names_are_told(names):
+def test_unknown_and_repeated_names_raise(names):
   with pytest.raises(ValueError, match="views must be"):
     augment.make_views(names, 8)
 
 
-def test_images_smaller_than_the_network_sees_are_told():
+def test_images_smaller_than_the_input_size_raise():
   with pytest.raises(ValueError, match="does not fit"):
     augment.make_views("identity", 16)(jnp.zeros((1, 12, 12, 3)))

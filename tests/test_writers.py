@@ -1,28 +1,41 @@
-"""What the writers write, and what a resumed run finds of it."""
+"""Metrics reach their writers, and a resumed run continues metrics.jsonl."""
 
-import io
 import json
-import os
+import pathlib
+from logging import StreamHandler, getLogger
 
 import pytest
+from absl import logging
 
-from mixaug_jax.training import writers
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import parallel, writers
 
 
 def _rows(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def _open(workdir, names="console,tensorboard"):
+  return writers.open_writers(workdir, names, 0, 0)
+
+
 def test_rows_are_grouped_by_split_and_event_files_are_written(tmp_path):
-  progress = writers.Progress(10, 2, io.StringIO())
-  with writers.open_writers(tmp_path, 0, 0, progress, True) as writer:
-    writer.write_scalars(3, {"train/loss": 1.5, "train/accuracy": 0.25})
-    writer.write_scalars(4, {"validation/loss": 2.0})
+  with _open(tmp_path) as opened:
+    opened.write_scalars(3, {"train/loss": 1.5, "train/accuracy": 0.25})
+    opened.write_scalars(4, {"validation/loss": 2.0})
   assert _rows(tmp_path / "metrics.jsonl") == [
     {"step": 3, "split": "train", "loss": 1.5, "accuracy": 0.25},
     {"step": 4, "split": "validation", "loss": 2.0},
   ]
   assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_metrics_jsonl_needs_no_name(tmp_path, capfd):
+  with _open(tmp_path, "") as opened:
+    opened.write_scalars(3, {"train/loss": 1.5})
+  assert len(_rows(tmp_path / "metrics.jsonl")) == 1
+  assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+  assert capfd.readouterr().err == ""
 
 
 def test_the_event_file_is_what_tensorboard_reads(tmp_path):
@@ -37,69 +50,92 @@ def test_the_event_file_is_what_tensorboard_reads(tmp_path):
   assert (scalar.step, scalar.value) == (7, 0.5)
 
 
-def test_rewind_drops_what_a_checkpoint_did_not_see(tmp_path):
+def test_rewind_drops_rows_that_are_newer_than_the_checkpoint(tmp_path):
   path = tmp_path / "metrics.jsonl"
   seen = '{"step": 1, "split": "train"}\n'
   path.write_text(seen + '{"step": 2, "spl')
   writers.rewind(path, len(seen))
   assert path.read_text() == seen
-  writers.rewind(path, 1000)  # Of a file that someone has shortened.
+  writers.rewind(path, 1000)  # The file is shorter than it was.
   assert path.read_text() == seen
 
 
-def test_only_the_primary_process_writes(tmp_path):
-  progress = writers.Progress(10, 2, io.StringIO())
-  with writers.open_writers(tmp_path, 0, 0, progress, False) as writer:
-    writer.write_scalars(3, {"train/loss": 1.5})
+def test_only_the_primary_process_writes(tmp_path, monkeypatch):
+  monkeypatch.setattr(parallel, "from_first", lambda say: "")
+  with _open(tmp_path) as opened:
+    opened.write_scalars(3, {"train/loss": 1.5})
   assert list(tmp_path.iterdir()) == []
 
 
-class _Terminal(io.StringIO):
-  def isatty(self):
-    return True
+class Recorder(writers.ScalarWriter):
+  """A writer that a config finds as `test_writers:Recorder`."""
+
+  calls = []  # noqa: RUF012
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    self.calls[:] = [(workdir, first_step)]
+
+  def write_scalars(self, step, scalars):
+    self.calls.append((step, scalars))
+
+  def flush(self):
+    self.calls.append("flush")
+
+  def close(self):
+    self.calls.append("close")
 
 
-def test_the_bar_leaves_pauses_out_of_rate_and_time_left(monkeypatch):
-  now = [0.0]
-  monkeypatch.setattr(writers.time, "monotonic", lambda: now[0])
-  monkeypatch.setenv("COLUMNS", "100")
-  stream = _Terminal()
-  progress = writers.Progress(100, 10, stream)
-  with progress.pause("compiling"):
-    now[0] += 1000
-  progress.begin()
-  progress.update(1)
-  now[0] += 10
-  with progress.pause("evaluating"):
-    now[0] += 500
-  progress.update(11)  # Ten steps of ten images in ten seconds.
-  assert progress.seconds() == 10
-  last = stream.getvalue().rpartition("\r")[2]
-  assert "11/100  10 images/s  1:29 left" in last
-  assert len(last.removeprefix("\033[K")) < 100
+def test_a_writer_of_the_users_own_is_opened_written_flushed_and_closed(
+  tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))
+  name = "test_writers:Recorder"
+  calls = writers.find(name)[name].calls
+  with writers.open_writers(tmp_path, f"console, {name}", 5, 0) as opened:
+    opened.write_scalars(6, {"train/loss": 1.5})
+    opened.flush()
+  expected = [(tmp_path, 5), (6, {"train/loss": 1.5}), "flush", "close"]
+  assert calls == expected
 
 
-def test_there_is_no_bar_on_a_pipe():
-  stream = io.StringIO()
-  progress = writers.Progress(10, 2, stream)
-  with progress.pause("compiling"):
-    progress.update(1)
-  progress.clear()
-  assert stream.getvalue() == ""
+@pytest.mark.parametrize(
+  ("names", "sentence"),
+  [
+    ("consol", "'console'"),
+    ("console,nonesuch:Writer", "there is no module 'nonesuch'"),
+    ("json:Nonesuch", "has no attribute 'Nonesuch'"),
+  ],
+)
+def test_a_writer_that_does_not_exist_is_named(names, sentence):
+  with pytest.raises(ValueError, match=r"^config.log.writers") as caught:
+    writers.find(names)
+  assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "sentence"),
+  [
+    ("operator:add", "operator:add cannot be made: unsupported operand"),
+    ("operator:is_", "operator:is_ does not make a MetricWriter"),
+  ],
+)
+def test_a_writer_that_cannot_be_made_is_one_sentence(tmp_path, name, sentence):
+  with (
+    pytest.raises(UserError, match=f"^config.log.writers: {sentence}"),
+    _open(tmp_path, name),
+  ):
+    pass
 
 
 def test_the_log_shows_metrics_and_warnings_but_not_others_chatter(
   tmp_path, capfd
 ):
-  from absl import logging
-
-  progress = writers.Progress(10, 2, io.StringIO())
-  with writers.open_writers(tmp_path, 0, 0, progress, True) as writer:
-    writer.write_scalars(3, {"train/loss": 1.5})
+  elsewhere = StreamHandler()  # Other libraries may log to stderr as well.
+  getLogger().addHandler(elsewhere)
+  with _open(tmp_path) as opened:
+    opened.write_scalars(3, {"train/loss": 1.5})
     logging.info("chatter")
     logging.warning("beware")
+  getLogger().removeHandler(elsewhere)
   shown = capfd.readouterr().err
-  assert "[3] train/loss=1.5" in shown
-  assert "beware" in shown
-  assert "chatter" not in shown
-  assert os.path.getsize(tmp_path / "metrics.jsonl")
+  assert shown == "[3] train/loss=1.5\nbeware\n"

@@ -22,21 +22,22 @@ from mixaug_jax.augment.geometric import (
   rotate,
 )
 from mixaug_jax.augment.jpeg import adjust_jpeg_quality, random_jpeg_quality
-from mixaug_jax.augment.mixing import (
+from mixaug_jax.augment.keys import StepKeys, example_keys, step_keys
+from mixaug_jax.augment.mixers import (
+  MIXERS,
   CutMix,
   Cutout,
   FMix,
   Mixup,
   ResizeMix,
-  Shard,
   cutmix,
   cutout,
-  draw_partners,
   fmix,
-  mix,
   mixup,
   resizemix,
 )
+from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, draw_partners, mix
+from mixaug_jax.augment.mixture import make_mixer
 from mixaug_jax.augment.photometric import (
   adjust_brightness,
   adjust_contrast,
@@ -49,18 +50,22 @@ from mixaug_jax.augment.photometric import (
   random_saturation,
   rgb_to_grayscale,
 )
-from mixaug_jax.augment.pipeline import example_keys, make_augment, make_mixer
+from mixaug_jax.augment.pipeline import make_augment
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
 from mixaug_jax.augment.views import VIEWS, make_views
 
 __all__ = [
+  "MIXERS",
   "VIEWS",
   "CutMix",
   "Cutout",
+  "Drawn",
   "FMix",
+  "Mixer",
   "Mixup",
   "ResizeMix",
   "Shard",
+  "StepKeys",
   "adjust_brightness",
   "adjust_contrast",
   "adjust_hue",
@@ -96,5 +101,6 @@ __all__ = [
   "resizemix",
   "rgb_to_grayscale",
   "rotate",
+  "step_keys",
   "trivial_augment",
 ]

@@ -1,9 +1,9 @@
-"""CutMix, Mixup and their relatives: two images, one soft label.
+"""The contract of CutMix, Mixup and their relatives: two images, one label.
 
-Every mixer follows one contract. `images` are `[B, H, W, C]` of any dtype,
-uint8 in 0..255 too; `labels` are probabilities `[B, classes]`, float; both come
-back with their shapes and dtypes. Each example keeps a share of itself and
-takes the rest from its partner, another example of the batch:
+Every mixer follows it. `images` are `[B, H, W, C]` of any dtype, uint8 in
+0..255 too; `labels` are probabilities `[B, classes]`, float; both come back
+with their shapes and dtypes. Each example keeps a share of itself and takes the
+rest from its partner, another example of the batch:
 
     images = keep * images + (1 - keep) * images[partner]
     labels = lam * labels + (1 - lam) * labels[partner]
@@ -14,19 +14,17 @@ differentiate with respect to images and labels; settings are plain numbers,
 checked before tracing.
 """
 
+import abc
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.resample import placement_weights, resample
-
-_PARTNER, _RESIZED, _BLANK = range(3)
 
 
 class Shard(NamedTuple):
@@ -47,466 +45,62 @@ class Shard(NamedTuple):
   gather: Callable[[jax.Array], jax.Array] = lambda x: x
 
 
-class _Draw(NamedTuple):
-  """What a mixer draws for one example, or once for a batch.
+class Drawn(NamedTuple):
+  """The draw of a mixer for one example, or once for a batch.
 
   Attributes:
     keep: the first image's weight of each pixel, bool or float32 `[H, W, 1]`.
     lam: the first label's weight, float32 scalar.
-    source: where the other pixels come from, int32 scalar.
-    box: top, height, left, width of the mask, int32; for `_RESIZED`.
+    extra: numbers that `Mixer.pixels` needs as well, a pytree of arrays.
   """
 
   keep: jax.Array
   lam: jax.Array
-  source: jax.Array
-  box: jax.Array
+  extra: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Beta:
-  """Lambda ~ Beta(alpha, alpha), squeezed between the bounds.
+class Mixer(abc.ABC):
+  """A way to mix an example with its partner.
+
+  A mixer is a frozen dataclass; its fields are its settings, plain numbers
+  that `__post_init__` checks:
+
+      @dataclasses.dataclass(frozen=True)
+      class LeftMix(Mixer):
+        share: float = 0.5  # Of the width that comes from the partner.
+
+        def draw(self, key, height, width):
+          keep = jnp.arange(width)[:, None] >= round(self.share * width)
+          keep = jnp.broadcast_to(keep, (height, width, 1))
+          return Drawn(keep, jnp.mean(keep, dtype=jnp.float32))
 
   Attributes:
-    alpha: above 0.
-    min_lambda, max_lambda: bounds on the first image's share:
-      `min + (max - min) * Beta(alpha, alpha)`.
+    uses_partner: whether the pasted pixels come from the partner. Where they
+      do not, an example without a partner is mixed as well, and partners are
+      not gathered.
   """
 
-  alpha: float = 1.0
-  min_lambda: float = 0.0
-  max_lambda: float = 1.0
-
-  def __post_init__(self):
-    check.above("alpha", self.alpha, 0)
-    check.interval(
-      "min_lambda", self.min_lambda, "max_lambda", self.max_lambda, 0, 1
-    )
-
-  @property
-  def bounded(self) -> bool:
-    return (self.min_lambda, self.max_lambda) != (0, 1)
-
-  def draw_lambda(self, key: jax.Array) -> jax.Array:
-    if self.alpha == 1:
-      lam = jax.random.uniform(key)
-    else:
-      lam = jax.random.beta(key, self.alpha, self.alpha)
-    span = self.max_lambda - self.min_lambda
-    return self.min_lambda + span * lam.astype(jnp.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixup(_Beta):
-  """What `mixup` draws; see there."""
-
-  binary: ClassVar[bool] = False
-  alpha: float = 0.2
-
-  def draw(self, key: jax.Array, height: int, width: int) -> _Draw:
-    lam = self.draw_lambda(key)
-    keep = jnp.broadcast_to(lam, (height, width, 1))
-    return _Draw(keep, lam, jnp.int32(_PARTNER), jnp.zeros(4, jnp.int32))
-
-
-@dataclasses.dataclass(frozen=True)
-class CutMix(_Beta):
-  """What `cutmix` draws; see there."""
-
-  binary: ClassVar[bool] = True
-  min_aspect: float = 1.0
-  max_aspect: float = 1.0
-
-  def __post_init__(self):
-    super().__post_init__()
-    check.above("min_aspect", self.min_aspect, 0)
-    check.interval(
-      "min_aspect", self.min_aspect, "max_aspect", self.max_aspect, 0, math.inf
-    )
-
-  def draw(self, key: jax.Array, height: int, width: int) -> _Draw:
-    lam_key, aspect_key, place_key = jax.random.split(key, 3)
-    lam = self.draw_lambda(lam_key)
-    log_aspect = jax.random.uniform(
-      aspect_key,
-      minval=math.log(self.min_aspect),
-      maxval=math.log(self.max_aspect),
-    )
-    root = jnp.exp(log_aspect / 2)
-    side = jnp.sqrt(1 - lam)
-    if not self.bounded:
-      sides = (height * side / root, width * side * root)
-      sides = [x.astype(jnp.int32) for x in sides]
-      return _box_draw(_clipped_box(place_key, *sides, height, width), _PARTNER)
-    # Lambda must hold as drawn: the box lies inside, and its width makes up
-    # for the rounding of its height.
-    area = height * width
-    least = math.ceil((1 - self.max_lambda) * area - 1e-6)
-    most = math.floor((1 - self.min_lambda) * area + 1e-6)
-    box_height = jnp.clip(
-      jnp.round(height * side / root).astype(jnp.int32),
-      max(1, -(-least // width)),
-      height,
-    )
-    box_width = jnp.clip(
-      jnp.round((1 - lam) * area / box_height).astype(jnp.int32),
-      -(-least // box_height),
-      jnp.minimum(width, most // box_height),
-    )
-    box = _inner_box(place_key, box_height, box_width, height, width)
-    return _box_draw(box, _PARTNER)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cutout:
-  """What `cutout` draws; see there."""
-
-  binary: ClassVar[bool] = True
-  size: float = 0.5
-  fill: float = 0.5
-
-  def __post_init__(self):
-    check.within("size", self.size, 0, 1)
-    check.within("fill", self.fill, 0, 1)
-
-  def draw(self, key: jax.Array, height: int, width: int) -> _Draw:
-    sides = [jnp.int32(round(self.size * x)) for x in (height, width)]
-    drawn = _box_draw(_clipped_box(key, *sides, height, width), _BLANK)
-    return drawn._replace(lam=jnp.float32(1))
-
-
-@dataclasses.dataclass(frozen=True)
-class ResizeMix:
-  """What `resizemix` draws; see there."""
-
-  binary: ClassVar[bool] = True
-  min_scale: float = 0.1
-  max_scale: float = 0.8
-
-  def __post_init__(self):
-    check.interval(
-      "min_scale", self.min_scale, "max_scale", self.max_scale, 0, 1
-    )
-
-  def draw(self, key: jax.Array, height: int, width: int) -> _Draw:
-    scale_key, place_key = jax.random.split(key)
-    scale = jax.random.uniform(
-      scale_key, minval=self.min_scale, maxval=self.max_scale
-    )
-    sides = [
-      jnp.maximum(1, jnp.round(scale * x).astype(jnp.int32))
-      for x in (height, width)
-    ]
-    return _box_draw(_inner_box(place_key, *sides, height, width), _RESIZED)
-
-
-@dataclasses.dataclass(frozen=True)
-class FMix(_Beta):
-  """What `fmix` draws; see there."""
-
-  binary: ClassVar[bool] = True
-  decay_power: float = 3.0
-
-  def __post_init__(self):
-    super().__post_init__()
-    check.above("decay_power", self.decay_power, 0)
-
-  def draw(self, key: jax.Array, height: int, width: int) -> _Draw:
-    lam_key, spectrum_key = jax.random.split(key)
-    count = self.draw_lambda(lam_key) * height * width
-    frequency = jnp.hypot(
-      jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width)
-    )
-    scale = jnp.maximum(frequency, 1 / max(height, width)) ** -self.decay_power
-    noise = jax.random.normal(spectrum_key, (*scale.shape, 2))
-    spectrum = jax.lax.complex(noise[..., 0] * scale, noise[..., 1] * scale)
-    field = jnp.fft.irfft2(spectrum, (height, width))
-
-    # The level by bisection: a sort costs twenty times as much.
-    def halve(_, bounds):
-      low, high = bounds
-      middle = (low + high) / 2
-      enough = jnp.sum(field >= middle) >= count
-      return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    bounds = jnp.min(field), jnp.nextafter(jnp.max(field), jnp.inf)
-    low, high = jax.lax.fori_loop(0, 24, halve, bounds)
-    keep = field >= jnp.where(count < 0.5, high, low)
-    return _Draw(
-      keep[..., None],
-      jnp.mean(keep, dtype=jnp.float32),
-      jnp.int32(_PARTNER),
-      jnp.zeros(4, jnp.int32),
-    )
-
-
-Mixer = Mixup | CutMix | Cutout | ResizeMix | FMix
-
-
-def mixup(
-  key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
-  alpha: float = 0.2,
-  *,
-  min_lambda: float = 0.0,
-  max_lambda: float = 1.0,
-  probability: float = 1.0,
-  per_example: bool = False,
-  partner: str = "any",
-  shard: Shard | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """A blend of two images (Zhang et al., 2018, arXiv:1710.09412).
-
-      images = lam * images + (1 - lam) * images[partner]
-
-  with lam ~ Beta(alpha, alpha), alpha 0.2 on ImageNet in the paper. Images of
-  an integer dtype are blended in float32 and rounded.
-
-  Args:
-    key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
-    labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
-    min_lambda: lower bound on the share of the first image; lambda is
-      `min + (max - min) * Beta(alpha, alpha)`.
-    max_lambda: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw lambda and whether to mix for each example; else, as in
-      the paper, once for the batch.
-    partner: `any` other example, each one another's exactly once; or
-      `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
-
-  Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
-
-  Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
-  """
-  return mix(
-    key,
-    images,
-    labels,
-    (Mixup(alpha, min_lambda, max_lambda),),
-    probability=probability,
-    per_example=per_example,
-    partner=partner,
-    shard=shard,
-  )
-
-
-def cutmix(
-  key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
-  alpha: float = 1.0,
-  *,
-  min_lambda: float = 0.0,
-  max_lambda: float = 1.0,
-  min_aspect: float = 1.0,
-  max_aspect: float = 1.0,
-  probability: float = 1.0,
-  per_example: bool = False,
-  partner: str = "any",
-  shard: Shard | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """A box of another image (Yun et al., 2019, arXiv:1905.04899).
-
-  The box has the sides H sqrt(1 - lam) and W sqrt(1 - lam), rounded down, with
-  lam ~ Beta(alpha, alpha), alpha 1 in the paper; its centre is uniform over the
-  pixels and what sticks out of the image is cut off. The labels are weighted
-  by the pixels that remain:
-
-      lam = 1 - (box pixels inside the image) / (H W)
-
-  Bounds on lambda must hold for that number. So with bounds the box is placed
-  uniformly inside the image, nothing is cut off, and lambda is
-  `min + (max - min) * Beta(alpha, alpha)` up to whole pixels; it stays within
-  the bounds where they are at least 1 / W apart, else it misses them by less
-  than one column of the box.
-
-  Args:
-    key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
-    labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
-    min_lambda: lower bound on the share of the first image, in [0, 1].
-    max_lambda: upper bound on it.
-    min_aspect: lower bound on the box's width over height, relative to the
-      image's (1: the box has the image's shape); drawn log-uniformly.
-    max_aspect: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw the box and whether to mix for each example; else, as in
-      the paper, once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
-
-  Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
-
-  Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
-  """
-  return mix(
-    key,
-    images,
-    labels,
-    (CutMix(alpha, min_lambda, max_lambda, min_aspect, max_aspect),),
-    probability=probability,
-    per_example=per_example,
-    partner=partner,
-    shard=shard,
-  )
-
-
-def cutout(
-  key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
-  size: float = 0.5,
-  *,
-  fill: float = 0.5,
-  probability: float = 1.0,
-  per_example: bool = True,
-  shard: Shard | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """A box of one colour (DeVries and Taylor, 2017, arXiv:1708.04552).
-
-  The box has the sides `size * H` and `size * W`; its centre is uniform over
-  the pixels and what sticks out is cut off. Labels stay as they are. The paper
-  takes half the side on CIFAR-10, a quarter on CIFAR-100, and fills with the
-  data's mean.
-
-  Args:
-    key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
-    labels: probabilities `[B, classes]`, float.
-    size: the box's side over the image's, in [0, 1].
-    fill: grey value in [0, 1]; of uint8 images times 255.
-    probability: of cutting at all.
-    per_example: draw for each example, as in the paper; else once for the
-      batch.
-    shard: this device's place in the global batch; None: it is all here.
-
-  Returns:
-    Images of the given shape and dtype, and the labels.
-
-  Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
-  """
-  return mix(
-    key,
-    images,
-    labels,
-    (Cutout(size, fill),),
-    probability=probability,
-    per_example=per_example,
-    shard=shard,
-  )
-
-
-def resizemix(
-  key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
-  *,
-  min_scale: float = 0.1,
-  max_scale: float = 0.8,
-  probability: float = 1.0,
-  per_example: bool = False,
-  partner: str = "any",
-  shard: Shard | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Another image, made small (Qin et al., 2020, arXiv:2012.11101).
-
-  The partner is resized (bilinear, antialiased) to `scale` times the image's
-  sides, scale ~ U(0.1, 0.8) in the paper, and pasted at a uniform place inside
-  the image; lam = 1 - (pasted pixels) / (H W).
-
-  Args:
-    key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
-    labels: probabilities `[B, classes]`, float.
-    min_scale: the least side of the pasted image, over the image's.
-    max_scale: the greatest.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw for each example; else once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
-
-  Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
-
-  Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
-  """
-  return mix(
-    key,
-    images,
-    labels,
-    (ResizeMix(min_scale, max_scale),),
-    probability=probability,
-    per_example=per_example,
-    partner=partner,
-    shard=shard,
-  )
-
-
-def fmix(
-  key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
-  alpha: float = 1.0,
-  *,
-  decay_power: float = 3.0,
-  min_lambda: float = 0.0,
-  max_lambda: float = 1.0,
-  probability: float = 1.0,
-  per_example: bool = False,
-  partner: str = "any",
-  shard: Shard | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Blobs of another image (Harris et al., 2020, arXiv:2002.12047).
-
-  A field of Gaussian noise whose spectrum falls as frequency^-decay_power is
-  cut at the level that leaves `lam * H * W` pixels, up to one, to the first
-  image; lam ~ Beta(alpha, alpha). The paper takes alpha 1 and decay power 3.
-
-  Args:
-    key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
-    labels: probabilities `[B, classes]`, float.
-    alpha: of Beta(alpha, alpha); above 0.
-    decay_power: above 0; the higher, the smoother the blobs.
-    min_lambda: lower bound on the share of the first image; lambda is
-      `min + (max - min) * Beta(alpha, alpha)`, to the nearest pixel.
-    max_lambda: upper bound on it.
-    probability: of mixing at all, else the example or batch stays as it is.
-    per_example: draw for each example; else once for the batch.
-    partner: `any` or `other_class`, see `draw_partners`.
-    shard: this device's place in the global batch; None: it is all here.
-
-  Returns:
-    Images and labels of the given shapes and dtypes. A batch of one comes
-    back unchanged.
-
-  Raises:
-    ValueError: settings out of range, or arguments of the wrong rank or dtype.
-  """
-  return mix(
-    key,
-    images,
-    labels,
-    (FMix(alpha, min_lambda, max_lambda, decay_power),),
-    probability=probability,
-    per_example=per_example,
-    partner=partner,
-    shard=shard,
-  )
+  uses_partner: ClassVar[bool] = True
+
+  @abc.abstractmethod
+  def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
+    """Draws the weights of an image of `height` times `width` pixels."""
+
+  def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
+    """Returns the pixels to paste, by default those of the partner.
+
+    Args:
+      partners: `[B, H, W, C]`, any dtype; the examples themselves where
+        `uses_partner` is False.
+      extra: that of `draw` with one more axis in front, B long if each example
+        drew for itself and else 1.
+
+    Returns:
+      `[B, H, W, C]` of the partners' dtype, or what broadcasts to it.
+    """
+    del extra
+    return partners
 
 
 def mix(
@@ -530,7 +124,7 @@ def mix(
     key: a PRNG key, typed or raw.
     images: `[B, H, W, C]`, any dtype.
     labels: probabilities `[B, classes]`, float.
-    mixers: `Mixup`, `CutMix`, `Cutout`, `ResizeMix`, `FMix` with settings.
+    mixers: such as `CutMix(alpha=0.5)`.
     weights: of each mixer, not negative, scaled to sum to one; None: equal.
     probability: of mixing at all.
     per_example: each example draws mixer, lambda and place for itself, which
@@ -566,6 +160,9 @@ def check_settings(
   """Raises ValueError at settings that `mix` cannot work with."""
   if not mixers:
     raise ValueError("mixers is empty; name at least one")
+  for mixer in mixers:
+    if not isinstance(mixer, Mixer):
+      raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
   if weights is not None:
     if len(weights) != len(mixers):
       raise ValueError(
@@ -632,19 +229,21 @@ def _mixed(key, images, labels, enabled, settings, shard):
   def draw(key):
     coin_key, choice_key, mixer_key = jax.random.split(key, 3)
     coin = jax.random.bernoulli(coin_key, probability)
-    drawn = _choose(choice_key, mixer_key, mixers, weights, height, width)
-    return coin & enabled, drawn
+    choice = _choose(choice_key, len(mixers), weights)
+    drawn = _draw(mixer_key, choice, mixers, height, width)
+    return coin & enabled, choice, drawn
 
   if per_example:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(draw_key, positions)
-    coin, drawn = jax.vmap(draw)(keys)
+    coin, choice, drawn = jax.vmap(draw)(keys)
   else:
-    coin, drawn = jax.tree.map(lambda x: x[None], draw(draw_key))
-  active = coin & ((partners != positions) | (drawn.source == _BLANK))
-  if all(isinstance(mixer, Cutout) for mixer in mixers):
-    others = jnp.broadcast_to(_blank(mixers[0], images.dtype), images.shape)
-  else:
-    others = _others(shard.gather(images)[partners], drawn, mixers)
+    coin, choice, drawn = jax.tree.map(lambda x: x[None], draw(draw_key))
+  uses_partner = jnp.array([mixer.uses_partner for mixer in mixers])
+  active = coin & ((partners != positions) | ~uses_partner[choice])
+  others = images
+  if any(mixer.uses_partner for mixer in mixers):
+    others = shard.gather(images)[partners]
+  others = _pasted(images, others, choice, drawn.extra, mixers)
   images = _blend(images, others, drawn.keep, active[:, None, None, None])
   lam = jnp.where(active, drawn.lam, 1)[:, None]
   mixed_labels = lam * labels + (1 - lam) * all_labels[partners]
@@ -656,54 +255,61 @@ _jitted = jax.jit(
 )
 
 
-def _choose(choice_key, mixer_key, mixers, weights, height, width) -> _Draw:
-  if len(mixers) == 1:
-    return mixers[0].draw(mixer_key, height, width)
-  binary = all(mixer.binary for mixer in mixers)
+def _choose(key, count, weights):
+  """Returns the number of the mixer to draw, int32 scalar."""
+  if count == 1:
+    return jnp.int32(0)
+  shares = jnp.ones(count) if weights is None else jnp.array(weights)
+  return jax.random.choice(key, count, p=shares / jnp.sum(shares))
 
-  def branch(mixer):
+
+def _draw(key, choice, mixers, height, width) -> Drawn:
+  """The draw of one mixer; `extra` is a list, zeros for the other mixers."""
+  draws = [lambda key, m=m: m.draw(key, height, width) for m in mixers]
+  shapes = [jax.eval_shape(draw, key) for draw in draws]
+  dtype = jnp.float32
+  if all(shape.keep.dtype == bool for shape in shapes):
+    dtype = bool
+  zeros = [
+    jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape.extra)
+    for shape in shapes
+  ]
+
+  def branch(number):
     def draw(key):
-      drawn = mixer.draw(key, height, width)
-      return drawn._replace(
-        keep=drawn.keep.astype(bool if binary else jnp.float32)
-      )
+      keep, lam, extra = draws[number](key)
+      extras = [*zeros[:number], extra, *zeros[number + 1 :]]
+      return Drawn(keep.astype(dtype), lam, extras)
 
     return draw
 
-  shares = jnp.ones(len(mixers)) if weights is None else jnp.array(weights)
-  choice = jax.random.choice(
-    choice_key, len(mixers), p=shares / jnp.sum(shares)
-  )
-  return jax.lax.switch(choice, [branch(mixer) for mixer in mixers], mixer_key)
+  return jax.lax.switch(choice, [branch(n) for n in range(len(mixers))], key)
 
 
-def _others(partners, drawn, mixers):
-  """The pixels to paste: the partner, as the drawn mixer wants it."""
-  if any(isinstance(mixer, ResizeMix) for mixer in mixers):
-    resize = functools.partial(_resized, partners, drawn.box)
-    resized = drawn.source == _RESIZED
-    if len(resized) == 1:
-      partners = jax.lax.cond(resized[0], resize, lambda: partners)
+def _pasted(images, partners, choice, extras, mixers):
+  """The pixels to paste, as the drawn mixer makes them."""
+  makers = [
+    functools.partial(
+      mixer.pixels, partners if mixer.uses_partner else images, extra
+    )
+    for mixer, extra in zip(mixers, extras, strict=True)
+  ]
+  if len(mixers) == 1:
+    return makers[0]()
+  whole = [jax.eval_shape(make).shape == partners.shape for make in makers]
+  pasted = partners
+  # Colours last: XLA fuses their selection with the blend.
+  for number in sorted(range(len(mixers)), key=lambda n: not whole[n]):
+    if type(mixers[number]).pixels is Mixer.pixels:
+      continue
+    drawn = choice == number
+    if whole[number] and len(drawn) == 1:
+      # Once a batch: the pixels of a mixer that is not drawn cost nothing.
+      pasted = jax.lax.cond(drawn[0], makers[number], lambda x=pasted: x)
     else:
-      partners = jnp.where(resized[:, None, None, None], resize(), partners)
-  for mixer in mixers:
-    if isinstance(mixer, Cutout):
-      blank = (drawn.source == _BLANK)[:, None, None, None]
-      partners = jnp.where(blank, _blank(mixer, partners.dtype), partners)
-  return partners
-
-
-def _resized(images, box):
-  """`images` made small, each in its `box`, or all in one."""
-  height, width = images.shape[1:3]
-  rows = placement_weights(height, box[:, 0], box[:, 1])
-  columns = placement_weights(width, box[:, 2], box[:, 3])
-  return resample(images, rows, columns)
-
-
-def _blank(mixer, dtype):
-  scale = 255 if jnp.issubdtype(dtype, jnp.integer) else 1
-  return jnp.asarray(mixer.fill * scale, jnp.float32).astype(dtype)
+      drawn = drawn[:, None, None, None]
+      pasted = jnp.where(drawn, makers[number](), pasted)
+  return pasted
 
 
 def _blend(images, others, keep, active):
@@ -717,41 +323,3 @@ def _blend(images, others, keep, active):
   blend = keep * images.astype(jnp.float32)
   blend += (1 - keep) * others.astype(jnp.float32)
   return (jnp.round(blend) if integer else blend).astype(dtype)
-
-
-def _clipped_box(key, box_height, box_width, height, width):
-  """Centred on a pixel; what sticks out is cut off."""
-  y_key, x_key = jax.random.split(key)
-
-  def span(key, side, whole):
-    start = jax.random.randint(key, (), 0, whole) - side // 2
-    end = jnp.minimum(start + side, whole)
-    start = jnp.maximum(start, 0)
-    return start, end - start
-
-  vertical = span(y_key, box_height, height)
-  horizontal = span(x_key, box_width, width)
-  return (*vertical, *horizontal), height, width
-
-
-def _inner_box(key, box_height, box_width, height, width):
-  """Uniform among the places where nothing sticks out."""
-  y_key, x_key = jax.random.split(key)
-  top = jax.random.randint(y_key, (), 0, height - box_height + 1)
-  left = jax.random.randint(x_key, (), 0, width - box_width + 1)
-  return (top, box_height, left, box_width), height, width
-
-
-def _box_draw(box_in_image, source) -> _Draw:
-  (top, box_height, left, box_width), height, width = box_in_image
-  y, x = jnp.arange(height)[:, None], jnp.arange(width)
-  inside = (y >= top) & (y < top + box_height)
-  inside &= (x >= left) & (x < left + box_width)
-  # Pixels, not the lambda that was drawn: clipping and rounding changed it.
-  pixels = (box_height * box_width).astype(jnp.float32)
-  return _Draw(
-    ~inside[..., None],
-    1 - pixels / (height * width),
-    jnp.int32(source),
-    jnp.stack([top, box_height, left, box_width]).astype(jnp.int32),
-  )

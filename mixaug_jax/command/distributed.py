@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 
 # After so long without a sign of life from one process, JAX ends the others.
 _HEARTBEAT_SECONDS = 40
@@ -70,11 +70,11 @@ def join(flags: argparse.Namespace) -> None:
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
   except (ValueError, RuntimeError, OSError) as error:
-    reason = str(error).partition("\n")[0]
     raise UserError(
-      f"the processes of this run do not find each other: {reason}; name them "
-      "by --coordinator_address, --num_processes and --process_id, or run this "
-      "one alone by --num_processes=1"
+      "the processes of this run do not find each other: "
+      f"{first_line(error)}; name them by --coordinator_address, "
+      "--num_processes and --process_id, or run this one alone by "
+      "--num_processes=1"
     ) from error
   finally:
     waiting.cancel()

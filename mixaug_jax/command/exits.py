@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
 
 # Seconds to wait for the other processes to fail as well.
 _GOODBYE_SECONDS = 10.0
@@ -35,10 +35,9 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     code = 128 + signal.SIGPIPE
   except Exception as error:
     if _out_of_memory(error):
-      reason = str(error).partition("\n")[0][:200] or type(error).__name__
       print(
         "mixaug_jax: there is not enough memory; lower config.batch_size or "
-        f"config.data.image_size ({reason})",
+        f"config.data.image_size ({first_line(error)})",
         file=sys.stderr,
       )
       code = UserError.code
@@ -66,6 +65,21 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
   if code and _several_processes():
     _leave(code, _GOODBYE_SECONDS)
   sys.exit(code)
+
+
+def follow_stdin() -> None:
+  """Ends this process by SIGTERM, which saves its run, when stdin closes.
+
+  A parent process that holds the other end takes its children along.
+  """
+
+  def wait() -> None:
+    # sys.stdin.read would hold a lock when this process ends.
+    while os.read(sys.stdin.fileno(), 1):
+      pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 def _several_processes() -> bool:

@@ -1,10 +1,11 @@
 """Command-line flags: the parser, paths, `--config` and its overrides."""
 
 import argparse
+import contextlib
 import errno
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -41,6 +42,16 @@ def path(text: str) -> pathlib.Path:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
   return pathlib.Path(text)
+
+
+def make_folder(flag: str, folder: pathlib.Path) -> None:
+  """Makes the folder that a flag names; raises UserError."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"cannot make {flag}={folder}: {error.strerror}; name another folder"
+    ) from None
 
 
 def add_config(
@@ -91,3 +102,21 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError(f"{word} needs a value: {word}=VALUE")
     overrides[key] = value
   return rest, overrides
+
+
+def words(arguments: argparse.Namespace) -> list[str]:
+  """Returns the words that `parse` reads as the same config and workdir."""
+  changed = (f"{_PREFIX}{k}={text}" for k, text in arguments.overrides.items())
+  return [
+    *(f"--config={arguments.spec}", *changed),
+    f"--workdir={arguments.workdir}",
+  ]
+
+
+@contextlib.contextmanager
+def naming(flag: str) -> Iterator[None]:
+  """Puts a flag before the sentence of a UserError."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(f"{flag}: {error}") from error

@@ -1,21 +1,25 @@
-"""The cells of a comparison: every arm with every seed."""
+"""The arms, seeds and runs of a comparison."""
 
+import contextlib
 import copy
 import dataclasses
+import functools
 import pathlib
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.command import flags
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
-# What must not differ between arms: their differences are paired by seed and
-# by test example.
+if TYPE_CHECKING:
+  from mixaug_jax.comparison.finished import FinishedRun
+
+# Differences between arms are paired by seed and by test example, so the arms
+# must agree in these keys.
 _SHARED = ("seed", "data.", "evaluate.checkpoint")
 
 
@@ -24,10 +28,10 @@ class Cell:
   """One run of a comparison.
 
   Attributes:
-    arm: its name.
-    seed: of the run.
-    config: of the run, resolved.
-    workdir: of the run.
+    arm: the name of its arm.
+    seed: the seed of the run.
+    config: the resolved config of the run.
+    workdir: the run directory.
   """
 
   arm: str
@@ -40,66 +44,103 @@ class Cell:
     return f"{self.arm}/{self.seed}"
 
   @property
+  def log(self) -> pathlib.Path:
+    """The file that holds what the run printed."""
+    return self.workdir.with_suffix(".log")
+
+  @property
   def finished(self) -> bool:
     return (self.workdir / records.RESULT_FILE).exists()
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """A comparison.
+class Comparison:
+  """Arms that are trained with the same seeds and measured on the same split.
 
   Attributes:
-    cells: arms of the first seed, then of the second, and so on, so that an
-      interrupted comparison holds whole pairs.
-    arms: the overrides of each arm, as text.
-    baseline: the arm that the others are measured by.
-    goal: the hoped-for gain, a fraction.
-    workdir: of the comparison.
-    spec: the text of `--config`.
-    overrides: those of the command line, by their keys.
+    arms: the overrides of each arm, nested as in the config; the baseline
+      comes first.
+    baseline: the arm that the others are measured against.
+    goal: the hoped-for gain in accuracy, a fraction.
+    workdir: the directory of the comparison.
+    cells: all runs, in the order in which they are trained: every arm with the
+      first seed, then with the second, and so on, so that an interrupted
+      comparison holds whole pairs.
   """
 
-  cells: tuple[Cell, ...]
-  arms: Mapping[str, str]
+  arms: Mapping[str, ConfigDict]
   baseline: str
   goal: float
   workdir: pathlib.Path
-  spec: str
-  overrides: Mapping[str, str]
-
-  def command(self) -> list[str]:
-    """The words after `python` that run this comparison."""
-    changed = [f"--config.{key}={x}" for key, x in self.overrides.items()]
-    return [
-      *("-m", "mixaug_jax.compare", f"--config={self.spec}", *changed),
-      f"--workdir={self.workdir}",
-    ]
+  cells: tuple[Cell, ...]
 
   def cell(self, name: str) -> Cell:
-    """The cell called `ARM/SEED`; raises UserError."""
+    """Returns the cell called `ARM/SEED`; raises UserError."""
     for cell in self.cells:
       if cell.name == name:
         return cell
     raise UserError(
-      f"--only={name} is no run of this comparison; it has the arms "
+      f"{name} is no run of this comparison; it has the arms "
       f"{', '.join(self.arms)} and the seeds 0 to {self.cells[-1].seed}, as in "
       f"{self.cells[0].name}"
     )
 
+  @property
+  def unfinished(self) -> list[Cell]:
+    """The cells that are still to be trained."""
+    return [cell for cell in self.cells if not cell.finished]
+
+  @functools.cached_property
+  def runs(self) -> "dict[str, dict[int, FinishedRun]]":
+    """The finished runs by arm and seed, without the arms that have none.
+
+    Raises:
+      UserError: the baseline has no finished run, or a run is damaged.
+    """
+    from mixaug_jax.comparison import finished  # It imports JAX.
+
+    found = finished.read(cell for cell in self.cells if cell.finished)
+    if self.baseline not in found:
+      raise UserError(
+        f"no run of the arm {self.baseline} is finished, and the others are "
+        "measured against it"
+      )
+    # In the order of the arms, whichever seed is missing.
+    return {name: found[name] for name in self.arms if name in found}
+
+  @property
+  def first(self) -> "FinishedRun":
+    """The first finished run of the baseline."""
+    return next(iter(self.runs[self.baseline].values()))
+
+  @property
+  def split(self) -> str:
+    """The split that arms are compared on, `test` or `validation`."""
+    return self.first.split
+
 
 def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
-  """Reads `configs/compare.py`, or another of its kind, with overrides.
+  """Reads `configs/compare.py`, or another file of its kind, with overrides.
+
+  Args:
+    spec: `PATH` or `PATH:DATASET`.
+    overrides: dotted keys and their values as text. `arms.ARM.KEY` sets any
+      key of `base` for one arm.
 
   Raises:
-    UserError: naming what is wrong.
+    UserError: a key or value that is wrong.
   """
   config = config_lib.read(spec)
   if missing := {"base", "arms", "baseline", "goal", "seeds"} - set(config):
     raise UserError(
-      f"--config={spec} is no comparison, it lacks {min(missing)!r}; name "
+      f"{spec} is no comparison, it lacks {min(missing)!r}; name "
       "configs/compare.py, or a file like it"
     )
-  config_lib.override(config, overrides)
+  of_arms = {k: text for k, text in overrides.items() if k.startswith("arms.")}
+  config_lib.override(
+    config, {k: text for k, text in overrides.items() if k not in of_arms}
+  )
+  _override_arms(config, of_arms)
   if config.seeds < 1:
     raise UserError(f"config.seeds must be at least 1, got {config.seeds}")
   if not 0 < config.goal < 1:
@@ -116,67 +157,96 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
   return config.lock()
 
 
-def make(
-  config: ConfigDict,
-  workdir: pathlib.Path,
-  spec: str,
-  overrides: Mapping[str, str],
-) -> Plan:
-  """The cells of a comparison.
+def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
+  """Plans the runs of a comparison.
 
   Args:
-    config: what `load(spec, overrides)` returned.
-    workdir: of the comparison.
-    spec: the text of `--config`.
-    overrides: those of the command line.
+    config: what `load` returned.
+    workdir: the directory of the comparison.
 
   Raises:
     UserError: an arm that does not resolve, or a run of another config in
       the directory of a cell.
   """
   if workdir.exists() and not workdir.is_dir():
-    raise UserError(f"--workdir={workdir} is a file; name a folder")
-  arms = {name: _arm(config, name) for name in config.arms}
-  # The baseline first, then in the order of the file.
-  names = sorted(arms, key=lambda name: name != config.baseline)
+    raise UserError(f"{workdir} is a file; name a folder")
+  # The baseline first; ConfigDict sorts the others by name.
+  names = sorted(config.arms, key=lambda name: name != config.baseline)
+  resolved = {name: _resolved(config, name) for name in names}
   cells = []
   for seed in range(config.seeds):
     for name in names:
-      of_seed = arms[name].copy_and_resolve_references()
+      of_seed = resolved[name].copy_and_resolve_references()
       with of_seed.unlocked():
         of_seed.seed = seed
       cell = Cell(name, seed, of_seed, workdir / name / f"seed_{seed}")
       records.finished_result(cell.config, cell.workdir)
       cells.append(cell)
-  texts = {name: config.arms[name] for name in names}
-  return Plan(
-    *(tuple(cells), texts, config.baseline, config.goal),
-    *(workdir, spec, overrides),
+  return Comparison(
+    arms={name: config.arms[name] for name in names},
+    baseline=config.baseline,
+    goal=config.goal,
+    workdir=workdir,
+    cells=tuple(cells),
   )
 
 
+def _override_arms(config: ConfigDict, overrides: Mapping[str, str]) -> None:
+  """Sets keys of arms, `arms.ARM.KEY`, from text."""
+  by_arm: dict[str, dict[str, str]] = {}
+  for key, text in overrides.items():
+    name, _, leaf = key.removeprefix("arms.").partition(".")
+    if name not in config.arms:
+      known = [f"arms.{arm}" for arm in config.arms]
+      raise UserError(config_lib.unknown_key(f"arms.{name}", known))
+    if not leaf:
+      raise UserError(
+        f"config.arms.{name} is a group; set its keys one by one, as in "
+        f"config.arms.{name}.mix.alpha=0.5"
+      )
+    by_arm.setdefault(name, {})[leaf] = text
+  for name, texts in by_arm.items():
+    arm = _arm(config, name)
+    with _naming(name):
+      config_lib.override(arm, texts)
+    config.arms[name] = ConfigDict(config_lib.difference(config.base, arm))
+
+
 def _arm(config: ConfigDict, name: str) -> ConfigDict:
-  """The config of an arm, for any seed."""
-  if not re.fullmatch(r"[\w+-][\w.+-]*", name):
+  """The base config with the overrides of an arm, unchecked."""
+  overrides = config.arms[name]
+  if not isinstance(overrides, ConfigDict):
     raise UserError(
-      f"config.arms: {name!r} names a folder; use letters, digits, + - _ ."
-    )
-  try:
-    words = shlex.split(config.arms[name])
-  except ValueError as error:
-    raise UserError(f"config.arms.{name}: {error}") from None
-  if wrong := [word for word in words if "=" not in word]:
-    raise UserError(f"config.arms.{name}: {wrong[0]!r} must be KEY=VALUE")
-  _, overrides = flags.split_overrides([f"--config.{word}" for word in words])
-  if shared := [key for key in overrides if key.startswith(_SHARED)]:
-    raise UserError(
-      f"config.arms.{name}: {shared[0]} must be the same in all arms; set "
-      f"--config.base.{shared[0]} instead"
+      f"config.arms.{name} must be a dict of the keys that it changes, such as "
+      f"{{'mix': {{'alpha': 0.5}}}}, got {overrides!r}"
     )
   arm = copy.deepcopy(config.base)
-  with arm.unlocked():
-    try:
-      config_lib.override(arm, overrides)
-      return config_lib.resolve(arm)
-    except UserError as error:
-      raise UserError(f"arm {name}: {error}") from None
+  with arm.unlocked(), _naming(name):
+    config_lib.update(arm, overrides)
+  return arm
+
+
+def _resolved(config: ConfigDict, name: str) -> ConfigDict:
+  """The config of an arm, for any seed."""
+  if not re.fullmatch(r"[\w+-]+", name):
+    raise UserError(
+      f"config.arms: {name!r} names a folder; use letters, digits, + - _"
+    )
+  arm = _arm(config, name)
+  for key in config_lib.leaves(config.arms[name]):
+    if key.startswith(_SHARED):
+      raise UserError(
+        f"config.arms.{name}: {key} must be the same in all arms; set "
+        f"config.base.{key} instead"
+      )
+  with _naming(name):
+    return config_lib.resolve(arm)
+
+
+@contextlib.contextmanager
+def _naming(arm: str) -> Iterator[None]:
+  """Puts the name of an arm before the sentence of a UserError."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(f"arm {arm}: {error}") from None

@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from mixaug_jax import durations
+
 
 def render(**content: Any) -> str:
   """Fills report.html; all that is not `Markup` is escaped.
@@ -73,8 +75,4 @@ def _p_value(p: float | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-  if seconds is None:
-    return "—"
-  if seconds < 120:
-    return f"{seconds:.1f} s"
-  return f"{seconds / 60:.1f} min"
+  return "—" if seconds is None else durations.duration(seconds)

@@ -1,6 +1,5 @@
 """From the predictions of all runs to the numbers of a comparison."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,41 +7,15 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax.analysis import calibration, statistics
-from mixaug_jax.training.result import Result
+from mixaug_jax.comparison import words
+from mixaug_jax.comparison.finished import FinishedRun
 
 # A run has settled when its loss moves less than this share of its fall, or
 # than so many standard errors, from the last fifth but one to the last.
 _SETTLED, _ERRORS = 0.1, 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class RunData:
-  """What a comparison needs of one run.
-
-  Attributes:
-    logits: of the examples that arms are compared on, float32 `[N, C]`.
-    labels: int32 `[N]`.
-    ids: `[N]`.
-    validation_logits: `[M, C]`, to fit the temperature on.
-    validation_labels: `[M]`.
-    result: of result.json.
-    rows: of metrics.jsonl.
-  """
-
-  logits: np.ndarray
-  labels: np.ndarray
-  ids: np.ndarray
-  validation_logits: np.ndarray
-  validation_labels: np.ndarray
-  result: Result
-  rows: Sequence[Mapping[str, Any]]
-
-  @property
-  def correct(self) -> np.ndarray:
-    return self.logits.argmax(-1) == self.labels
-
-
-Runs = Mapping[str, Mapping[int, RunData]]
+Runs = Mapping[str, Mapping[int, FinishedRun]]
 
 
 def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
@@ -64,10 +37,10 @@ def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
   first = next(iter(runs[baseline].values()))
   for of_arm in runs.values():
     for run in of_arm.values():
-      if not np.array_equal(run.ids, first.ids):
+      if not np.array_equal(run.compared.ids, first.compared.ids):
         raise ValueError("the runs were measured on different examples")
   target = _mean(
-    r.result.validation.last.accuracy for r in runs[baseline].values()
+    run.result.validation.last.accuracy for run in runs[baseline].values()
   )
   arms = {name: _arm(of_arm, target) for name, of_arm in runs.items()}
   for name in runs:
@@ -79,13 +52,13 @@ def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
     "baseline": baseline,
     "goal": goal,
     "target_accuracy": target,
-    "examples": len(first.labels),
+    "examples": len(first.correct),
     "best": max(chosen, key=lambda n: arms[n]["validation"]["best"]["mean"]),
     "arms": arms,
   }
 
 
-def _arm(runs: Mapping[int, RunData], target: float) -> dict[str, Any]:
+def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
   """The measures of an arm over its seeds."""
   seeds, data = list(runs), list(runs.values())
   measured = [_measures(run) for run in data]
@@ -93,9 +66,9 @@ def _arm(runs: Mapping[int, RunData], target: float) -> dict[str, Any]:
   results = [run.result for run in data]
   return {
     "seeds": seeds,
-    **{name: _interval([m[name] for m in measured]) for name in names},
+    **{name: interval([m[name] for m in measured]) for name in names},
     "validation": {
-      which: _interval([getattr(r.validation, which).accuracy for r in results])
+      which: interval([getattr(r.validation, which).accuracy for r in results])
       if all(getattr(r.validation, which) for r in results)
       else None
       for which in ("last", "best", "ema")
@@ -114,33 +87,30 @@ def _arm(runs: Mapping[int, RunData], target: float) -> dict[str, Any]:
   }
 
 
-def _measures(run: RunData) -> dict[str, float]:
+def _measures(run: FinishedRun) -> dict[str, float]:
+  logits, labels = run.compared.logits, run.compared.labels
   temperature = calibration.fit_temperature(
-    run.validation_logits, run.validation_labels
+    run.validation.logits, run.validation.labels
   )
   error = calibration.expected_calibration_error
   return {
     "accuracy": float(run.correct.mean()),
-    "top5_accuracy": float(
-      calibration.top_k_accuracy(run.logits, run.labels, 5)
-    ),
-    "loss": float(calibration.cross_entropy(run.logits, run.labels)),
-    "calibration_error": float(error(run.logits, run.labels)),
-    "temperature": float(temperature),
-    "calibration_error_scaled": float(
-      error(run.logits, run.labels, temperature=temperature)
-    ),
+    "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
+    "loss": calibration.cross_entropy(logits, labels),
+    "calibration_error": error(logits, labels),
+    "temperature": temperature,
+    "calibration_error_scaled": error(logits, labels, temperature=temperature),
   }
 
 
-def _per_class(run: RunData) -> np.ndarray:
-  classes = run.logits.shape[1]
-  return calibration.per_class_accuracy(run.logits, run.labels, classes)
+def _per_class(run: FinishedRun) -> np.ndarray:
+  logits, labels = run.compared.logits, run.compared.labels
+  return calibration.per_class_accuracy(logits, labels, logits.shape[1])
 
 
 def _against(
-  runs: Mapping[int, RunData],
-  base: Mapping[int, RunData],
+  runs: Mapping[int, FinishedRun],
+  base: Mapping[int, FinishedRun],
   name: str,
   baseline: str,
   goal: float,
@@ -155,7 +125,7 @@ def _against(
   tests = [statistics.mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)]
   return {
     "difference": _as_dict(difference, (ours.mean(1) - theirs.mean(1))),
-    "verdict": statistics.verdict(
+    "verdict": words.verdict(
       name, baseline, difference, seeds=len(seeds), goal=goal
     ),
     "paired_t_p": _known(statistics.paired_t(ours.mean(1), theirs.mean(1))),
@@ -220,24 +190,33 @@ def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   }
 
 
-def confusions(runs: Mapping[int, RunData]) -> np.ndarray:
+def confusions(runs: Mapping[int, FinishedRun]) -> np.ndarray:
   """Counts `[C, C]` of true and predicted classes, over all seeds."""
+  predictions = [run.compared for run in runs.values()]
   return sum(
-    calibration.confusions(r.logits, r.labels, r.logits.shape[1])
-    for r in runs.values()
+    calibration.confusions(p.logits, p.labels, p.logits.shape[1])
+    for p in predictions
   )
 
 
-def _seconds_to(run: RunData, target: float) -> float | None:
+def goal_met(arm: Mapping[str, Any], goal: float) -> bool:
+  """Returns whether the interval of an arm's gain lies above the goal."""
+  low = (arm.get("difference") or {}).get("low")
+  return low is not None and low >= goal
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+  """Returns a mean, its 95 % interval over seeds and the values, as JSON."""
+  return _as_dict(statistics.mean_interval(values), values)
+
+
+def _seconds_to(run: FinishedRun, target: float) -> float | None:
   """Training seconds to the first evaluation that reaches an accuracy."""
+  result = run.result
   for row in run.rows:
     if row["split"] == "validation" and row["accuracy"] >= target:
-      return row["step"] / run.result.steps * run.result.seconds
+      return row["step"] / result.steps * result.seconds
   return None
-
-
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-  return _as_dict(statistics.mean_interval(values), values)
 
 
 def _as_dict(

@@ -1,4 +1,4 @@
-"""The data engine: sources, decoding, caching, batches."""
+"""Data: sources, decoding, the cache of decoded images, batches."""
 
 from mixaug_jax.data.batches import (
   device_arrays,

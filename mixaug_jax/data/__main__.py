@@ -1,4 +1,4 @@
-"""`python -m mixaug_jax.data`: what decoded images take up, and clearing it."""
+"""`python -m mixaug_jax.data`: lists or removes caches of decoded images."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ def main(argv: Sequence[str]) -> None:
   parser = flags.parser("data", "Lists or removes caches of images.")
   action = parser.add_mutually_exclusive_group(required=True)
   action.add_argument("--info", action="store_true", help="list the caches")
-  action.add_argument("--clear", action="store_true", help="remove them all")
+  action.add_argument("--clear", action="store_true", help="remove all caches")
   parser.add_argument("--cache_dir", help="default: the user's cache directory")
   arguments = flags.parse(parser, argv)
   if arguments.clear:
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
   for path, size, state in caches:
     print(f"{size / 2**20:10,.1f} MiB  {state}  {path}")
   total = sum(size for _, size, _ in caches)
-  print(f"{total / 2**20:10,.1f} MiB  in all")
+  print(f"{total / 2**20:10,.1f} MiB  in total")
 
 
 if __name__ == "__main__":

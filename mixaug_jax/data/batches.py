@@ -1,10 +1,11 @@
-"""Order, shards, batches: a pure function of (seed, step)."""
+"""Batches as a pure function of (seed, step): order, shares of processes."""
 
 import collections
 import concurrent.futures
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,12 +17,15 @@ from mixaug_jax.data.datasets import Split
 HostBatch = dict[str, np.ndarray]
 Place = Callable[[HostBatch], Any]
 
-_PREFETCH = 2  # Batches ready before they are asked for.
+_PREFETCH = 2  # Batches that are ready ahead of time.
 _ALIGNMENT = 64  # Bytes.
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> float:
-  """Passes have no ends inside a batch, so this need not be whole."""
+  """Returns the steps in one pass over the data, not always a whole number.
+
+  A batch may contain the end of one epoch and the start of the next.
+  """
   return len(split) / batch_size
 
 
@@ -35,63 +39,58 @@ def train_batches(
   process_count: int = 1,
   place: Place = lambda batch: batch,
 ) -> Iterator[Any]:
-  """This process's share of every training batch, from a step on, for ever.
+  """Yields this process's share of every training batch, without end.
 
-  The examples are one endless stream, shuffled anew each epoch; step s takes
-  the positions from `s * batch_size` on. So every example comes exactly once
-  an epoch, nothing is padded or dropped, and where a run resumes its step is
-  all there is to know. A batch may hold the end of one epoch and the start of
-  the next.
+  The examples form one endless stream, which is shuffled again each epoch. Step
+  s takes `batch_size` positions of it from `s * batch_size` on. So each epoch
+  contains every example exactly once, nothing is padded or dropped, and a run
+  resumes from the number of its step alone. A batch may contain the end of one
+  epoch and the start of the next.
 
   Args:
-    split: to train on.
-    batch_size: global; divisible by `process_count`.
-    seed: of the order.
+    split: the examples to train on.
+    batch_size: the global size; divisible by `process_count`.
+    seed: the seed of the order.
     start_step: the number of finished steps.
-    process_index: which share.
-    process_count: of how many.
+    process_index: the index of this process.
+    process_count: the number of processes that share each batch.
     place: puts a host batch on the devices; called ahead of time on a thread.
 
   Yields:
-    `place({"image": uint8 [b, S, S, 3], "label": int32 [b]})`, or with the
-    placement `device` of `{"index": int32 [b]}`. Close it when done.
+    `place({"image": uint8 [b, S, S, 3], "label": int32 [b]})`, or
+    `place({"index": int32 [b]})` with the placement `device`. The caller closes
+    the iterator.
   """
   order = _endless_order(len(split), seed)
   share = batch_size // process_count
 
   def make(step: int) -> Any:
     first = step * batch_size + process_index * share
-    positions = np.array(
-      [order[i] for i in range(first, first + share)], np.int64
-    )
-    return place(_host_batch(split, positions))
+    return place(_host_batch(split, order(first, share)))
 
-  def steps() -> Iterator[int]:
-    step = start_step
-    while True:
-      yield step
-      step += 1
-
-  return _prefetched(make, steps())
+  return _prefetched(make, itertools.count(start_step))
 
 
-def _endless_order(count: int, seed: int) -> Sequence[int]:
-  """The numbers below `count`, shuffled anew each epoch.
+def _endless_order(count: int, seed: int) -> Callable[[int, int], np.ndarray]:
+  """An endless stream of the numbers below `count`, shuffled each epoch.
 
-  Not by Grain's `shuffle`: it draws from 2**16 numbers until one is small
-  enough, 1 ms for one of 50, and epoch 1 of a seed is epoch 0 of the next.
+  Returns:
+    A function `(first, length)` that returns a section of the stream, int64.
   """
-  import grain
 
-  @functools.lru_cache(maxsize=2)  # A batch may be of two epochs.
+  @functools.lru_cache(maxsize=2)  # A batch may contain parts of two epochs.
   def shuffled(epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
-  def draw(index: int, _: int) -> int:
-    epoch, position = divmod(index, count)
-    return shuffled(epoch)[position]
+  def section(first: int, length: int) -> np.ndarray:
+    parts, end = [], first + length
+    while first < end:
+      epoch, position = divmod(first, count)
+      parts.append(shuffled(epoch)[position : position + end - first])
+      first += len(parts[-1])
+    return np.concatenate(parts)
 
-  return grain.MapDataset.range(count).repeat().map_with_index(draw)
+  return section
 
 
 def eval_batches(
@@ -102,19 +101,20 @@ def eval_batches(
   process_count: int = 1,
   place: Place = lambda batch: batch,
 ) -> Iterator[Any]:
-  """This process's share of a split, once and in order, padded at the end.
+  """Yields this process's share of a split, once, in order, padded at the end.
 
   Args:
-    split: to evaluate on.
-    batch_size: global; divisible by `process_count`.
-    process_index: which share.
-    process_count: of how many.
+    split: the examples to evaluate on.
+    batch_size: the global size; divisible by `process_count`.
+    process_index: the index of this process.
+    process_count: the number of processes that share each batch.
     place: puts a host batch on the devices.
 
   Yields:
-    Batches as of `train_batches` with `mask`, float32 `[b]`, 0 for padding,
-    and `position`, int32 `[b]`, the row of the split. Every process gets the
-    same number of them.
+    Batches as from `train_batches`, and in each `mask`, float32 `[b]`, 0 for
+    padding, and `position`, int32 `[b]`, the position in the split. With the
+    placement `device`, a batch has its `label` as well. Every process gets the
+    same number of batches.
   """
   share = batch_size // process_count
 
@@ -134,7 +134,7 @@ def eval_batches(
 
 
 def device_arrays(split: Split) -> dict[str, np.ndarray]:
-  """What the step gathers from: all of the split, or nothing.
+  """Returns the arrays from which a step gathers its batch, if any.
 
   Returns:
     `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]` with the placement
@@ -147,7 +147,7 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
   def copy(first: int) -> None:
     rows = split.rows[first : first + cache.BLOCK]
     out = images[first : first + cache.BLOCK]
-    # Any mode but the default, which fills a buffer before it fills `out`.
+    # The default mode would fill a buffer first and copy it to `out`.
     np.take(split.store, rows, axis=0, out=out, mode="clip")
 
   with cache.threads() as pool:
@@ -156,7 +156,7 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-  """Memory for uint8 that JAX on the CPU takes as it is, without a copy."""
+  """Returns uint8 memory that JAX on the CPU uses without a copy."""
   size = math.prod(shape)
   memory = np.empty(size + _ALIGNMENT, np.uint8)
   begin = -memory.ctypes.data % _ALIGNMENT
@@ -166,10 +166,10 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 def fetch(
   arrays: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-  """Images and labels of a batch, inside the step; a pure function.
+  """Returns images and labels of a batch; a pure function inside the step.
 
   Args:
-    arrays: those of `device_arrays`, on the device.
+    arrays: the arrays of `device_arrays`, on the device.
     batch: one device's share of a batch.
 
   Returns:
@@ -190,7 +190,7 @@ def _host_batch(split: Split, positions: np.ndarray) -> HostBatch:
 def _prefetched(
   make: Callable[[int], Any], arguments: Iterable[int]
 ) -> Iterator[Any]:
-  """`map(make, arguments)`, some results ahead, on a thread of its own."""
+  """Yields `map(make, arguments)`, computed ahead on a separate thread."""
   with concurrent.futures.ThreadPoolExecutor(1, "batches") as pool:
     ahead: collections.deque[concurrent.futures.Future] = collections.deque()
     try:

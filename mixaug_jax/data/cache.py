@@ -1,14 +1,13 @@
-"""Decode once, memory-map for ever.
+"""A cache of decoded images: decoded once, memory-mapped afterwards.
 
-A cache is a folder named after the fingerprint of source, files and settings:
-`images.bin`, uint8 `[N, S, S, 3]`, and `header.json`. It is built beside its
-place, block by block with a journal, so that an interrupted build goes on
-where it was, and renamed when it is whole.
+A cache is a folder, named by a hash of the source's fingerprint and the
+settings. It contains `images.bin`, uint8 `[N, S, S, 3]`, and `header.json`. A
+build writes into `NAME.part`, block by block with a journal, so that an
+interrupted build continues where it stopped, and renames the folder at the end.
 """
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,27 +17,27 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 import platformdirs
 from tqdm import tqdm
 
+from mixaug_jax import files
 from mixaug_jax.data.decode import BadImage, decode
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
 
-BLOCK = 64  # Images: the unit of journal and checksum.
-_VERIFIED_BYTES = 256 * 2**20  # Of a cache, read and compared when it opens.
-_MARGIN_BYTES = 64 * 2**20  # Of disk, left free.
+BLOCK = 64  # Images per entry of the journal and per checksum.
+_VERIFIED_BYTES = 256 * 2**20  # Compared with checksums at each opening.
+_MARGIN_BYTES = 64 * 2**20  # Disk space that a build leaves free.
 _FORMAT = 1
 _NAME = re.compile(r"[0-9a-f]{24}(\.part)?")
 
-Bad = dict[int, str]  # Row of an image that cannot be read: why.
+Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
 
 
 def root(directory: str | None = None) -> pathlib.Path:
-  """Where caches are: `directory`, or below the user's cache directory."""
+  """Returns the folder of all caches; None: in the user's cache directory."""
   if directory is not None:
     return pathlib.Path(directory)
   return platformdirs.user_cache_path("mixaug_jax") / "images"
@@ -47,22 +46,22 @@ def root(directory: str | None = None) -> pathlib.Path:
 def open_or_build(
   source: Source, size: int, resize: str, directory: str | None = None
 ) -> tuple[np.ndarray, Bad]:
-  """The decoded images of a source, built first where need be.
+  """Opens the decoded images of a source, and builds the cache if necessary.
 
-  Processes that start together wait for the one that builds.
+  Processes that start together wait until one of them has built it.
 
   Args:
-    source: of the images.
-    size: pixels a side.
+    source: the images.
+    size: the side of the squares, in pixels.
     resize: as in `decode`.
-    directory: of all caches; None: the user's.
+    directory: the folder of all caches, as in `root`.
 
   Returns:
-    Images, uint8 `[N, size, size, 3]`, memory-mapped and read-only, and what
-    could not be read (black in the images).
+    Images, uint8 `[N, size, size, 3]`, memory-mapped and read-only, and the
+    rows that could not be read, which are black.
 
   Raises:
-    UserError: no room on the disk, or a directory that cannot be written.
+    UserError: the disk is full, or the directory cannot be written.
   """
   settings = {
     "format": _FORMAT,
@@ -75,34 +74,34 @@ def open_or_build(
   place = root(directory) / name
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(place.with_suffix(".lock")):
+    with files.locked(place.with_suffix(".lock")):
       opened = _open(place)
       if opened is None:
         _build(place, source, settings)
         opened = _open(place)
   except OSError as error:
     raise UserError(
-      f"cannot keep decoded images in {place.parent}: {error.strerror}; set "
+      f"cannot store decoded images in {place.parent}: {error.strerror}; set "
       "config.data.cache_dir to a directory that can be written"
     ) from error
   if opened is None:
     raise UserError(
-      f"the cache {place} is damaged as soon as it is written; check the disk"
+      f"the cache {place} is damaged right after it was written; check the disk"
     )
   return opened
 
 
 def info(directory: str | None = None) -> list[tuple[pathlib.Path, int, str]]:
-  """Folder, bytes and state of every cache, unfinished ones included.
+  """Returns folder, bytes and state of every cache, also of unfinished ones.
 
   Raises:
-    UserError: `directory` is none.
+    UserError: `directory` is not a directory.
   """
   if directory is not None and not pathlib.Path(directory).is_dir():
-    raise UserError(f"--cache_dir={directory} is no directory; check its path")
+    raise UserError(f"{directory} is not a directory; check the path")
   found = []
   for path in sorted(root(directory).glob("*")):
-    # Nothing else is a cache, and cleared, in whatever directory is named.
+    # The directory may contain other files, which `clear` must not remove.
     if _NAME.fullmatch(path.name) and path.is_dir():
       size = sum(f.stat().st_blocks * 512 for f in path.rglob("*"))
       found.append((path, size, _state(path)))
@@ -121,11 +120,11 @@ def _state(place: pathlib.Path) -> str:
 
 
 def clear(directory: str | None = None) -> int:
-  """Removes all caches but those being built; returns the bytes freed."""
+  """Removes all caches except those being built; returns the bytes freed."""
   freed = 0
   for path, size, _ in info(directory):
     lock = path.with_suffix(".lock")
-    with contextlib.suppress(BlockingIOError), _locked(lock, wait=False):
+    with contextlib.suppress(BlockingIOError), files.locked(lock, wait=False):
       shutil.rmtree(path)
       freed += size
       lock.unlink()
@@ -139,7 +138,12 @@ def decode_rows(
   resize: str,
   pool: concurrent.futures.Executor,
 ) -> tuple[np.ndarray, Bad]:
-  """Decodes some images on threads: uint8 `[M, size, size, 3]`, and the bad."""
+  """Decodes some rows of a source on the threads of `pool`.
+
+  Returns:
+    Images, uint8 `[M, size, size, 3]`, and the rows that could not be read,
+    which are black.
+  """
   images = np.zeros((len(rows), size, size, 3), np.uint8)
 
   def one(place: int) -> str | None:
@@ -160,7 +164,7 @@ def decode_rows(
 
 
 def threads() -> concurrent.futures.ThreadPoolExecutor:
-  """A pool for `decode_rows`: the decoders release the GIL."""
+  """Returns a pool for `decode_rows`; the decoders release the GIL."""
   count = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
   )
@@ -168,7 +172,7 @@ def threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
-  """Builds into `place.part`, going on where an earlier build was."""
+  """Builds into `place.part`, and continues an interrupted build."""
   part = place.with_suffix(".part")
   images_path, journal_path = part / "images.bin", part / "journal"
   shape = tuple(settings["shape"])
@@ -180,7 +184,7 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
   if free < missing + _MARGIN_BYTES:
     raise UserError(
       f"decoded images need {missing / 2**30:.1f} GiB in {place.parent}, where "
-      f"{free / 2**30:.1f} GiB are free; make room, lower "
+      f"{free / 2**30:.1f} GiB are free; free some space, lower "
       "config.data.cache_size, or set config.data.placement=stream"
     )
   print(
@@ -210,13 +214,13 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
       file.seek(block * BLOCK * decoded[0].size)
       file.write(decoded)
       file.flush()
-      os.fsync(file.fileno())  # Before the journal says so.
+      os.fsync(file.fileno())  # Before the journal lists the block.
       done[block] = {"crc": zlib.crc32(decoded), "bad": bad}
       journal.write(json.dumps({"block": block, **done[block]}) + "\n")
       journal.flush()
       bar.update(len(decoded))
 
-    stored = None  # The block before, while the next one is decoded.
+    stored = None  # The previous block is stored while this one is decoded.
     for block in [block for block in blocks if block not in done]:
       rows = np.arange(block * BLOCK, min(shape[0], (block + 1) * BLOCK))
       decoded, bad = decode_rows(
@@ -245,14 +249,15 @@ def _read_journal(path: pathlib.Path) -> dict[int, dict]:
   done = {}
   with contextlib.suppress(FileNotFoundError):
     for line in path.read_text().splitlines():
-      with contextlib.suppress(ValueError, KeyError):  # Half a line, the last.
+      # An interruption may leave an incomplete last line.
+      with contextlib.suppress(ValueError, KeyError):
         entry = json.loads(line)
         done[entry.pop("block")] = entry
   return done
 
 
 def _open(place: pathlib.Path) -> tuple[np.ndarray, Bad] | None:
-  """Opens a whole cache; a damaged one is removed with a warning."""
+  """Opens a finished cache; removes a damaged one with a warning."""
   if not place.exists():
     return None
   try:
@@ -263,7 +268,7 @@ def _open(place: pathlib.Path) -> tuple[np.ndarray, Bad] | None:
     return images, {int(row): why for row, why in header["bad"].items()}
   except (ValueError, KeyError, TypeError, OSError) as error:
     print(
-      f"the cache {place} is damaged ({error}) and is built anew",
+      f"the cache {place} is damaged ({error}) and is built again",
       file=sys.stderr,
     )
     shutil.rmtree(place)
@@ -271,18 +276,14 @@ def _open(place: pathlib.Path) -> tuple[np.ndarray, Bad] | None:
 
 
 def _verify(images: np.ndarray, checksums: list[int]) -> None:
-  """Compares all blocks of a small cache, a random choice of a large one's."""
+  """Compares checksums: of all blocks, or of random ones of a large cache.
+
+  Raises:
+    ValueError: a block differs from its checksum.
+  """
   block_bytes = max(1, BLOCK * images[0].size)
   count = min(len(checksums), max(1, _VERIFIED_BYTES // block_bytes))
   for block in sorted(random.sample(range(len(checksums)), count)):
     rows = images[block * BLOCK : (block + 1) * BLOCK]
     if zlib.crc32(np.ascontiguousarray(rows)) != checksums[block]:
-      raise ValueError(f"block {block} is not what was written")
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
-  """Holds a lock that the system lets go of when the process ends."""
-  with open(path, "a") as file:
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    yield
+      raise ValueError(f"the checksum of block {block} is wrong")

@@ -1,20 +1,32 @@
-"""From `config.data` to train, validation and test."""
+"""The splits of a run: opens `config.data` as train, validation and test."""
 
 import dataclasses
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax.data import cache
-from mixaug_jax.data.sources import Digits, Folder, Source, Subset
+from mixaug_jax import registry
+from mixaug_jax.data import cache, selection
+from mixaug_jax.data.digits import Digits
+from mixaug_jax.data.folder import Folder
+from mixaug_jax.data.sources import Opener, Source, Subset
+from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
-# Larger sets are decoded anew each epoch, unless config.data.placement says.
+# The values of `config.data.name`, apart from `tfds:NAME` and
+# `package.module:Name`.
+SOURCES: dict[str, Opener] = {
+  "digits": Digits,
+  "folder": Folder,
+  "stanford_dogs": TfdsDataset("stanford_dogs"),
+}
+
+# With the placement `auto`, larger data sets are decoded again each epoch.
 _LARGEST_CACHE_BYTES = 200 * 2**30
-# Of an accelerator's memory, what a data set may take of it.
+# With the placement `auto`, the largest share of an accelerator's memory that a
+# split may occupy.
 _DEVICE_SHARE = 0.25
 
 
@@ -26,9 +38,11 @@ class Split:
     labels: int32 `[N]`.
     ids: a name for each example.
     placement: where the images are: `device`, `host` or `stream`.
-    rows: int64 `[N]`, of each example in `store` or `source`.
+    rows: int64 `[N]`, the row of each example in `store` and `source`.
     store: decoded images, uint8 `[M, S, S, 3]`; None with `stream`.
-    source: what `stream` decodes from, to `size` by `resize`.
+    source: the source of the images.
+    size: the side of the decoded squares, in pixels.
+    resize: as in `decode.decode`.
   """
 
   labels: np.ndarray
@@ -44,10 +58,10 @@ class Split:
     return len(self.rows)
 
   def images(self, positions: np.ndarray) -> np.ndarray:
-    """The images at some positions, uint8 `[b, S, S, 3]`.
+    """Returns the images at some positions, uint8 `[b, S, S, 3]`.
 
     Raises:
-      UserError: an image that cannot be read, met by `stream`.
+      UserError: `stream` meets an image that cannot be read.
     """
     rows = self.rows[positions]
     if self.store is not None:
@@ -60,7 +74,7 @@ class Split:
     return decoded
 
   def keep(self, positions: np.ndarray) -> "Split":
-    """The examples at `positions`, which may repeat."""
+    """Returns the examples at `positions`, which may repeat."""
     return dataclasses.replace(
       self,
       labels=self.labels[positions],
@@ -74,11 +88,11 @@ class Datasets:
   """The splits of a run.
 
   Attributes:
-    train: what is trained on; `oversample` repeats examples in it.
-    validation: to choose by.
-    test: read once; None where there is none.
-    class_names: of every class id.
-    skipped: ids and reasons of images left out by `on_error='skip'`.
+    train: the training set; `oversample` repeats examples in it.
+    validation: chooses the checkpoint.
+    test: the test set; None if the data set has none.
+    class_names: the name of every class id.
+    skipped: ids of the images left out by `on_error='skip'`, and the reasons.
   """
 
   train: Split
@@ -88,101 +102,139 @@ class Datasets:
   skipped: dict[str, str]
 
 
-def load(config: ConfigDict, seed: int) -> Datasets:
-  """Opens the data of `config.data`, decoding what is not cached.
+def load(
+  config: ConfigDict,
+  seed: int,
+  *,
+  sources: Mapping[str, Source] | None = None,
+  placement: str | None = None,
+) -> Datasets:
+  """Opens the data of `config.data` and decodes what is not cached.
 
-  Validation is that of the source or, where there is none, a stratified share
-  of train drawn by the seed. Every class keeps an example in both.
+  A source without validation gives a stratified share of train instead, drawn
+  by the seed. Every class with at least two examples keeps one in both.
 
   Args:
     config: `config.data`.
-    seed: of the choice of validation and of `examples_per_class`.
+    seed: draws validation and `examples_per_class`.
+    sources: the splits by name, as `Opener.splits` returns them; None opens
+      those of `config.name`.
+    placement: replaces `config.placement`; None keeps it.
 
   Raises:
-    UserError: what is wrong with the config or the images, before anything
-      is decoded where it can be known.
+    UserError: a mistake in the config, reported before anything is decoded
+      where possible, or an image that cannot be read.
   """
-  sources = open_sources(config)
-  train = sources["train"]
-  if len(train.class_names) < 2:
+  if sources is None:
+    sources = open_splits(config.name, config.dir)
+  names = sources["train"].class_names
+  if len(names) < 2:
     raise UserError(
-      f"there is one class only, {train.class_names[0]!r}; a classifier needs "
-      "two"
+      f"there is only one class, {names[0]!r}; a classifier needs two"
     )
-  classes = _chosen_classes(config.classes, train.class_names)
-  if classes is not None:
+  if config.classes is not None:
+    kept = selection.classes(config.classes, names)
+    names = tuple(names[c] for c in kept)
     sources = {
-      name: Subset(s, np.flatnonzero(np.isin(s.labels, classes)), classes)
+      name: Subset(s, np.flatnonzero(np.isin(s.labels, kept)), kept)
       for name, s in sources.items()
     }
+  splits: dict[str, Split] = {}
   skipped: dict[str, str] = {}
-  splits = {n: _read(s, config, skipped) for n, s in sources.items()}
+  for name, source in sources.items():
+    splits[name], bad = _read(
+      source,
+      config.cache_size or config.image_size,
+      config.resize,
+      placement or config.placement,
+      cache_dir=config.cache_dir,
+      skip_bad=config.on_error == "skip",
+    )
+    skipped |= bad
+  train = splits["train"]
   rng = np.random.default_rng(seed)
   if "validation" not in splits:
-    splits["train"], splits["validation"] = _carve(
-      splits["train"], config.validation_fraction, rng
+    rest, held_out = selection.hold_out(
+      train.labels, config.validation_fraction, rng
     )
+    train, splits["validation"] = train.keep(rest), train.keep(held_out)
   if config.examples_per_class is not None:
-    splits["train"] = _limit(splits["train"], config.examples_per_class, rng)
+    train = train.keep(
+      selection.per_class(train.labels, config.examples_per_class, rng)
+    )
   if config.oversample:
-    splits["train"] = _oversample(splits["train"])
+    train = train.keep(selection.oversampled(train.labels))
   return Datasets(
-    train=splits["train"],
+    train=train,
     validation=splits["validation"],
     test=splits.get("test"),
-    class_names=sources["train"].class_names,
+    class_names=names,
     skipped=skipped,
   )
 
 
-def open_sources(config: ConfigDict) -> dict[str, Source]:
-  """The splits that a data set comes with; nothing is decoded."""
-  if config.name == "digits":
-    return {name: Digits(name) for name in ("train", "test")}
-  if config.name == "folder":
-    if config.dir is None:
-      raise UserError(
-        "config.data.dir must name the folder that holds "
-        "train/<class>/<image>: --config.data.dir=DIR"
-      )
-    root = pathlib.Path(config.dir)
-    sources: dict[str, Source] = {"train": Folder(root / "train")}
-    for name in ("validation", "test"):
-      if (root / name).is_dir():
-        sources[name] = Folder(root / name, sources["train"].class_names)
-    return sources
-  if config.name == "stanford_dogs" or config.name.startswith("tfds:"):
-    from mixaug_jax.data import tfds_source
+def open_splits(name: str, directory: str | None) -> Mapping[str, Source]:
+  """Opens the splits of a data set; nothing is decoded.
 
-    name = config.name.removeprefix("tfds:")
-    return tfds_source.open_splits(name, config.dir)
-  raise UserError(
-    f"config.data.name must be digits, folder, stanford_dogs or tfds:NAME, "
-    f"got {config.name!r}"
-  )
+  Args:
+    name: a key of SOURCES, `tfds:NAME` or `package.module:Name`.
+    directory: where the data is; its meaning depends on the source.
+
+  Raises:
+    UserError: an unknown name, or a mistake that the source reports.
+  """
+  if name.startswith("tfds:"):
+    opener = TfdsDataset(name.removeprefix("tfds:"))
+  else:
+    try:
+      opener = registry.find("config.data.name", name, SOURCES)
+    except ValueError as error:
+      hint = "" if ":" in name else " (a data set of TFDS is tfds:NAME)"
+      raise UserError(f"{error}{hint}") from error
+  if not hasattr(opener, "splits"):
+    raise UserError(
+      f"config.data.name={name} has no method splits(directory); docs/data.md "
+      "shows a source with one"
+    )
+  splits = opener.splits(directory)
+  if "train" not in splits:
+    raise UserError(
+      f"config.data.name={name} has no split train, but "
+      f"{', '.join(splits) or 'none'}"
+    )
+  return splits
 
 
-def _read(source: Source, config: ConfigDict, skipped: dict[str, str]) -> Split:
-  """Decodes or opens a source; leaves out or refuses what is bad."""
-  size = config.cache_size or config.image_size
-  placement = _placement(config.placement, len(source) * size * size * 3)
+def _read(
+  source: Source,
+  size: int,
+  resize: str,
+  placement: str,
+  *,
+  cache_dir: str | None,
+  skip_bad: bool,
+) -> tuple[Split, dict[str, str]]:
+  """Decodes or opens a source, and skips or refuses unreadable images.
+
+  Returns:
+    The split, and the ids of the skipped images with the reasons.
+  """
+  placement = _placement(placement, len(source) * size * size * 3)
   store, bad = None, {}
   if isinstance(source[0]["image"], np.ndarray) and len(source) < 5000:
-    with cache.threads() as pool:  # Decoded as it is: no file is worth it.
+    # A few arrays need no cache on disk.
+    with cache.threads() as pool:
       store, bad = cache.decode_rows(
-        source, np.arange(len(source)), size, config.resize, pool
+        source, np.arange(len(source)), size, resize, pool
       )
   elif placement != "stream":
-    store, bad = cache.open_or_build(
-      source, size, config.resize, config.cache_dir
-    )
-  elif config.on_error == "skip":
-    bad = _scan(source, size, config.resize)
-  if config.on_error == "raise":
+    store, bad = cache.open_or_build(source, size, resize, cache_dir)
+  elif skip_bad:
+    bad = _scan(source, size, resize)
+  if not skip_bad:
     _refuse(source, bad, len(source))
   rows = np.array([r for r in range(len(source)) if r not in bad], np.int64)
-  skipped.update({source.ids[row]: why for row, why in bad.items()})
-  return Split(
+  split = Split(
     labels=source.labels[rows],
     ids=[source.ids[row] for row in rows],
     placement=placement,
@@ -190,12 +242,13 @@ def _read(source: Source, config: ConfigDict, skipped: dict[str, str]) -> Split:
     store=store,
     source=source,
     size=size,
-    resize=config.resize,
+    resize=resize,
   )
+  return split, {source.ids[row]: why for row, why in bad.items()}
 
 
 def _scan(source: Source, size: int, resize: str) -> cache.Bad:
-  """Decodes everything once, to know what to leave out of a stream."""
+  """Decodes all images once, to find those that a stream must skip."""
   bad: cache.Bad = {}
   with cache.threads() as pool:
     for first in range(0, len(source), cache.BLOCK):
@@ -205,16 +258,18 @@ def _scan(source: Source, size: int, resize: str) -> cache.Bad:
 
 
 def _refuse(source: Source, bad: cache.Bad, count: int) -> None:
+  """Raises UserError if one of `count` images is bad."""
   if bad:
     row, why = next(iter(bad.items()))
     raise UserError(
       f"{len(bad)} of {count:,} images cannot be read, the first is "
-      f"{source.ids[row]}: {why}; mend or remove them, or leave them out with "
-      "--config.data.on_error=skip"
+      f"{source.ids[row]}: {why}; repair or remove them, or set "
+      "config.data.on_error=skip to leave them out"
     )
 
 
 def _placement(placement: str, size: int) -> str:
+  """Resolves `auto` for a split whose decoded images take `size` bytes."""
   if placement != "auto":
     return placement
   if size > _LARGEST_CACHE_BYTES:
@@ -223,67 +278,3 @@ def _placement(placement: str, size: int) -> str:
   if size <= _DEVICE_SHARE * memory.get("bytes_limit", 0):
     return "device"
   return "host"
-
-
-def _chosen_classes(
-  chosen: str | None, names: tuple[str, ...]
-) -> list[int] | None:
-  """Class ids of `config.data.classes`: a count, or names."""
-  if chosen is None:
-    return None
-  if chosen.isdigit():  # One name would be no choice of classes.
-    if not 2 <= int(chosen) <= len(names):
-      raise UserError(
-        f"config.data.classes must be 2 to {len(names)}, got {chosen}"
-      )
-    return list(range(int(chosen)))
-  wanted = [name.strip() for name in chosen.split(",")]
-  if unknown := [name for name in wanted if name not in names]:
-    raise UserError(
-      f"config.data.classes: there is no class {unknown[0]!r}; the first ones "
-      f"are {', '.join(names[:5])}"
-    )
-  if len(set(wanted)) < 2:
-    raise UserError("config.data.classes must name two classes or more")
-  return [names.index(name) for name in dict.fromkeys(wanted)]
-
-
-def _by_class(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-  """Positions of each class that has any, in a random order."""
-  return [
-    rng.permutation(np.flatnonzero(labels == label))
-    for label in np.unique(labels)
-  ]
-
-
-def _carve(
-  train: Split, fraction: float, rng: np.random.Generator
-) -> tuple[Split, Split]:
-  """Takes a share of each class, but never all of it, for validation."""
-  taken = []
-  for positions in _by_class(train.labels, rng):
-    count = max(1, round(fraction * len(positions)))
-    taken.append(positions[: min(count, len(positions) - 1)])
-  chosen = np.sort(np.concatenate(taken))
-  if not len(chosen):
-    raise UserError(
-      "no class of train has two images, so none can be held out for "
-      "validation; add images, or a folder validation/"
-    )
-  return train.keep(np.setdiff1d(np.arange(len(train)), chosen)), train.keep(
-    chosen
-  )
-
-
-def _limit(train: Split, count: int, rng: np.random.Generator) -> Split:
-  chosen = [positions[:count] for positions in _by_class(train.labels, rng)]
-  return train.keep(np.sort(np.concatenate(chosen)))
-
-
-def _oversample(train: Split) -> Split:
-  """Repeats examples until every class has as many as the largest."""
-  classes = [
-    np.flatnonzero(train.labels == label) for label in np.unique(train.labels)
-  ]
-  most = max(map(len, classes))
-  return train.keep(np.concatenate([np.resize(c, most) for c in classes]))

@@ -1,8 +1,8 @@
-"""Encoded images to uint8 squares, by Pillow, which releases the GIL.
+"""Decodes images to uint8 squares with Pillow, which releases the GIL.
 
-Whatever a file holds comes out as upright RGB: EXIF rotation is applied,
-greyscale and palettes are expanded, CMYK is converted, transparency is laid on
-white, 16 bits become 8, and of an animation the first frame is taken.
+The result is always upright RGB: EXIF rotation is applied, greyscale and
+palettes are expanded, CMYK is converted, transparent pixels become white, 16
+bits become 8, and an animation gives its first frame.
 """
 
 import io
@@ -13,15 +13,15 @@ from PIL import ExifTags, Image, ImageOps
 
 from mixaug_jax.errors import UserError
 
-# A photograph of 100 megapixels is one; more is a decompression bomb.
+# Larger images are refused, because they may be decompression bombs.
 MAX_PIXELS = 100_000_000
-# Pillow warns of one at a size of its own choosing. (Not around each opening:
-# filters are those of all threads.)
+# Pillow warns at a smaller size. The filter is set once, and not around each
+# opening, because all threads share the filters.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadImage(Exception):  # noqa: N818 (an image, not an error of ours)
-  """An image that cannot be read; the text says why."""
+  """An image that cannot be read; the text is the reason."""
 
 
 def decode(
@@ -31,15 +31,15 @@ def decode(
 
   Args:
     image: an encoded image, or uint8 `[H, W, 3]`.
-    size: pixels a side of the square.
-    resize: `crop` scales the short side and cuts the middle out; `squash`
-      scales both sides; `pad` scales the long side and adds black.
+    size: the side of the square, in pixels.
+    resize: `crop` scales the short side and keeps the centre; `squash` scales
+      both sides; `pad` scales the long side and adds black.
 
   Returns:
     uint8 RGB `[size, size, 3]`, resampled bilinearly and antialiased.
 
   Raises:
-    BadImage: what is wrong with it.
+    BadImage: the image cannot be read.
   """
   try:
     picture = (
@@ -50,31 +50,31 @@ def decode(
     return np.asarray(_square(picture, size, resize))
   except BadImage:
     raise
-  except Exception as error:  # Pillow's decoders raise a zoo of them.
+  except Exception as error:  # Pillow's decoders raise many types.
     raise BadImage(_reason(error, image)) from error
 
 
 def box_in_square(
   resize: str, height: int, width: int, box: np.ndarray
 ) -> np.ndarray:
-  """Where a box of the picture lies in the square that `decode` makes of it.
+  """Transforms boxes of a picture into the square that `decode` returns.
 
   Args:
-    resize: as for `decode`.
-    height: of the upright picture; one, or one a box, `[...]`.
-    width: likewise.
+    resize: as in `decode`.
+    height: the height of the upright picture, a scalar or `[...]`.
+    width: the width, likewise.
     box: (ymin, xmin, ymax, xmax) in fractions of the picture, `[..., 4]`.
 
   Returns:
-    float32 `[..., 4]`, in fractions of the square, to within the pixel that
-    `pad` rounds to; what `crop` cuts off is not in it, so a box outside of
-    the middle has no area.
+    float32 `[..., 4]`, in fractions of the square and clipped to it, so a box
+    that `crop` cuts off has no area. With `pad`, it is exact up to the pixel
+    to which `decode` rounds.
   """
   box = np.asarray(box, np.float32)
   if resize == "squash":
     return box
-  # The square, laid over the picture centre on centre, has the short side to
-  # crop and the long one to pad.
+  # The square has the centre of the picture. Its side is the short side of the
+  # picture with `crop`, and the long side with `pad`.
   pixels = np.stack([height, width, height, width], axis=-1)
   extent = pixels.min if resize == "crop" else pixels.max
   side = extent(axis=-1, keepdims=True)
@@ -83,7 +83,7 @@ def box_in_square(
 
 
 def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
-  """Height and width of the upright picture, its pixels unread."""
+  """Returns height and width of the upright picture, without its pixels."""
   if isinstance(image, np.ndarray):
     return image.shape[:2]
   picture = Image.open(io.BytesIO(image))
@@ -93,7 +93,11 @@ def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
 
 
 def read(path: str, size: int, resize: str = "crop") -> np.ndarray:
-  """Decodes a file; raises UserError naming it where it cannot be read."""
+  """Decodes a file as `decode` does.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
   try:
     with open(path, "rb") as file:
       return decode(file.read(), size, resize)
@@ -107,17 +111,17 @@ def _open(encoded: bytes, size: int) -> Image.Image:
   if picture.width * picture.height > MAX_PIXELS:
     raise BadImage(
       f"{picture.width}x{picture.height} pixels are more than "
-      f"{MAX_PIXELS:,}: a decompression bomb?"
+      f"{MAX_PIXELS:,}; it may be a decompression bomb"
     )
-  # JPEG can be decoded at a half, a quarter or an eighth of its size, for as
-  # much less work; twice what is needed is left to antialias.
+  # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is faster. Twice
+  # the target size is kept for antialiasing.
   picture.draft("RGB", (2 * size, 2 * size))
   ImageOps.exif_transpose(picture, in_place=True)
   return _rgb(picture)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-  if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255.
+  if picture.mode.startswith("I"):  # Pillow would clip 16 bits at 255.
     array = np.asarray(picture).astype(np.int64)
     picture = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
   if picture.has_transparency_data:
@@ -148,5 +152,5 @@ def _reason(error: Exception, image: bytes | np.ndarray) -> str:
   if isinstance(image, bytes) and not image:
     return "the file is empty"
   if isinstance(error, Image.UnidentifiedImageError):
-    return "it is no image that can be read"
+    return "it is not an image in a known format"
   return str(error).partition("\n")[0] or type(error).__name__

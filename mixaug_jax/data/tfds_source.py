@@ -1,9 +1,10 @@
-"""TFDS data sets as sources: ArrayRecord, images undecoded, no TensorFlow.
+"""TFDS data sets as sources, read from ArrayRecord without TensorFlow.
 
-Preparing most data sets does take TensorFlow, once; that happens in a process
-of its own.
+The preparation of most data sets needs TensorFlow. It happens once, in a
+separate process. Images stay encoded.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.util
@@ -29,16 +30,16 @@ except Exception as error:
   print(type(error).__name__ + ":", *str(error).split())
   sys.exit(1)
 """
-_PATIENCE_SECONDS = 10  # With a host; TFDS itself tries for minutes.
-_NAMED_FILES = 5  # In a sentence; more are counted.
+_TIMEOUT_SECONDS = 10  # For a host to answer; TFDS itself tries for minutes.
+_NAMED_FILES = 5  # An error names this many files and counts the others.
 
 
 class Tfds:
   """One split of a prepared TFDS builder.
 
   Args:
-    builder: of a data set with the features `image` and `label`.
-    split: its name.
+    builder: the builder of a data set with the features `image` and `label`.
+    split: the name of the split.
   """
 
   def __init__(self, builder: Any, split: str):
@@ -78,10 +79,10 @@ class Tfds:
 
   @functools.cached_property
   def boxes(self) -> np.ndarray | None:
-    """Around the objects of each picture, or None where the set has none.
+    """One box around all objects of each picture; None without any feature.
 
     float32 `[N, 4]`, (ymin, xmin, ymax, xmax) in fractions of the picture;
-    NaN for a picture without objects. The first use reads all records.
+    NaN for a picture without objects. The first access reads all records.
     """
     if not self._has_boxes:
       return None
@@ -93,52 +94,63 @@ class Tfds:
     return union
 
 
-def open_splits(name: str, data_dir: str | None) -> dict[str, Tfds]:
-  """The splits train, validation and test of a data set, those it has.
+@dataclasses.dataclass(frozen=True)
+class TfdsDataset:
+  """A TFDS data set by name, prepared at its first use.
 
-  Args:
-    name: as `tfds.builder` takes it: `stanford_dogs`, `oxford_flowers102`.
-    data_dir: where prepared data sets are; None: TFDS's own default.
-
-  Raises:
-    UserError: an unknown name, a set without images or labels, or one that
-      is not prepared and cannot be.
+  Attributes:
+    name: a name for `tfds.builder`, such as `oxford_flowers102`.
   """
-  import tensorflow_datasets as tfds
 
-  def builder() -> Any:
-    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  name: str
 
-  try:
-    found = builder()
-  except tfds.core.DatasetNotFoundError:
-    near = difflib.get_close_matches(name, tfds.list_builders(), 1)
-    hint = f"; did you mean tfds:{near[0]}?" if near else ""
-    raise UserError(
-      f"config.data.name: TFDS has no data set {name!r}{hint}"
-    ) from None
-  if missing := {"image", "label"} - set(found.info.features):
-    raise UserError(
-      f"config.data.name: the data set {name} has no feature "
-      f"{min(missing)!r}; it is not one of image classification"
-    )
-  if not found.data_path.exists():
-    _prepare(name, data_dir, found)
-    found = builder()
-  return {
-    split: Tfds(found, split)
-    for split in ("train", "validation", "test")
-    if split in found.info.splits
-  }
+  def splits(self, directory: str | None) -> dict[str, Tfds]:
+    """Opens train, validation and test, as far as the data set has them.
+
+    Args:
+      directory: the folder of prepared data sets; None: the default of TFDS.
+
+    Raises:
+      UserError: an unknown name, a data set without images or labels, or one
+        that cannot be prepared.
+    """
+    import tensorflow_datasets as tfds
+
+    def builder() -> Any:
+      return tfds.builder(
+        self.name, data_dir=directory, file_format="array_record"
+      )
+
+    try:
+      found = builder()
+    except tfds.core.DatasetNotFoundError:
+      near = difflib.get_close_matches(self.name, tfds.list_builders(), 1)
+      hint = f"; did you mean tfds:{near[0]}?" if near else ""
+      raise UserError(
+        f"config.data.name: TFDS has no data set {self.name!r}{hint}"
+      ) from None
+    if missing := {"image", "label"} - set(found.info.features):
+      raise UserError(
+        f"config.data.name: the data set {self.name} has no feature "
+        f"{min(missing)!r}; it is not for image classification"
+      )
+    if not found.data_path.exists():
+      _prepare(self.name, directory, found)
+      found = builder()
+    return {
+      split: Tfds(found, split)
+      for split in ("train", "validation", "test")
+      if split in found.info.splits
+    }
 
 
 def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
-  """Downloads and prepares in a process that may import TensorFlow."""
+  """Downloads and prepares a data set in a process with TensorFlow."""
   if importlib.util.find_spec("tensorflow") is None:
     raise UserError(
-      f"the data set {name} is not prepared in {builder.data_path}, and to "
-      "prepare it takes TensorFlow, once: pip install 'mixaug-jax[tfds]' "
-      "(configs/*.py:digits needs nothing)"
+      f"the data set {name} is not prepared in {builder.data_path}; its "
+      "preparation needs TensorFlow, once: pip install 'mixaug-jax[tfds]' "
+      "(configs/*.py:digits does not need it)"
     )
   path = pathlib.Path(builder.data_path)
   downloads = path.parents[builder.info.full_name.count("/")] / "downloads"
@@ -148,7 +160,7 @@ def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
   done = subprocess.run(
     [sys.executable, "-c", _PREPARE, name, data_dir or ""],
     stdout=subprocess.PIPE,
-    # Progress bars on a terminal; elsewhere they, and warnings, are noise.
+    # On a terminal, TFDS shows progress bars there; elsewhere only warnings.
     stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,
     text=True,
     check=False,
@@ -159,9 +171,10 @@ def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
 
 
 def _unreachable(builder: Any, downloads: pathlib.Path) -> str | None:
-  """A host of files still to be downloaded that does not answer, if any.
+  """Returns a host that must serve a file but does not answer, if any.
 
-  Where files were put by hand, TFDS knows whether they are all it takes.
+  If the user has put a file in place, no host is asked, because TFDS itself
+  reports a file that is still missing.
   """
   import requests
   from tensorflow_datasets.core.download import resource
@@ -175,7 +188,7 @@ def _unreachable(builder: Any, downloads: pathlib.Path) -> str | None:
       hosts.setdefault(urllib.parse.urlsplit(url).hostname, url)
   for host, url in hosts.items():
     try:
-      requests.get(url, stream=True, timeout=_PATIENCE_SECONDS).close()
+      requests.get(url, stream=True, timeout=_TIMEOUT_SECONDS).close()
     except requests.RequestException:
       return host
   return None
@@ -184,7 +197,7 @@ def _unreachable(builder: Any, downloads: pathlib.Path) -> str | None:
 def _not_prepared(
   builder: Any, downloads: pathlib.Path, reason: str
 ) -> UserError:
-  """Why a data set is not there, and how it can come there by hand."""
+  """Returns an error with the reason and the steps to prepare by hand."""
   files = {
     url: info.filename
     for url, info in (builder.url_infos or {}).items()
@@ -196,13 +209,13 @@ def _not_prepared(
   ]
   if len(files) > len(named):
     named.append(f"{len(files) - len(named)} more that TFDS lists")
-  mend = (
+  steps = (
     f"download {', '.join(named)}, put the files into {downloads / 'manual'}, "
-    "and give the same command again"
+    "and run the same command again"
     if named
     else f"prepare it elsewhere and copy {builder.data_path} from there"
   )
   return UserError(
     f"the data set {builder.name} is not prepared in {builder.data_path} and "
-    f"could not be ({reason}); {mend} (configs/*.py:digits needs no download)"
+    f"could not be ({reason}); {steps} (configs/*.py:digits needs no download)"
   )

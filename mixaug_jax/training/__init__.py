@@ -1,1 +1,1 @@
-"""The train step, what it needs, and what it leaves behind."""
+"""The parts of training: step, state, metrics, checkpoints, records."""

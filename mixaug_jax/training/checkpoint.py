@@ -1,12 +1,12 @@
-"""Checkpoints by Orbax: state and position together, saved in the background.
+"""Checkpoints, written by Orbax in the background.
 
-A checkpoint `checkpoints/<step>/` holds the train state and, as JSON, what the
-loop knows besides it (the best evaluation, the running means of the log). The
-data position needs no place of its own: it is the step. `checksums.json`, added
-when all else is on disk, tells a flipped bit that the readers would let pass.
+A checkpoint `checkpoints/<step>/` holds the train state and, as JSON, the state
+of the loop. The position in the data is not stored, because it is the step.
+`checksums.json` is added when all other files are on disk. It reveals flipped
+bits that the readers do not notice.
 """
 
-import copy
+import dataclasses
 import json
 import pathlib
 import zlib
@@ -16,8 +16,11 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from mixaug_jax.errors import Diverged, Interrupted, UserError
+from mixaug_jax import files
+from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
 from mixaug_jax.training import parallel
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import from_json
 
 State = TypeVar("State")
 CHECKPOINTS = "checkpoints"  # In the run directory.
@@ -27,8 +30,8 @@ _CHECKSUMS = "checksums.json"
 class Checkpoints:
   """The checkpoints of one run directory.
 
-  Keeps the newest `keep` and one more, the best on validation. The newest
-  finished one is never deleted before the one after it is safe on disk.
+  The newest `keep` are kept, and the best on validation. A finished checkpoint
+  is deleted only when a newer one is on disk.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 1):
@@ -46,21 +49,19 @@ class Checkpoints:
     )
 
   def steps(self) -> list[int]:
-    """The steps of all finished checkpoints, oldest first."""
+    """Returns the steps of all finished checkpoints, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(
-    self, step: int, state: Any, loop: dict[str, Any], best: int | None
-  ) -> None:
-    """Copies the state and returns; the writing goes on in the background.
+  def save(self, step: int, state: Any, loop: LoopState) -> None:
+    """Copies the state and returns; Orbax writes it in the background.
 
     Args:
-      step: the number of finished steps; saved already, nothing happens.
-      state: a tree of arrays.
-      loop: JSON values.
-      best: the step whose checkpoint is the best so far, to be kept.
+      step: the number of finished steps. If it is saved already, nothing
+        happens.
+      state: a tree of arrays, replicated over the devices of this process.
+      loop: the state of the loop; the checkpoint of its best step is kept.
     """
-    self._best = best
+    self._best = loop.best_step
     self.wait()
     if step in self.steps():
       return
@@ -68,33 +69,34 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        # A copy of its own: it is written while the caller's goes on changing.
-        loop=ocp.args.JsonSave(copy.deepcopy(loop)),
+        state=ocp.args.StandardSave(parallel.to_global(state)),
+        # A copy, because the loop goes on changing while it is written.
+        loop=ocp.args.JsonSave(dataclasses.asdict(loop)),
       ),
     )
     self._unsealed = step
 
   def restore(
     self, like: State, step: int | None = None
-  ) -> tuple[State, dict[str, Any]] | None:
-    """Reads the newest checkpoint that is whole, or the one of `step`.
+  ) -> tuple[State, LoopState] | None:
+    """Reads the newest checkpoint that is not damaged, or that of `step`.
 
-    A damaged one is named in a warning and moved aside, and the one before
-    it is taken.
+    A warning names each damaged checkpoint, which is moved aside.
 
     Args:
       like: a state of the wanted shapes, dtypes and shardings.
-      step: only this one.
+      step: the only step to read, if given.
 
     Returns:
-      State and loop, or None where there is no checkpoint.
+      The state and the state of the loop, or None without a checkpoint.
 
     Raises:
-      UserError: where there are checkpoints but none can be read.
+      UserError: there are checkpoints, but none can be read.
     """
     steps = self.steps() if step is None else [step]
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(
+      ocp.utils.to_shape_dtype_struct, parallel.to_global(like)
+    )
     damaged = {}
     for candidate in reversed(steps):
       try:
@@ -106,60 +108,63 @@ class Checkpoints:
             loop=ocp.args.JsonRestore(),
           ),
         )
-      except jax.errors.JaxRuntimeError:  # Another process gone, no memory.
+        loop = from_json(LoopState, restored["loop"])
+      except jax.errors.JaxRuntimeError:  # A lost process, or no memory.
         raise
-      except Exception as error:  # Orbax raises whatever its readers raise.
-        damaged[candidate] = _first_line(error)
+      except Exception as error:  # Orbax passes on any error of its readers.
+        damaged[candidate] = first_line(error)
         continue
       for bad, why in damaged.items():
         self._move_aside(bad, why)
-      return restored["state"], restored["loop"]
+      if step is None:
+        self._best = loop.best_step
+      return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
       what = f"checkpoint {newest} in {self._directory} cannot be read ({why})"
       if step is None:
         what = f"no checkpoint can be read; the newest: {what}"
-      raise UserError(f"{what}; delete the run directory to start anew")
+      raise UserError(f"{what}; delete the run directory to start again")
     return None
 
   def wait(self) -> None:
-    """Waits until what was saved is on disk."""
+    """Waits until all saved checkpoints are on disk."""
     self._manager.wait_until_finished()
     if self._unsealed is not None and jax.process_index() == 0:
       directory = self._directory / str(self._unsealed)
-      aside = directory / f"{_CHECKSUMS}.tmp"
-      aside.write_text(json.dumps(_checksums(directory), indent=1))
-      aside.rename(directory / _CHECKSUMS)
+      text = json.dumps(_checksums(directory), indent=1)
+      with files.replacing(directory / _CHECKSUMS) as part:
+        part.write_text(text)
     self._unsealed = None
 
   def __enter__(self) -> Self:
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-    """Closes, unless that would be waiting for processes that are gone.
+    """Closes, unless this would wait for processes that do not.
 
-    A run that diverges or is stopped ends in all processes at the same step;
-    of any other fault the others may know nothing.
+    A run that diverges or is stopped ends at the same step in all processes.
+    After any other error, the other processes may still be training.
     """
     together = kind is None or issubclass(kind, (Diverged, Interrupted))
     if together or jax.process_count() == 1:
       self.close()
 
   def close(self) -> None:
-    """Waits, deletes what need not be kept, and ends the threads."""
+    """Waits, deletes what is not kept, and ends the threads."""
     self.wait()
     self.prune()
     self._manager.close()
 
   def prune(self) -> None:
-    """Deletes what need not be kept; the next `save` and `close` do too."""
+    """Deletes the checkpoints that are not kept, as `save` and `close` do."""
     steps = self.steps()
     for step in steps[: -self._keep]:
       if step != self._best:
         self._manager.delete(step)
 
   def _verify(self, step: int) -> None:
-    """Raises ValueError, in all processes, where a file is not as written."""
+    """Raises ValueError in all processes if a file is damaged."""
     if why := parallel.from_first(lambda: damage(self._directory / str(step))):
       raise ValueError(why)
 
@@ -173,10 +178,15 @@ class Checkpoints:
     )
 
 
+def saved_in(workdir: pathlib.Path) -> bool:
+  """Returns whether a run directory holds a checkpoint."""
+  return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+
+
 def damage(checkpoint: pathlib.Path) -> str:
-  """What is wrong with the files of a checkpoint, or nothing."""
+  """Returns what is wrong with the files of a checkpoint, or an empty text."""
   path = checkpoint / _CHECKSUMS
-  if not path.exists():  # Killed right after saving; Orbax has its say.
+  if not path.exists():  # Killed right after saving; Orbax still checks.
     return ""
   try:
     expected = dict(json.loads(path.read_text()))
@@ -190,7 +200,7 @@ def damage(checkpoint: pathlib.Path) -> str:
 
 
 def _rename_aside(checkpoint: pathlib.Path) -> str:
-  """Moves a checkpoint out of Orbax's sight; returns where to."""
+  """Moves a checkpoint to where Orbax does not look; returns its new path."""
   name = f"damaged_checkpoint_{checkpoint.name}"
   aside = checkpoint.parent.parent / name
   number = 1
@@ -202,15 +212,10 @@ def _rename_aside(checkpoint: pathlib.Path) -> str:
 
 
 def _checksums(directory: pathlib.Path) -> dict[str, int]:
-  """CRC-32 of every file below a checkpoint but the list itself."""
+  """Returns the CRC-32 of every file of a checkpoint except the list."""
   sums = {}
   for path in sorted(directory.rglob("*")):
-    if path.is_file() and not path.name.startswith(_CHECKSUMS):
+    if path.is_file() and path.name != _CHECKSUMS:
       name = str(path.relative_to(directory))
       sums[name] = zlib.crc32(path.read_bytes())
   return sums
-
-
-def _first_line(error: Exception) -> str:
-  text = str(error).strip() or type(error).__name__
-  return text.partition("\n")[0][:200]

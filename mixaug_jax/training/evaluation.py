@@ -21,23 +21,24 @@ def evaluate(
   with_logits: bool = False,
   interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], np.ndarray | None]:
-  """Runs `parallel.eval_step(make_eval_step(...))` over a whole split.
+  """Evaluates variables on every example of a split.
 
   Args:
-    step: of `(variables, arrays, batch)`.
+    step: `parallel.eval_step(make_eval_step(...))`, a function of
+      `(variables, arrays, batch)`.
     variables: `params` and `batch_stats`.
-    split: what to evaluate on.
-    batch_size: global.
-    with_logits: whether to collect them.
-    interrupted: asked before every batch.
+    split: the N examples.
+    batch_size: images per batch, over all devices.
+    with_logits: whether to return logits.
+    interrupted: called before every batch; true ends the evaluation.
 
   Returns:
-    `loss`, `accuracy`, `top5_accuracy` as means over the examples and
-    `examples`, their number; and float32 logits `[N, C]` in the split's
-    order, or None.
+    The means `loss`, `accuracy` and `top5_accuracy` over the examples, and
+    their number `examples`; and logits, float32 `[N, C]` in the order of the
+    split, or None.
 
   Raises:
-    Interrupted: `interrupted()` was true.
+    Interrupted: `interrupted()` returned true.
   """
   arrays = parallel.replicate(data.device_arrays(split))
   totals: dict[str, float] = {}
@@ -62,7 +63,7 @@ def evaluate(
       real = rows["mask"] > 0
       logits[rows["position"][real]] = rows["logits"][real]
 
-  # A batch is read when the next one is under way.
+  # The sums of a batch are read while the device computes the next one.
   with contextlib.closing(batches):
     for batch in batches:
       if interrupted():

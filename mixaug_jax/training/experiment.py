@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,23 +15,24 @@ from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
 from mixaug_jax.training import losses, optim, parallel, state
-from mixaug_jax.training.step import Recipe
+from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
-_MAX_STEPS = 2**31 - 1  # They are counted in int32.
+_MAX_STEPS = 2**31 - 1  # The train state counts steps in int32.
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a config describes, built; nothing is compiled yet.
+  """The parts of a run, built from its config; nothing is compiled yet.
 
   Attributes:
     config: the resolved config.
-    datasets: train, validation and test.
+    datasets: the splits train, validation and test.
     recipe: the parts of the train step.
-    steps: of the whole run.
-    steps_per_epoch: not always a whole number.
-    weights: where pretrained weights come from, or None.
+    steps: the number of steps of the whole run.
+    steps_per_epoch: steps per pass over the training split; not always a whole
+      number.
+    weights: the source of the pretrained weights, or None.
   """
 
   config: ConfigDict
@@ -41,17 +42,45 @@ class Experiment:
   steps_per_epoch: float
   weights: weight_sources.WeightSource | None
 
-  def due(self, every_epochs: float) -> Callable[[int], bool]:
-    """Whether each so many epochs, or the run, end with a step."""
+  def log_at(self, step: int) -> bool:
+    """Returns whether a line of the log falls on this step."""
+    return step > 0 and step % self.config.log.every_steps == 0
+
+  def evaluate_at(self, step: int) -> bool:
+    """Returns whether an evaluation on validation falls on this step."""
+    return self.due(step, self.config.evaluate.every_epochs)
+
+  def save_at(self, step: int) -> bool:
+    """Returns whether a checkpoint falls on this step."""
+    checkpoint = self.config.checkpoint
+    if every := checkpoint.every_steps:
+      return step > 0 and (step % every == 0 or step == self.steps)
+    every_epochs = checkpoint.every_epochs or self.config.evaluate.every_epochs
+    return self.due(step, every_epochs)
+
+  def due(self, step: int, every_epochs: float) -> bool:
+    """Returns whether a period or the run ends with this step."""
     period = every_epochs * self.steps_per_epoch
-    # Some steps are a rounding error before an epoch's end.
-    over = lambda step: (step + 1e-6) // period
-    return lambda step: (
-      step == self.steps or period <= 1 or over(step) > over(step - 1)
+    # The step that ends an epoch may be a rounding error short of its end.
+    periods = lambda step: (step + 1e-6) // period
+    return step > 0 and (
+      step == self.steps or period <= 1 or periods(step) > periods(step - 1)
+    )
+
+  def train_batches(self, first: int) -> Iterator[Batch]:
+    """Returns the endless stream of training batches after `first` steps."""
+    return data.train_batches(
+      self.datasets.train,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      start_step=first,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      place=parallel.shard,
     )
 
   def init_variables(self) -> dict[str, Any]:
-    """Random parameters and batch statistics; of the seed alone."""
+    """Returns random variables, which depend only on the seed."""
     size = self.config.data.image_size
     images = jnp.zeros((1, size, size, 3), jnp.float32)
     init = jax.jit(
@@ -65,11 +94,18 @@ class Experiment:
   def initial_state(
     self, pretrained_weights: bool = True
   ) -> tuple[state.TrainState, str | None]:
-    """The state before step 0, and what was loaded into it, in words.
+    """Returns the state before the first step, and what was loaded into it.
 
     Args:
-      pretrained_weights: whether to load them, if the config names any; a run
-        that goes on from a checkpoint need not.
+      pretrained_weights: whether to load the weights that the config names. A
+        run that resumes from a checkpoint does not need them.
+
+    Returns:
+      The state, replicated over the local devices, and a sentence about the
+      weights or None.
+
+    Raises:
+      UserError: the weights cannot be read or do not fit the model.
     """
     variables = self.init_variables()
     report = None
@@ -90,13 +126,19 @@ class Experiment:
     return parallel.replicate(create(variables)), report
 
 
-def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
+def build(
+  config: ConfigDict,
+  fetch_weights: bool = True,
+  *,
+  sources: Mapping[str, data.Source] | None = None,
+) -> Experiment:
   """Builds what `config` describes, telling every mistake before compiling.
 
   Args:
     config: resolved and checked.
     fetch_weights: whether to download the pretrained weights now, or find
       their file, rather than when they are loaded.
+    sources: as in `data.load`.
 
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
@@ -105,15 +147,18 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap ones first: what follows may decode a whole data set.
-  weights = weight_sources.resolve(config.model)
+  weights = weight_sources.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
   if weights is None:
     _check_that_all_learns(config)
   with _told_of_the_config():
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
+    loss = losses.make(config.loss.name)
   if weights is not None and fetch_weights:
     weights.fetch()
-  datasets = data.load(config.data, config.seed)
+  datasets = data.load(config.data, config.seed, sources=sources)
   num_classes = len(datasets.class_names)
   model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
@@ -144,7 +189,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
     resize=lambda images: augment.central_crop(images, size),
     num_classes=num_classes,
     mix_until=np.inf if off is None else off * per_epoch,
-    loss=losses.LOSSES[config.loss.name],
+    loss=loss,
     label_smoothing=config.loss.label_smoothing,
     ema_decay=config.ema.decay,
     accumulate=accumulate,
@@ -153,7 +198,7 @@ def build(config: ConfigDict, fetch_weights: bool = True) -> Experiment:
 
 
 def _check_that_all_learns(config: ConfigDict) -> None:
-  """Raises UserError where random weights would be kept as they are."""
+  """Raises UserError if random weights would be frozen."""
   freezing = []
   if config.optimizer.freeze:
     freezing.append(f"config.optimizer.freeze={config.optimizer.freeze}")
@@ -168,7 +213,7 @@ def _check_that_all_learns(config: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _told_of_the_config() -> Iterator[None]:
-  """Turns the ValueErrors of what checks its own settings into UserErrors."""
+  """Turns the ValueErrors of code that checks its settings into UserErrors."""
   try:
     yield
   except ValueError as error:
@@ -184,7 +229,7 @@ def optimizer_settings(config: ConfigDict) -> optim.Settings:
 
 
 def create_model(config: ConfigDict, num_classes: int) -> models.Model:
-  """Returns the model of a settled config, see `weights.sources.settle`.
+  """Returns the model of a settled config, see `config.resolve`.
 
   Raises:
     UserError: a setting that the model does not have, or a wrong value.

@@ -1,51 +1,51 @@
-"""One run directory, one process that trains in it."""
+"""The lock of a run directory, in which one process at a time trains."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
 
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import parallel, records
 
 
 @contextlib.contextmanager
 def hold(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds `workdir/.lock`; the system lets go of it when the process ends.
+  """Holds the lock of a run directory, which ends with the process.
 
   Raises:
-    UserError: another process holds it; it is named.
+    UserError: another process holds it; the message names that process.
   """
-  with open(workdir / ".lock", "a+") as file:
+  path = workdir / ".lock"
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      file.seek(0)
-      holder = file.read().strip() or "another process"
+      stack.enter_context(files.locked(path, wait=False))
+    except BlockingIOError:
+      holder = path.read_text("utf-8").strip() or "another process"
       raise UserError(
         f"{workdir} is in use by {holder}; wait for it or name another "
-        "--workdir"
+        "directory"
       ) from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    name = f"process {os.getpid()} on {socket.gethostname()}\n"
+    path.write_text(name, "utf-8")
     yield
 
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
-  """Makes a run directory, holds it, and writes `config.json` into it.
+  """Makes a run directory, holds its lock, and writes config.json into it.
 
-  Process 0 does; where it cannot, every process raises.
+  Process 0 does this. If it cannot, every process raises.
 
   Args:
     workdir: the run directory.
-    config: what config.json is to hold.
+    config: the content of config.json.
 
   Raises:
-    UserError: another run is in it, or it cannot be written.
+    UserError: another process holds the lock, or the directory cannot be
+      written.
   """
   with contextlib.ExitStack() as stack:
 
@@ -58,7 +58,7 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
         return str(error)
       except OSError as error:
         return (
-          f"cannot write to --workdir={workdir}: {error.strerror}; name another"
+          f"cannot write to {workdir}: {error.strerror}; name another directory"
         )
       return ""
 

@@ -1,49 +1,51 @@
-"""What the training loop knows besides the train state."""
+"""What the training loop keeps from step to step beside the train state."""
 
-from typing import Any
+import dataclasses
 
-from mixaug_jax.training import provenance, records
-from mixaug_jax.training.experiment import Experiment
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Evaluation
 
 
-class LoopState(dict):
-  """JSON, saved in every checkpoint.
+@dataclasses.dataclass
+class LoopState:
+  """The state of the loop, saved as JSON in every checkpoint.
 
-  `best` and `last` are evaluations on validation, `ema` that of the average;
-  `window` holds the sums of the log since its last line, `metrics_bytes` the
-  size of metrics.jsonl.
+  Attributes:
+    best: the evaluation on validation of the highest accuracy, the earliest of
+      equals.
+    last: the newest evaluation on validation.
+    ema: the newest evaluation of the moving average.
+    window: sums of the step metrics since the last line of the log; `steps` is
+      their number and `learning_rate` the newest.
+    metrics_bytes: the size of metrics.jsonl.
+    seconds: seconds of training, see `Clock`.
+    compile_seconds: seconds of compilation.
   """
 
-  def __init__(self, **values: Any):
-    super().__init__(
-      best=None,
-      last=None,
-      ema=None,
-      window={},
-      metrics_bytes=0,
-      seconds=0.0,
-      compile_seconds=0.0,
-    )
-    self.update(values)
+  best: Evaluation | None = None
+  last: Evaluation | None = None
+  ema: Evaluation | None = None
+  window: dict[str, float] = dataclasses.field(default_factory=dict)
+  metrics_bytes: int = 0
+  seconds: float = 0.0
+  compile_seconds: float = 0.0
 
   @property
   def best_step(self) -> int | None:
-    return self["best"]["step"] if self["best"] else None
+    return self.best.step if self.best else None
 
-  def add(self, values: dict[str, float]) -> None:
-    """Adds a step's numbers to the window."""
-    window = self["window"]
+  def add(self, metrics: dict[str, float]) -> None:
+    """Adds the metrics of a step to the window."""
+    window = self.window
     window["steps"] = window.get("steps", 0) + 1
-    for name, value in values.items():
+    for name, value in metrics.items():
       if name == "learning_rate":
         window[name] = value
       else:
         window[name] = window.get(name, 0.0) + value
 
   def take_means(self) -> dict[str, float]:
-    """Empties the window; its means, and the last learning rate."""
-    window, self["window"] = self["window"], {}
+    """Empties the window; returns means and the last learning rate."""
+    window, self.window = self.window, {}
     rate, steps = window.pop("learning_rate"), window.pop("steps")
     means = {name: total / steps for name, total in window.items()}
     return {**means, "learning_rate": rate}
@@ -54,30 +56,9 @@ class LoopState(dict):
     measured: dict[str, float],
     average: dict[str, float] | None,
   ) -> None:
-    """Notes what validation gave at a step, the moving average's apart."""
-    self["last"] = {"step": step, **measured}
-    best = self["best"]
-    if not best or measured["accuracy"] > best["accuracy"]:
-      self["best"] = self["last"]
+    """Records an evaluation on validation, and that of the moving average."""
+    self.last = Evaluation(step=step, **measured)
+    if self.best is None or self.last.accuracy > self.best.accuracy:
+      self.best = self.last
     if average:
-      self["ema"] = {"step": step, **average}
-
-  def result(self, exp: Experiment, test: dict[str, float] | None) -> Result:
-    """The result of a finished run, given its figures on test."""
-    chosen = exp.config.evaluate.checkpoint
-    images = exp.steps * exp.config.batch_size
-    return Result.from_json(
-      {
-        "test": test,
-        "validation": {name: self[name] for name in ("last", "best", "ema")},
-        "chosen": chosen,
-        "chosen_step": self.best_step if chosen == "best" else exp.steps,
-        "steps": exp.steps,
-        "epochs": exp.steps / exp.steps_per_epoch,
-        "seconds": self["seconds"],
-        "compile_seconds": self["compile_seconds"],
-        "images_per_second": images / max(self["seconds"], 1e-9),
-        **provenance.of(exp),
-        "config_crc32": records.checksum(exp.config.to_dict()),
-      }
-    )
+      self.ema = Evaluation(step=step, **average)

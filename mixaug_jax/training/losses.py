@@ -1,4 +1,4 @@
-"""Losses against soft labels, and the one place for label smoothing."""
+"""Losses on soft labels, and label smoothing."""
 
 from collections.abc import Callable
 
@@ -6,21 +6,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# (logits [B, C], labels [B, C]) -> loss [B]; all float32.
+from mixaug_jax import registry
+from mixaug_jax.errors import first_line
+
+# Maps logits [B, C] and labels [B, C] to a loss [B]; all are float32.
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """`-sum_c labels_c log softmax(logits)_c`, in nats; `[B, C]` to `[B]`."""
+  """Returns `-sum_c labels_c log softmax(logits)_c` in nats, float32 `[B]`."""
   return optax.softmax_cross_entropy(logits, labels)
 
 
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Binary cross-entropy of every class, summed; `[B, C]` to `[B]`.
+  """Returns the binary cross-entropy in nats, summed over classes, `[B]`.
 
-  Each class is a question of its own, so a mixed image may hold both its
-  classes for certain (Beyer et al., 2020, arXiv:2006.07159; Wightman et al.,
-  2021, arXiv:2110.00476).
+  Every class is predicted on its own, so a mixed image may contain both of its
+  classes with certainty (Beyer et al., 2020, arXiv:2006.07159; Wightman et
+  al., 2021, arXiv:2110.00476).
   """
   return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
 
@@ -31,6 +34,33 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def make(name: str) -> Loss:
+  """Returns the loss of `config.loss.name`.
+
+  Args:
+    name: a name in LOSSES, or `package.module:function`.
+
+  Raises:
+    ValueError: the name is unknown, or the function is not a loss.
+  """
+  key = "config.loss.name"
+  loss = registry.find(key, name, LOSSES)
+  batch = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+  try:
+    shape = jax.eval_shape(loss, batch, batch).shape
+  except Exception as error:  # The user's own code may raise anything.
+    raise ValueError(
+      f"{key}={name} cannot be called with logits and labels [B, C]: "
+      f"{first_line(error)}"
+    ) from error
+  if shape != (2,):
+    raise ValueError(f"{key}={name} must return a loss [B], one per example")
+  return loss
+
+
 def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
-  """`(1 - s) labels + s / C` (Szegedy et al., 2016, arXiv:1512.00567)."""
+  """Returns `(1 - s) labels + s / C`, `[B, C]` with `s` the smoothing.
+
+  The paper is Szegedy et al., 2016, arXiv:1512.00567.
+  """
   return (1 - smoothing) * labels + smoothing / labels.shape[-1]

@@ -1,4 +1,4 @@
-"""Accuracy of mixed and of clean batches, as sums that add up exactly."""
+"""Accuracy on mixed and on clean batches."""
 
 import jax
 import jax.numpy as jnp
@@ -7,26 +7,33 @@ from mixaug_jax.training.losses import Loss
 
 
 def mixed_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """The label mass on the predicted class, `[B, C]` and `[B, C]` to `[B]`.
+  """Returns the label mass on the predicted class.
 
-  On an unmixed batch this is the ordinary accuracy; on a mixed one no network
-  can be right about more of an image than its largest part.
+  On an unmixed batch this is the usual accuracy. On a mixed one it is at most
+  the largest label of each image.
+
+  Args:
+    logits: float `[B, C]`.
+    labels: probabilities, float `[B, C]`.
+
+  Returns:
+    float `[B]` in [0, 1].
   """
   predicted = jnp.argmax(logits, axis=-1)
   return jnp.take_along_axis(labels, predicted[:, None], axis=-1)[:, 0]
 
 
 def in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-  """Whether the true class is among the `k` largest logits.
+  """Tests for each example whether its class is among the `k` largest logits.
 
   Args:
-    logits: `[B, C]`.
+    logits: float `[B, C]`.
     labels: class ids, int `[B]`.
-    k: where it exceeds C, every finite example counts.
+    k: if it exceeds C, every example without a NaN counts.
 
   Returns:
-    bool `[B]`. Ties go to the lower class id, as in `argmax`, so a network
-    that says nothing gains nothing; a row with a NaN is wrong.
+    bool `[B]`. Ties go to the lower class id, as in `argmax`, so that constant
+    logits do not count for every class. A row with a NaN is wrong.
   """
   true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
   lower = jnp.arange(logits.shape[-1]) < labels[:, None]
@@ -38,17 +45,18 @@ def in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 def evaluation_sums(
   logits: jax.Array, labels: jax.Array, mask: jax.Array, loss: Loss
 ) -> dict[str, jax.Array]:
-  """Sums over a padded batch; padding has mask 0.
+  """Adds up loss and accuracy over a padded batch.
 
   Args:
     logits: float32 `[B, C]`.
     labels: class ids, int `[B]`.
     mask: float32 `[B]`, 1 for an example and 0 for padding.
-    loss: of soft labels; they are one-hot here, never smoothed.
+    loss: a function of logits and soft labels. The labels are one-hot here, and
+      are not smoothed.
 
   Returns:
-    float32 scalars `loss`, `accuracy`, `top5_accuracy` (sums, not means) and
-    `count`, the number of examples.
+    float32 scalars: the sums `loss`, `accuracy` and `top5_accuracy`, and the
+    number of examples `count`.
   """
   one_hot = jax.nn.one_hot(labels, logits.shape[-1])
   masked = lambda values: jnp.sum(jnp.where(mask > 0, values, 0.0))

@@ -1,9 +1,9 @@
-"""The only file that knows of pmap, meshes and axis names.
+"""Several devices; the only file that names pmap, meshes and axes.
 
-The state is replicated by `in_axes=None` and comes back by `out_axes=None`:
-one copy in the program's eyes, no leading axis to carry around. That is sound
-only for values that are equal on all devices, which `Devices.mean`, `total`
-and `gather` make them; tests/test_parallel.py compares them.
+`in_axes=None` and `out_axes=None` replicate the state without a leading axis.
+This is correct only for values that are equal on all devices, such as the
+results of `Devices.mean`, `total` and `gather`. tests/test_parallel.py compares
+the copies.
 """
 
 import functools
@@ -18,11 +18,11 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.training.step import Devices
 
 AXIS = "devices"
-_TEXT_BYTES = 1000  # Of what `from_first` tells.
+_TEXT_BYTES = 1000  # The longest text of `from_first`.
 
 
 def devices() -> Devices:
-  """The devices of all processes, as a step inside pmap sees them."""
+  """Returns the devices of all processes, for a step inside pmap."""
   return Devices(
     mean=functools.partial(jax.lax.pmean, axis_name=AXIS),
     total=functools.partial(jax.lax.psum, axis_name=AXIS),
@@ -35,7 +35,7 @@ def devices() -> Devices:
 
 
 def train_step(step: Callable[..., Any]) -> Callable[..., Any]:
-  """Runs a train step on every device; the old state's memory is reused."""
+  """Returns a train step that runs on every device and reuses the state."""
   return jax.pmap(
     step,
     axis_name=AXIS,
@@ -46,15 +46,15 @@ def train_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def eval_step(step: Callable[..., Any]) -> Callable[..., Any]:
-  """Runs an evaluation step on every device."""
+  """Returns an evaluation step that runs on every device."""
   return jax.pmap(step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None)
 
 
 def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Puts a process's share of a batch on its devices, without waiting.
+  """Puts the share of a process of a batch on its devices, without waiting.
 
   Args:
-    batch: arrays `[b, ...]`, b divisible by the number of local devices.
+    batch: arrays `[b, ...]`; the number of local devices divides b.
 
   Returns:
     Arrays `[local devices, b / local devices, ...]`.
@@ -70,7 +70,7 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
 
 
 def spread(images: np.ndarray) -> jax.Array:
-  """Puts `[B, ...]` on the local devices, split where B divides over them."""
+  """Puts `[B, ...]` on the local devices, split if their number divides B."""
   local = jax.local_devices()
   mesh = Mesh(np.array(local), (AXIS,))
   axis = PartitionSpec(AXIS if len(images) % len(local) == 0 else None)
@@ -84,7 +84,7 @@ def replicate(tree: Any) -> Any:
 
 
 def check_batch_size(key: str, size: int, parts: int = 1) -> None:
-  """Raises UserError unless every device gets an equal, whole share."""
+  """Raises UserError unless the parts of a batch are equal on every device."""
   count = jax.device_count()
   if size % (count * parts):
     step = count * parts
@@ -96,7 +96,7 @@ def check_batch_size(key: str, size: int, parts: int = 1) -> None:
 
 
 def clean_batch(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """A placed training batch as one of evaluation: nothing of it is padding."""
+  """Turns a placed training batch into one for evaluation, without padding."""
   shape = next(iter(batch.values())).shape[:2]
   host = np.prod(shape)
   extra = {
@@ -106,35 +106,39 @@ def clean_batch(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   return {**batch, **shard(extra)}
 
 
-def from_first(say: Callable[[], str]) -> str:
-  """What `say` returns on process 0, told to all; the others do not call it.
+def from_first(function: Callable[[], str]) -> str:
+  """Calls a function on process 0 and returns its text in every process.
 
-  What one process finds out about the run directory has to be known to all,
-  or some go on and wait for ever for the one that does not.
+  All processes must know what one finds out about the run directory. Otherwise
+  some go on, and wait forever for the one that does not.
+
+  Args:
+    function: returns the text, of which the first 1,000 bytes are passed on.
   """
   if jax.process_count() == 1:
-    return say()
+    return function()
   from jax.experimental import multihost_utils
 
-  text = say() if jax.process_index() == 0 else ""
+  text = function() if jax.process_index() == 0 else ""
   row = np.zeros(_TEXT_BYTES, np.uint8)
   content = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
   row[: len(content)] = content
-  told = np.asarray(multihost_utils.broadcast_one_to_all(row))
-  return told.tobytes().rstrip(b"\0").decode(errors="replace")
+  received = np.asarray(multihost_utils.broadcast_one_to_all(row))
+  return received.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 def to_global(tree: Any) -> Any:
-  """Replicated arrays as one array over all processes, for checkpoints.
+  """Turns arrays of one process into arrays of all processes.
 
-  What goes into and comes out of pmap belongs to a process; Orbax saves
-  what belongs to all. No data is copied.
+  pmap takes and returns arrays on the devices of one process. Orbax saves
+  arrays on the devices of all. The arrays are replicated, and no data is
+  copied.
   """
   return _replicas_on(tree, jax.devices())
 
 
 def to_local(tree: Any) -> Any:
-  """The way back from `to_global`."""
+  """Reverses `to_global`."""
   return _replicas_on(tree, jax.local_devices())
 
 

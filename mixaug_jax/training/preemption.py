@@ -1,4 +1,4 @@
-"""SIGTERM: finish the step, save, leave with 143, and do not take for ever."""
+"""SIGTERM: the run finishes its step, saves and exits with 143, in time."""
 
 import contextlib
 import os
@@ -11,18 +11,21 @@ import jax
 
 from mixaug_jax.errors import Interrupted
 
-# Schedulers send SIGKILL some 30 s after SIGTERM.
+# Schedulers send SIGKILL about 30 s after SIGTERM.
 _GRACE_SECONDS = 20.0
 
 
 class Stopping:
-  """Whether this run was asked to stop."""
+  """The request to stop a run, if one has come."""
 
   def __init__(self) -> None:
     self._received = False
 
   def at(self, step: int) -> bool:
-    """Asked after every step, with the same answer in every process."""
+    """Returns true if the run is to stop after `step` finished steps.
+
+    Every process calls this after every step and gets the same answer.
+    """
     if jax.process_count() == 1:
       return self._received
     from jax.experimental import multihost_utils
@@ -30,7 +33,11 @@ class Stopping:
     return multihost_utils.reached_preemption_sync_point(step)
 
   def now(self) -> bool:
-    """Asked where one process can stop by itself; never with several."""
+    """Returns true if the only process of the run is to stop.
+
+    Where several processes run, the answer is false, because one of them cannot
+    leave a computation in which the others take part.
+    """
     return self._received and jax.process_count() == 1
 
   def _receive(self, *_) -> None:
@@ -39,15 +46,16 @@ class Stopping:
 
 @contextlib.contextmanager
 def watch() -> Iterator[Stopping]:
-  """Turns SIGTERM into an answer of `Stopping` instead of death.
+  """Turns SIGTERM into a request to stop while the context is open.
 
-  Python runs signal handlers between two of its own instructions, and one of
-  them may be a compilation of minutes. So a thread watches as well: what has
-  not come to an end in 20 s loses the step under way, and nothing else,
-  because checkpoints are renamed into place when they are whole.
+  Python calls a signal handler between two of its own instructions, and one of
+  these may be a compilation that takes minutes. Therefore a thread waits as
+  well, and ends the process when the run has not stopped after 20 s. The
+  unfinished step is lost then, but no checkpoint is damaged, because
+  checkpoints are renamed into place when they are complete.
   """
   stopping = Stopping()
-  if jax.process_count() > 1:  # JAX's coordination service watches itself.
+  if jax.process_count() > 1:  # JAX's coordination service handles SIGTERM.
     yield stopping
     return
   reader, writer = os.pipe()
@@ -69,7 +77,7 @@ def watch() -> Iterator[Stopping]:
 
 
 def _enforce(reader: int, done: threading.Event) -> None:
-  """Reads signal numbers until the pipe closes; SIGTERM starts the clock."""
+  """Reads signal numbers until the pipe closes; SIGTERM starts the grace."""
   while received := os.read(reader, 1):
     if received[0] == signal.SIGTERM and not done.wait(_GRACE_SECONDS):
       print(

@@ -1,22 +1,31 @@
-"""Where a result comes from: data, devices, versions, commit."""
+"""Descriptions of a run: what it trains on, and where a result was made."""
 
 import functools
 import os
 import pathlib
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
 
+from mixaug_jax.training import records
 from mixaug_jax.training.experiment import Experiment
-from mixaug_jax.training.records import SKIPPED_FILE
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.result import Examples, Measured, Result, Validation
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(exp: Experiment) -> str:
-  """A run in one line: data, model, length, devices."""
+def describe(exp: Experiment, loaded: str | None, first: int) -> str:
+  """Describes a run: data, model, length, devices, and how it starts.
+
+  Args:
+    exp: the run.
+    loaded: a sentence about the weights that were loaded, if any.
+    first: the step that the run resumes from, 0 for a new run.
+  """
   sets, config = exp.datasets, exp.config
   sizes = [
     f"{len(sets.train):,} training",
@@ -25,35 +34,56 @@ def describe(exp: Experiment) -> str:
   if sets.test is not None:
     sizes.append(f"{len(sets.test):,} test")
   if sets.skipped:
-    sizes.append(f"{len(sets.skipped):,} skipped (listed in {SKIPPED_FILE})")
+    sizes.append(
+      f"{len(sets.skipped):,} skipped (listed in {records.SKIPPED_FILE})"
+    )
   count = jax.device_count()
-  return (
+  run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
     f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
     f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
     f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
+  resuming = f"resuming from step {first}" if first else None
+  return "\n".join(filter(None, (run, loaded, resuming)))
 
 
-def of(exp: Experiment) -> dict[str, Any]:
-  """What a reader needs to know of where a result was made; JSON."""
-  return {
-    "devices": jax.device_count(),
-    "device_kind": jax.devices()[0].device_kind,
-    "processes": jax.process_count(),
-    "class_names": list(exp.datasets.class_names),
-    "examples": {
-      "train": len(exp.datasets.train),
-      "validation": len(exp.datasets.validation),
-    },
-    "versions": {name: metadata.version(name) for name in _PACKAGES},
-    "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    "commit": _commit(),
-  }
+def result(
+  exp: Experiment, loop: LoopState, test: Mapping[str, Any] | None
+) -> Result:
+  """Returns the result of a finished run.
+
+  Args:
+    exp: the run.
+    loop: the state of the loop after the last step.
+    test: the fields of Measured on test, if there is a test split.
+  """
+  chosen = exp.config.evaluate.checkpoint
+  images = exp.steps * exp.config.batch_size
+  return Result(
+    test=test and Measured(**test),
+    validation=Validation(loop.last, loop.best, loop.ema),
+    chosen=chosen,
+    chosen_step=loop.best_step if chosen == "best" else exp.steps,
+    steps=exp.steps,
+    epochs=exp.steps / exp.steps_per_epoch,
+    seconds=loop.seconds,
+    compile_seconds=loop.compile_seconds,
+    images_per_second=images / max(loop.seconds, 1e-9),
+    devices=jax.device_count(),
+    device_kind=jax.devices()[0].device_kind,
+    processes=jax.process_count(),
+    class_names=list(exp.datasets.class_names),
+    examples=Examples(len(exp.datasets.train), len(exp.datasets.validation)),
+    versions={name: metadata.version(name) for name in _PACKAGES},
+    xla_flags=os.environ.get("XLA_FLAGS", ""),
+    commit=_commit(),
+    config_crc32=records.checksum(exp.config.to_dict()),
+  )
 
 
 def _commit() -> str | None:
-  """The git commit of this package, where it is a file of a repository."""
+  """Returns the git commit of this package, or None outside a repository."""
   git = ["git", "-C", str(pathlib.Path(__file__).parent)]
   run = functools.partial(
     subprocess.run, capture_output=True, text=True, check=True

@@ -1,7 +1,7 @@
-"""What a run directory holds: written aside, and read back with suspicion.
+"""The files of a run directory: config, result, predictions.
 
-A file that is there is whole; what a disk or a hand did to it afterwards is
-told in a sentence, whoever reads it.
+Each file is written beside its place and renamed when it is complete. Later
+damage is reported in one sentence by whatever reads the file.
 """
 
 import json
@@ -24,9 +24,15 @@ SKIPPED_FILE = "skipped_images.txt"
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file that is whole whenever it is there."""
+  """Writes a text file that is complete as soon as it exists."""
   with files.replacing(path) as part:
     part.write_text(text, "utf-8")
+
+
+def write_result(workdir: pathlib.Path, result: Result) -> None:
+  """Writes result.json."""
+  text = json.dumps(result.to_json(), indent=2) + "\n"
+  write_text(workdir / RESULT_FILE, text)
 
 
 def write_predictions(
@@ -43,7 +49,7 @@ def write_predictions(
     split: `validation` or `test`.
     logits: float32 `[N, C]`.
     labels: int32 `[N]`.
-    ids: a name for each example.
+    ids: the name of each example.
   """
   with files.replacing(workdir / f"predictions_{split}.npz") as part:
     np.savez_compressed(part, logits=logits, labels=labels, ids=np.array(ids))
@@ -57,35 +63,35 @@ def write_skipped(workdir: pathlib.Path, skipped: Mapping[str, str]) -> None:
 
 
 def checksum(config: Mapping[str, Any]) -> int:
-  """CRC-32 of a config as JSON, however it is laid out."""
+  """Returns the CRC-32 of a config, whatever the layout of its JSON."""
   return zlib.crc32(json.dumps(config, sort_keys=True).encode())
 
 
 def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
-  """The result of a finished run, or None.
+  """Returns the result of a finished run, or None.
 
   Raises:
-    UserError: the directory is of another config, or damaged.
+    UserError: the directory holds a run of another config, or is damaged.
   """
   there = read_config(workdir)
   if there is None:
     return None
-  if changed := config_lib.differences(config, there):
+  if changed := config_lib.differences(config, config_lib.completed(there)):
     raise UserError(
       f"{workdir} holds a run of another config; it differs in "
-      f"{', '.join(changed)}; name another --workdir"
+      f"{', '.join(changed)}; name another directory"
     )
   return read_result(workdir)
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """What config.json holds; None where there is none. Raises UserError."""
+  """Reads config.json; returns None without one. Raises UserError."""
   path = workdir / CONFIG_FILE
   config = _read(path)
   if config is not None and not isinstance(config, dict):
     raise UserError(
-      f"{path} is damaged; delete it if this command is the one that the run "
-      "was started by, which then writes it anew, and else the whole directory"
+      f"{path} is damaged; delete it if this command started the run, which "
+      "writes it again, or else delete the whole directory"
     )
   return config
 
@@ -100,13 +106,13 @@ def read_result(workdir: pathlib.Path) -> Result | None:
     return Result.from_json(content)
   except ValueError:
     raise UserError(
-      f"{path} is damaged; delete it, and the command that trained the run "
-      "writes it again"
+      f"{path} is damaged; delete it and repeat the command that trained the "
+      "run, which writes it again"
     ) from None
 
 
 def _read(path: pathlib.Path) -> Any:
-  """The JSON of a file; None where there is no file, False if it holds none."""
+  """Reads JSON; returns None without a file, and False if it is not JSON."""
   try:
     return json.loads(path.read_text("utf-8")) or False
   except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What training changes from step to step."""
+"""The state of training, which every step changes."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-  """All that a step reads and writes; randomness is not part of it.
+  """The arrays that a step reads and writes; it holds no random keys.
 
   Attributes:
-    step: int32, the number of finished steps.
-    params: float32 parameters.
-    batch_stats: float32 running statistics of batch norm.
-    opt_state: Optax's.
-    ema: averages of `params` and `batch_stats` under these names, or None.
+    step: the number of finished steps, int32.
+    params: the parameters, float32.
+    batch_stats: the running statistics of batch norm, float32.
+    opt_state: the state of the Optax optimizer.
+    ema: moving averages of `params` and `batch_stats`, under these names, or
+      None.
   """
 
   step: jax.Array
@@ -36,7 +37,7 @@ def create(
   optimizer: optax.GradientTransformation,
   with_ema: bool,
 ) -> TrainState:
-  """The state before the first step, from a model's variables."""
+  """Returns the state before the first step, from the variables of a model."""
   params = variables["params"]
   batch_stats = variables.get("batch_stats", {})
   return TrainState(
@@ -44,8 +45,8 @@ def create(
     params=params,
     batch_stats=batch_stats,
     opt_state=optimizer.init(params),
-    # A copy: the step is given the state's buffers to write over, and may be
-    # given none of them twice.
+    # A copy, because the step overwrites the buffers of the state, and none of
+    # them may be donated to it twice.
     ema=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
     if with_ema
     else None,
@@ -55,10 +56,11 @@ def create(
 def update_ema(
   ema: dict[str, Any], new: dict[str, Any], step: jax.Array, decay: float
 ) -> dict[str, Any]:
-  """`ema <- d ema + (1 - d) new`, batch statistics included.
+  """Returns `d ema + (1 - d) new` for parameters and batch statistics.
 
-  `d = min(decay, (1 + step) / (10 + step))`, so that the average forgets the
-  initial values early on (the rule of TensorFlow's ExponentialMovingAverage).
+  `d = min(decay, (1 + step) / (10 + step))` is the rule of TensorFlow's
+  ExponentialMovingAverage. It makes the average forget the initial values
+  early.
   """
   step = step.astype(jnp.float32)
   decay = jnp.minimum(decay, (1 + step) / (10 + step))

@@ -49,6 +49,14 @@ class Devices:
   def shard(self) -> augment.Shard:
     return augment.Shard(self.count, self.index(), self.gather)
 
+  def keys(
+    self, seed: jax.Array, step: jax.Array, examples: int
+  ) -> augment.StepKeys:
+    """The keys of a step, for this device's `examples` of the global batch."""
+    index = self.index()
+    positions = index * examples + jnp.arange(examples)
+    return augment.step_keys(seed, step, positions, index)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -114,13 +122,11 @@ def network_input(
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
   """
-  key = jax.random.fold_in(jax.random.key(seed), step)
-  positions = devices.index() * len(images) + jnp.arange(len(images))
-  keys = augment.example_keys(jax.random.key(seed), step, positions)
-  augmented = recipe.augment(keys, images)
+  keys = devices.keys(seed, step, len(images))
+  augmented = recipe.augment(keys.augment, images)
   labels = jax.nn.one_hot(class_ids, recipe.num_classes)
   return recipe.mixer(
-    jax.random.fold_in(key, 1),
+    keys.mix,
     augmented,
     labels,
     enabled=step < recipe.mix_until,
@@ -164,10 +170,7 @@ def make_train_step(
     images, labels = network_input(
       recipe, seed, state.step, images, class_ids, devices
     )
-    dropout_key = jax.random.fold_in(
-      jax.random.fold_in(jax.random.key(seed), state.step), 2
-    )
-    dropout_key = jax.random.fold_in(dropout_key, devices.index())
+    dropout_key = devices.keys(seed, state.step, len(images)).dropout
     gradients, batch_stats, measured = _accumulated(
       gradient, recipe.accumulate, state, images, labels, dropout_key
     )

@@ -1,24 +1,28 @@
-"""Where metrics go: the log, TensorBoard, metrics.jsonl, a progress bar.
+"""Where metrics go: metrics.jsonl, the console, TensorBoard, your own.
 
-The writers are CLU's, or stand behind its `MetricWriter` interface. A metric
-is named `split/name`, for example `validation/accuracy`.
+A metric is named `split/name`, for example `validation/accuracy`. A writer is
+a `MetricWriter` of CLU that is called with the run directory and the first
+step. `config.log.writers` names it, by its name in WRITERS or as
+`package.module:Name`.
 """
 
 import contextlib
 import json
 import logging
 import pathlib
-import shutil
 import sys
-import time
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from absl import logging as absl_logging
 
-# CLU imports TensorFlow for its SummaryWriter alone, which is not used here
-# (google/CommonLoopUtils#358); an empty module in its place keeps it out.
+from mixaug_jax import progress, registry
+from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.training import parallel
+
+# CLU imports TensorFlow only for its SummaryWriter, which is not used here
+# (google/CommonLoopUtils#358). An empty module in its place keeps it out.
 _stand_in = types.ModuleType("clu.metric_writers.summary_writer")
 _stand_in.SummaryWriter = None
 sys.modules.setdefault(_stand_in.__name__, _stand_in)
@@ -28,26 +32,36 @@ from clu import metric_writers  # noqa: E402
 METRICS_FILE = "metrics.jsonl"
 
 
-class _ScalarWriter(metric_writers.MetricWriter):
-  """A MetricWriter of scalars: training here writes nothing else."""
+class ScalarWriter(metric_writers.MetricWriter):
+  """A CLU writer of scalars; a run writes nothing else."""
 
   def _refuse(self, step: int, *_: Any, **__: Any) -> None:
     raise TypeError(f"{type(self).__name__} writes scalars only")
 
   write_summaries = write_images = write_videos = write_audios = _refuse
   write_texts = write_histograms = write_pointcloud = _refuse
+  write_hparams = _refuse
 
-  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-    del hparams  # config.json has them.
+  def flush(self) -> None:
+    """Puts the written metrics on disk; called before every checkpoint."""
+
+  def close(self) -> None:
+    """Releases what the writer holds."""
 
 
-class JsonLinesWriter(_ScalarWriter):
-  """A JSON object a line: {"step": 40, "split": "train", "loss": ...}."""
+class JsonLinesWriter(ScalarWriter):
+  """Writes one JSON object per line: {"step": 40, "split": "train", ...}.
 
-  def __init__(self, path: pathlib.Path):
+  Args:
+    path: the file.
+    size: bytes of the file that belong to the run; see `rewind`.
+  """
+
+  def __init__(self, path: pathlib.Path, size: int):
+    rewind(path, size)
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
-  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     rows: dict[str, dict[str, float]] = {}
     for name, value in scalars.items():
       split, _, metric = name.rpartition("/")
@@ -63,12 +77,33 @@ class JsonLinesWriter(_ScalarWriter):
     self._file.close()
 
 
-class TensorBoardWriter(_ScalarWriter):
-  """Event files for TensorBoard, by tensorboardX; needs no TensorFlow."""
+def rewind(path: pathlib.Path, size: int) -> None:
+  """Cuts a file back to the `size` in bytes that a checkpoint recorded.
 
-  def __init__(self, directory: pathlib.Path, first_step: int):
-    # tensorboardX imports PyTorch, where there is one, for the name of a type:
-    # seconds at every start. None in its place says that there is none.
+  The resumed run writes what follows again, which may be half a line.
+  """
+  if path.exists():
+    with open(path, "r+b") as file:
+      file.truncate(min(size, path.stat().st_size))
+
+
+class ConsoleWriter(ScalarWriter):
+  """Prints a line on stderr, above the progress bar."""
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    del workdir, first_step
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    values = (f"{name}={x:.6g}" for name, x in sorted(scalars.items()))
+    progress.write(f"[{step}] {', '.join(values)}")
+
+
+class TensorBoardWriter(ScalarWriter):
+  """Writes event files for TensorBoard, without TensorFlow."""
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    # tensorboardX imports PyTorch, where it is installed, for the name of a
+    # type, which takes seconds. None in its place means: not installed.
     torch = sys.modules.setdefault("torch", None)
     from tensorboardX import SummaryWriter
 
@@ -77,10 +112,10 @@ class TensorBoardWriter(_ScalarWriter):
 
     # A resumed run hides what an earlier one wrote beyond its first step.
     self._writer = SummaryWriter(
-      str(directory), purge_step=first_step + 1 if first_step else None
+      str(workdir), purge_step=first_step + 1 if first_step else None
     )
 
-  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     for name, value in scalars.items():
       self._writer.add_scalar(name, float(value), step)
 
@@ -91,144 +126,84 @@ class TensorBoardWriter(_ScalarWriter):
     self._writer.close()
 
 
-def rewind(path: pathlib.Path, size: int) -> None:
-  """Cuts metrics.jsonl back to the `size` in bytes that a checkpoint saw.
+# Run directory, and the step that the run resumes from, 0 for a new one.
+WriterFactory = Callable[[pathlib.Path, int], metric_writers.MetricWriter]
 
-  What follows, half a line perhaps, is written again by the resumed run.
+WRITERS: dict[str, WriterFactory] = {
+  "console": ConsoleWriter,
+  "tensorboard": TensorBoardWriter,
+}
+
+
+def find(names: str) -> dict[str, WriterFactory]:
+  """Returns the writers of `config.log.writers`, by name.
+
+  Args:
+    names: names separated by commas; an empty text names none.
+
+  Raises:
+    ValueError: a name is unknown.
   """
-  if path.exists():
-    with open(path, "r+b") as file:
-      file.truncate(min(size, path.stat().st_size))
-
-
-class Progress:
-  """A bar on a terminal, nothing on a pipe, where the log is enough.
-
-  The rate and the time left count training alone: what happens inside
-  `pause()` (compilation, evaluation, saving) is left out.
-  """
-
-  def __init__(self, steps: int, batch_size: int, stream: TextIO | None = None):
-    self._steps = steps
-    self._batch_size = batch_size
-    self._stream = stream or sys.stderr
-    self._bar = self._stream.isatty()
-    self._started: float | None = None
-    self._paused = 0.0
-    self._drawn = 0.0
-    self._first: int | None = None
-
-  def begin(self) -> None:
-    """Starts the clock: the first step is compiled and done."""
-    self._started, self._paused = time.monotonic(), 0.0
-
-  def seconds(self) -> float:
-    """Seconds of training since `begin`, pauses left out."""
-    if self._started is None:
-      return 0.0
-    return time.monotonic() - self._started - self._paused
-
-  @contextlib.contextmanager
-  def pause(self, what: str) -> Iterator[None]:
-    begin = time.monotonic()
-    if self._bar:
-      self._draw(f" {what} ...")
-    try:
-      yield
-    finally:
-      self._paused += time.monotonic() - begin
-      self.clear()
-
-  def update(self, step: int) -> None:
-    """Tells that `step` steps are done; redraws ten times a second."""
-    if self._first is None:
-      self._first, self._begin = step, self.seconds()
-    if not self._bar or time.monotonic() - self._drawn < 0.1:
-      return
-    done, seconds = step - self._first, self.seconds() - self._begin
-    text = f" {step}/{self._steps}"
-    if done and seconds:
-      left = (self._steps - step) * seconds / done
-      text += f"  {done * self._batch_size / seconds:,.0f} images/s"
-      text += f"  {_clock(left)} left"
-    width = max(10, min(40, shutil.get_terminal_size().columns - len(text) - 4))
-    full = round(width * step / self._steps)
-    self._draw(f"[{'█' * full}{'·' * (width - full)}]{text}")
-
-  def clear(self) -> None:
-    if self._bar:
-      self._stream.write("\r\033[K")
-      self._stream.flush()
-
-  def _draw(self, text: str) -> None:
-    columns = shutil.get_terminal_size().columns
-    self._stream.write("\r\033[K" + text[: columns - 1])
-    self._stream.flush()
-    self._drawn = time.monotonic()
-
-
-def _clock(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return (
-    f"{hours}:{minutes:02}:{seconds:02}"
-    if hours
-    else (f"{minutes}:{seconds:02}")
-  )
-
-
-class _LogHandler(logging.Handler):
-  """CLU's lines and everyone's warnings, above the progress bar."""
-
-  def __init__(self, progress: Progress):
-    super().__init__(logging.INFO)
-    self._progress = progress
-
-  def emit(self, record: logging.LogRecord) -> None:
-    if record.levelno < logging.WARNING and "clu" not in (
-      pathlib.PurePath(record.pathname).parts
-    ):
-      return
-    self._progress.clear()
-    print(record.getMessage(), file=sys.stderr, flush=True)
+  separate = filter(None, (name.strip() for name in names.split(",")))
+  key = "config.log.writers"
+  return {name: registry.find(key, name, WRITERS) for name in separate}
 
 
 @contextlib.contextmanager
 def open_writers(
-  workdir: pathlib.Path,
-  first_step: int,
-  metrics_bytes: int,
-  progress: Progress,
-  primary: bool,
+  workdir: pathlib.Path, names: str, first_step: int, metrics_bytes: int
 ) -> Iterator[metric_writers.MetricWriter]:
-  """The writers of a run, flushed and closed at the end.
+  """Opens the writers of a run; metrics.jsonl is always one of them.
+
+  Process 0 writes, and the writers of the others are silent. Warnings go
+  above the progress bar meanwhile.
 
   Args:
-    workdir: where metrics.jsonl and the event files are.
+    workdir: the run directory.
+    names: as in `find`.
     first_step: the step that the run resumes from, 0 for a new one.
     metrics_bytes: the size of metrics.jsonl at that step.
-    progress: the bar that log lines go above.
-    primary: whether this process writes; the others get a silent writer.
+
+  Raises:
+    UserError: a writer cannot be made; every process raises it.
   """
-  if not primary:
-    yield metric_writers.MultiWriter([])
-    return
-  rewind(workdir / METRICS_FILE, metrics_bytes)
-  handler = _LogHandler(progress)
+  opened: list[metric_writers.MetricWriter] = []
+
+  def open_all() -> str:
+    rows = JsonLinesWriter(workdir / METRICS_FILE, metrics_bytes)
+    opened.append(stack.enter_context(contextlib.closing(rows)))
+    for name, make in find(names).items():
+      try:
+        writer = make(workdir, first_step)
+      except Exception as error:  # The user's own code may raise anything.
+        return f"config.log.writers: {name} cannot be made: {first_line(error)}"
+      if not isinstance(writer, metric_writers.MetricWriter):
+        return f"config.log.writers: {name} does not make a MetricWriter of CLU"
+      opened.append(stack.enter_context(contextlib.closing(writer)))
+    return ""
+
+  with contextlib.ExitStack() as stack:
+    if why := parallel.from_first(open_all):
+      raise UserError(why)
+    stack.enter_context(_warnings_above_the_bar())
+    yield metric_writers.MultiWriter(opened)
+
+
+class _AboveTheBar(logging.Handler):
+  """Prints messages on stderr, above the progress bar."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    progress.write(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warnings_above_the_bar() -> Iterator[None]:
+  """Sends warnings of absl, which Orbax uses, to `_AboveTheBar`."""
   logger = absl_logging.get_absl_logger()
-  before = logger.handlers[:], logger.propagate, absl_logging.get_verbosity()
-  logger.handlers[:], logger.propagate = [handler], False
-  absl_logging.set_verbosity(absl_logging.INFO)
-  writer = metric_writers.MultiWriter(
-    [
-      metric_writers.LoggingWriter(),
-      JsonLinesWriter(workdir / METRICS_FILE),
-      TensorBoardWriter(workdir, first_step),
-    ]
-  )
+  before = logger.handlers[:], logger.propagate
+  logger.handlers[:] = [_AboveTheBar(logging.WARNING)]
+  logger.propagate = False
   try:
-    yield writer
+    yield
   finally:
-    writer.close()
-    logger.handlers[:], logger.propagate = before[:2]
-    absl_logging.set_verbosity(before[2])
+    logger.handlers[:], logger.propagate = before

@@ -1,1 +1,1 @@
-"""Pretrained weights: where they come from, what they are called, loading."""
+"""Pretrained weights: sources, names and formats, loading and export."""

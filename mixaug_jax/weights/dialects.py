@@ -1,7 +1,11 @@
-"""The names that Keras and PyTorch give to the variables of a ResNet.
+"""The names that Keras and PyTorch give to the variables of a model.
 
-A dialect says, once and for both directions, how a variable of `ResNet` is
-called there and in which order its axes stand.
+A dialect maps names and orders of axes, for loading and for export alike. The
+functions here rely on these names of `ResNet`'s variables:
+
+- `stageN/blockM/LAYER` is a layer of a block; others stand outside the blocks.
+- A batch norm has `bn` in its name, and its convolution `conv` in that place.
+- `head` is the only layer that depends on the number of classes.
 """
 
 import dataclasses
@@ -13,6 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 Path = tuple[str, ...]
+HEAD = "head"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +25,19 @@ class Dialect:
   """Names and layouts of one framework.
 
   Attributes:
-    layers: names of layers by ours. A name of ours is that of a layer outside
-      the stages, or that within a block; the fields of the latter's templates
-      are `stage` and `block`, from one, and `stage_after` and `block_before`.
-    conv: names of variables of convolutions and the head by ours.
-    norm: the same of batch norms.
-    template: puts `layer` and `variable` together.
-    architecture: attributes of `ResNet` that its networks have.
-    axes: of a convolution's kernel, HWIO seen from there.
-    head_axes: of the head's kernel, likewise.
-    head_aliases: other names that the head has had.
-    ignored: a pattern of names that carry no weights.
+    layers: the framework's name of each of our layers. A layer of a block is
+      listed once, by its name in the block, with a template whose fields are
+      `stage` and `block`, counted from one, `stage_after` (`stage` + 1) and
+      `block_before` (`block` - 1).
+    conv: the names of the variables of convolutions and of the head, by ours.
+    norm: the names of the variables of batch norms, by ours.
+    template: joins the fields `layer` and `variable` to a name.
+    architecture: the attributes of the model that the framework's networks
+      have, as keys of `config.model`.
+    axes: our axes (HWIO) of a convolution's kernel, in the framework's order.
+    head_axes: our axes of the head's kernel, in the framework's order.
+    head_aliases: other names of the head in published files.
+    ignored: a pattern of names of arrays that are not weights.
   """
 
   layers: Mapping[str, str]
@@ -93,9 +100,23 @@ TORCH = Dialect(
   ignored=r".*\.num_batches_tracked",
 )
 
+# The dialects of each model by framework. A model that is not listed cannot
+# load weights.
+DIALECTS: Mapping[str, Mapping[str, Dialect]] = {
+  **{
+    f"resnet{depth}": {"keras": KERAS, "torch": TORCH}
+    for depth in (18, 34, 50, 101, 152)
+  },
+}
+
 
 class Entry(NamedTuple):
-  """A variable as a dialect knows it: its name, and our axes in its order."""
+  """A variable in a dialect.
+
+  Attributes:
+    name: of the variable.
+    axes: our axes in the dialect's order.
+  """
 
   name: str
   axes: tuple[int, ...]
@@ -108,21 +129,39 @@ class Entry(NamedTuple):
 
 
 def entries(dialect: Dialect, variables: Any) -> dict[Path, Entry]:
-  """The entry of every variable.
+  """Returns the entry of every variable.
 
   Args:
     dialect: the framework.
-    variables: of a ResNet, `params` and `batch_stats`; arrays or their shapes.
+    variables: `params` and `batch_stats` of a model, as arrays or shapes.
 
   Returns:
-    Entries by path: `("params", "stage1", "block1", "conv1", "kernel")`.
+    Entries by path, such as `("params", "stage1", "block1", "conv1",
+    "kernel")`.
   """
   flat = traverse_util.flatten_dict(variables)
   return {path: _entry(dialect, path, x.ndim) for path, x in flat.items()}
 
 
+def normalised_kernel(path: Path) -> Path | None:
+  """Returns the path of the kernel whose outputs a batch norm normalises.
+
+  Args:
+    path: of a variable; `bn1` normalises `conv1`, and `shortcut_bn`
+      `shortcut_conv`.
+
+  Returns:
+    The path, or None if the variable is not a batch norm's.
+  """
+  _, *modules, _ = path
+  if "bn" not in modules[-1]:
+    return None
+  convolution = modules[-1].replace("bn", "conv")
+  return ("params", *modules[:-1], convolution, "kernel")
+
+
 def keras_layers(stage_sizes: Sequence[int]) -> list[str]:
-  """The layers of Keras's ResNet that have variables, in its order."""
+  """Returns the layers of Keras's ResNet that have variables, in its order."""
   layers = ["conv1_conv", "conv1_bn"]
   with_shortcut = ("1_conv", "1_bn", "2_conv", "2_bn")
   with_shortcut += ("0_conv", "3_conv", "0_bn", "3_bn")
@@ -140,8 +179,8 @@ def keras_layers(stage_sizes: Sequence[int]) -> list[str]:
 def translate_aliases(
   dialect: Dialect, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Leaves out what carries no weights, and gives the head its usual name."""
-  head = dialect.layers["head"]
+  """Removes ignored arrays and gives the head its usual name."""
+  head = dialect.layers[HEAD]
   renamed = {}
   for name, array in arrays.items():
     if re.fullmatch(dialect.ignored, name):

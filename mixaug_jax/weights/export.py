@@ -1,27 +1,28 @@
-"""Writes the variables of a ResNet as files of other frameworks."""
+"""Writing the variables of a ResNet as weight files of other frameworks."""
 
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
 from mixaug_jax.models.resnet import ResNet
 from mixaug_jax.weights import dialects, formats
 
 
 class Format(NamedTuple):
-  """A kind of file.
+  """A kind of weight file.
 
   Attributes:
     suffix: of the file.
     dialect: of the names in it.
-    write: `(path, arrays by name, model)`.
-    loads: an expression of the framework that loads it; `{name}`, `{classes}`
-      and `{path}` are fields.
+    write: called with the path, the arrays by name, and the model.
+    loads: the framework's expression that loads the file; `{name}`,
+      `{keras_name}`, `{classes}` and `{path}` are fields.
   """
 
   suffix: str
@@ -58,23 +59,24 @@ FORMATS = {
 
 
 def export(
-  path: pathlib.Path, kind: str, name: str, model: ResNet, variables: Any
+  path: pathlib.Path, kind: str, name: str, model: nn.Module, variables: Any
 ) -> str:
   """Writes `variables` for another framework, to give the same logits there.
 
   Args:
-    path: of the new file, which ends as FORMATS says.
+    path: of the new file, with the suffix of its format.
     kind: a key of FORMATS.
     name: of the model, as in `config.model.name`.
-    model: whose variables they are.
+    model: the module of the variables.
     variables: `params` and `batch_stats`.
 
   Returns:
     The expression that loads the file in that framework.
 
   Raises:
-    UserError: the framework has no such network, or the file cannot be
-      written.
+    UserError: the framework has no such network, or a package that writes the
+      format is not installed.
+    OSError: the file cannot be written.
   """
   target = FORMATS[kind]
   _check_architecture(kind, name, model)
@@ -83,20 +85,10 @@ def export(
     entry.name: entry.export(np.asarray(flat[key], np.float32))
     for key, entry in dialects.entries(target.dialect, variables).items()
   }
-  # Aside first: a file that is there is whole. Opened here, as each library
-  # has errors of its own for a place that cannot be written.
-  aside = path.with_name(f"{path.name}.part")
-  try:
-    aside.open("wb").close()
-    try:
-      target.write(aside, arrays, model)
-      os.replace(aside, path)
-    finally:
-      aside.unlink(missing_ok=True)
-  except OSError as error:
-    raise UserError(
-      f"cannot write {path}: {error.strerror or error}; name another --output"
-    ) from None
+  with files.replacing(path) as part:
+    # Each library has its own error for a path that cannot be written.
+    part.open("wb").close()
+    target.write(part, arrays, model)
   return target.loads.format(
     name=name,
     keras_name=name.replace("resnet", "ResNet"),
@@ -105,25 +97,28 @@ def export(
   )
 
 
-def _check_architecture(kind: str, name: str, model: ResNet) -> None:
-  """Raises UserError where the framework has no network of this kind."""
+def _check_architecture(kind: str, name: str, model: nn.Module) -> None:
+  """Raises UserError if the framework has no network of this kind."""
   fitting = [other for other in FORMATS if _has(FORMATS[other].dialect, model)]
   if kind in fitting:
     return
+  if isinstance(model, ResNet):
+    name = f"{name} {model.version}"
   raise UserError(
-    f"--format={kind}: that framework has no network like this run's {name} "
-    f"{model.version}; "
-    + (f"choose --format={' or '.join(fitting)}" if fitting else "none has")
+    f"the framework of {kind} has no network like {name}; "
+    + (f"choose {' or '.join(fitting)}" if fitting else "none has")
   )
 
 
-def _has(dialect: dialects.Dialect, model: ResNet) -> bool:
-  """Whether a framework has a network that gives the same logits."""
+def _has(dialect: dialects.Dialect, model: nn.Module) -> bool:
+  """Returns whether a framework has a network that gives the same logits."""
+  if not isinstance(model, ResNet):
+    return False
   if model.small_images or len(model.stage_sizes) < 4:
     return False
   wanted = dict(dialect.architecture)
-  if not model.bottleneck:  # Two versions of these there are not,
+  if not model.bottleneck:  # Their two versions are the same network.
     del wanted["version"]
-    if dialect is dialects.KERAS:  # and none at all in Keras.
+    if dialect is dialects.KERAS:  # Keras publishes none of these.
       return False
   return all(getattr(model, key) == value for key, value in wanted.items())

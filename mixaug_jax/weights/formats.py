@@ -3,47 +3,44 @@
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.weights import torch_file
 
 Arrays = dict[str, np.ndarray]
-# The largest ResNet here has 0.24 GiB; a small file may say to be of any size.
+# The largest ResNet here has 0.24 GiB, but a small file can claim any size.
 _MAX_BYTES = 4 * 2**30
 
 
 def read(path: pathlib.Path) -> Arrays:
-  """Reads the arrays of a weight file; its suffix tells the format.
+  """Reads the arrays of a weight file in the format of its suffix.
 
-  Names of `.pth` and `.safetensors` are PyTorch's (`layer1.0.conv1.weight`).
-  Those of `.h5` and `.npz` are made Keras's, `LAYER/VARIABLE`, whatever the
-  version of Keras: `conv1_bn/mean`, not `conv1_bn/conv1_bn/moving_mean:0`.
+  Names in `.pth` and `.safetensors` are PyTorch's (`layer1.0.conv1.weight`).
+  Names in `.h5` and `.npz` become `LAYER/VARIABLE` for every version of Keras:
+  `conv1_bn/mean`, not `conv1_bn/conv1_bn/moving_mean:0`.
 
   Raises:
-    UserError: no such file, another format, or a damaged one.
+    UserError: the file is missing, damaged or of an unknown format.
   """
   reader = READERS.get(path.suffix)
   if reader is None:
     raise UserError(
-      f"{path} is of no known format of weights; known are {', '.join(READERS)}"
+      f"the format of the weight file {path} is not known; known are "
+      f"{', '.join(READERS)}"
     )
-  if not path.is_file():
-    raise UserError(f"there is no weight file {path}; check its path")
   try:
-    return reader(path)
-  except UserError:
-    raise
-  except Exception as error:  # Each library raises its own kinds.
-    reason = str(error).partition("\n")[0] or type(error).__name__
+    return reader.read(path)
+  except Exception as error:  # Each library raises its own types.
     raise UserError(
-      f"the weight file {path} cannot be read: {reason}"
+      f"the weight file {path} cannot be read: {first_line(error)}"
     ) from error
 
 
 def _read_safetensors(path: pathlib.Path) -> Arrays:
-  from safetensors.flax import load_file  # Knows bfloat16.
+  from safetensors.flax import load_file  # It reads bfloat16 too.
 
   return {name: np.asarray(x) for name, x in load_file(path).items()}
 
@@ -54,7 +51,7 @@ def _read_npz(path: pathlib.Path) -> Arrays:
       _check_size(sum(info.file_size for info in file.zip.infolist()))
       return {_keras_name(name.split("/")): file[name] for name in file.files}
   except zipfile.BadZipFile:
-    raise ValueError("it is damaged or no .npz") from None
+    raise ValueError("it is damaged or not an .npz") from None
 
 
 def _read_h5(path: pathlib.Path) -> Arrays:
@@ -69,10 +66,10 @@ def _read_h5(path: pathlib.Path) -> Arrays:
     size += item.nbytes
     _check_size(size)
     parts = name.split("/")
-    if parts[-2:-1] == ["vars"]:  # Keras 3: variables by number in their layer.
+    if parts[-2:-1] == ["vars"]:  # Keras 3 numbers the variables of a layer.
       variables = item.parent
       if "name" not in variables.attrs:
-        raise ValueError("it lacks the layers' names; save it by Keras 3.5+")
+        raise ValueError("it lacks names of layers; save it with Keras 3.5+")
       kinds = _KERAS_3_VARIABLES.get(len(variables))
       kind = kinds[int(parts[-1])] if kinds else parts[-1]
       parts = [variables.attrs["name"], kind]
@@ -85,10 +82,13 @@ def _read_h5(path: pathlib.Path) -> Arrays:
 
 def _check_size(size: int) -> None:
   if size > _MAX_BYTES:
-    raise ValueError(f"it unpacks to {size / 2**30:,.1f} GiB: a bomb?")
+    raise ValueError(
+      f"it unpacks to {size / 2**30:,.1f} GiB, more than any ResNet"
+    )
 
 
-# Of a batch norm and of a convolution or dense layer, in Keras's order.
+# The variables of a batch norm and of a convolution or dense layer, by their
+# number, in Keras's order.
 _KERAS_3_VARIABLES = {
   4: ("gamma", "beta", "moving_mean", "moving_variance"),
   2: ("kernel", "bias"),
@@ -104,17 +104,29 @@ def _keras_name(parts: list[str]) -> str:
   return "/".join([*parts[-2:-1], variable])
 
 
-READERS: Mapping[str, Callable[[pathlib.Path], Arrays]] = {
-  ".pth": torch_file.read_state_dict,
-  ".pt": torch_file.read_state_dict,
-  ".safetensors": _read_safetensors,
-  ".h5": _read_h5,
-  ".npz": _read_npz,
+class Reader(NamedTuple):
+  """A reader of one format.
+
+  Attributes:
+    framework: whose names the arrays have: `keras` or `torch`.
+    read: returns the arrays of a file.
+  """
+
+  framework: str
+  read: Callable[[pathlib.Path], Arrays]
+
+
+READERS: Mapping[str, Reader] = {
+  ".pth": Reader("torch", torch_file.read_state_dict),
+  ".pt": Reader("torch", torch_file.read_state_dict),
+  ".safetensors": Reader("torch", _read_safetensors),
+  ".h5": Reader("keras", _read_h5),
+  ".npz": Reader("keras", _read_npz),
 }
 
 
 def write_safetensors(path: pathlib.Path, arrays: Arrays) -> None:
-  """Writes `.safetensors`, as timm and torchvision can load it."""
+  """Writes a `.safetensors` file that timm and torchvision load."""
   from safetensors.numpy import save_file
 
   contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
@@ -122,13 +134,16 @@ def write_safetensors(path: pathlib.Path, arrays: Arrays) -> None:
 
 
 def write_pth(path: pathlib.Path, arrays: Arrays) -> None:
-  """Writes a state dict by `torch.save`; raises UserError without PyTorch."""
+  """Writes a state dict with `torch.save`.
+
+  Raises:
+    UserError: PyTorch is not installed.
+  """
   try:
     import torch
   except ImportError:
     raise UserError(
-      "writing a .pth needs PyTorch; pip install torch, or choose "
-      "--format=safetensors"
+      "writing a .pth needs PyTorch; pip install torch, or choose safetensors"
     ) from None
   torch.save({name: torch.tensor(x) for name, x in arrays.items()}, path)
 
@@ -136,14 +151,15 @@ def write_pth(path: pathlib.Path, arrays: Arrays) -> None:
 def write_keras_h5(
   path: pathlib.Path, arrays: Arrays, layers: Iterable[str]
 ) -> None:
-  """Writes the HDF5 that Keras publishes its own ImageNet weights in.
+  """Writes the HDF5 format in which Keras publishes its ImageNet weights.
 
-  Keras reads it by order, not by name, so the order of `layers` counts.
+  Keras assigns its arrays by order, not by name, so the order of `layers`
+  counts.
 
   Args:
-    path: to end in `.h5` but not in `.weights.h5`, which is another format.
+    path: must end in `.h5` but not in `.weights.h5`, which is another format.
     arrays: by `LAYER/VARIABLE`.
-    layers: all of the model's layers that have variables, in its order.
+    layers: all layers of the model that have variables, in its order.
   """
   import h5py
 

@@ -1,8 +1,8 @@
 """Reads PyTorch's `.pth` files without PyTorch and without running their code.
 
-A `.pth` is a zip of a pickle, which describes tensors, and their raw bytes. A
-pickle may name any function of any module and have it called, so the reader
-here knows five things that a state dict is made of and refuses all others.
+A `.pth` file is a zip of a pickle, which describes tensors, and of their bytes.
+A pickle can have any function of any module called. The reader here allows the
+five names that a state dict is made of and refuses all others.
 """
 
 import collections
@@ -31,7 +31,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-  """What stands for a class such as torch.FloatStorage."""
+  """A class such as torch.FloatStorage."""
 
   dtype: np.dtype
 
@@ -39,25 +39,25 @@ class _Storage(NamedTuple):
 def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads the tensors of a state dict.
 
-  The state dict may be the whole file or its entry `state_dict` or `model`;
-  `module.`, which DataParallel puts before every name, is taken off.
+  The state dict may be the whole file or its entry `state_dict` or `model`. The
+  prefix `module.`, which DataParallel adds to every name, is removed.
 
   Args:
-    path: of a file that `torch.save` wrote, of PyTorch 1.6 or later.
+    path: of a file that `torch.save` of PyTorch 1.6 or later wrote.
 
   Returns:
-    Arrays by name, in the file's order and dtypes.
+    Arrays by name, in the order and with the dtypes of the file.
 
   Raises:
     ValueError: the file is damaged, of another format, or holds more than
-      tensors; the message says what it is, not which file.
+      tensors. The message does not name the file.
   """
   try:
     with zipfile.ZipFile(path) as archive:
       content = _load(archive)
   except zipfile.BadZipFile:
     raise ValueError(
-      "it is damaged, or of PyTorch's format of before 2020; load it in "
+      "it is damaged, or in PyTorch's format from before 2020; load it in "
       "PyTorch and torch.save its state dict again"
     ) from None
   for key in ("state_dict", "model"):
@@ -67,20 +67,20 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
     isinstance(name, str) and isinstance(value, np.ndarray)
     for name, value in content.items()
   ):
-    raise ValueError("it holds no state dict; torch.save model.state_dict()")
+    raise ValueError(
+      "it does not hold a state dict; torch.save model.state_dict()"
+    )
   return {name.removeprefix("module."): x for name, x in content.items()}
 
 
 def _load(archive: zipfile.ZipFile) -> Any:
   names = archive.namelist()
   if any(info.compress_type for info in archive.infolist()):
-    raise ValueError("it is compressed, as no file of torch.save is")
+    # A small file could unpack to more than fits into memory.
+    raise ValueError("it is compressed, which torch.save never does")
   pickles = [name for name in names if name.endswith("/data.pkl")]
   if len(pickles) != 1:
     raise ValueError("it is a zip file, but not one of torch.save")
-  if any(x.compress_type != zipfile.ZIP_STORED for x in archive.infolist()):
-    # A small file could unpack to more than the memory holds.
-    raise ValueError("it is compressed, which torch.save never does")
   root = pickles[0].removesuffix("data.pkl")
   order = sys.byteorder
   if f"{root}byteorder" in names:
@@ -110,7 +110,7 @@ def _load(archive: zipfile.ZipFile) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-  """An unpickler to which nothing but tensors and dicts has a name."""
+  """An unpickler that knows only the names that tensors and dicts need."""
 
   def find_class(self, module: str, name: str) -> Any:
     match module, name:
@@ -137,11 +137,21 @@ def _rebuild_tensor(
   strides: tuple[int, ...],
   *_: Any,
 ) -> np.ndarray:
-  """A tensor from its storage; strides and offset are counted in elements."""
+  """Copies a tensor out of its storage.
+
+  Args:
+    storage: the elements, one-dimensional.
+    offset: of the first element, in elements.
+    shape: of the tensor.
+    strides: in elements.
+
+  Raises:
+    ValueError: the tensor is not inside the storage.
+  """
   if min((offset, *shape, *strides), default=0) < 0 or len(shape) != len(
     strides
   ):
-    raise ValueError("it is damaged: a tensor of negative extent")
+    raise ValueError("it is damaged: a tensor has a negative extent")
   last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
   if 0 not in shape and (
     last >= len(storage) or math.prod(shape) > len(storage)

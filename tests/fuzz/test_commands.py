@@ -42,7 +42,7 @@ def get_config():
   config.base.batch_size = 48
   config.base.evaluate.batch_size = 252
   config.seeds = 1
-  config.arms = {"baseline": "", "cut": "mix.name=cutmix"}
+  config.arms = {"baseline": {}, "cut": {"mix": {"name": "cutmix"}}}
   return config
 """
 
@@ -208,7 +208,11 @@ FLAGS = {
     "--config.seeds": (["1"], ["0", "x", "-1"]),
     "--config.goal": (["0.05"], ["0", "2", "nan"]),
     "--config.baseline": (["baseline"], ["none", "cutt"]),
-    "--config.arms.cut": (["mix.name=cutmix"], ["x", "'", "seed=1", "a=b"]),
+    "--config.arms.cut": (None, ["x", "", "'", "mix.name=cutmix"]),
+    "--config.arms.cut.mix.alpha": (["none"], ["x", "", "1,5"]),
+    "--config.arms.cut.seed": (None, ["1", "x"]),
+    "--config.arms.cut.a": (None, ["b"]),
+    "--config.arms.cat.mix.alpha": (None, ["1"]),
   },
   "data": {
     "--info": ([None], None),

@@ -1,7 +1,7 @@
-"""Broken input ends in one sentence or in correct work, and in nothing else.
+"""Checks that broken input ends only in one sentence or in correct work.
 
-Seeded and counted: `FUZZ=400 python -m pytest -n 0 -s tests/fuzz` prints how
-many inputs of each kind were tried.
+The inputs come from fixed seeds. `FUZZ=400 python -m pytest -n 0 -s tests/fuzz`
+prints the number of inputs of each kind.
 """
 
 import io
@@ -24,10 +24,11 @@ from mixaug_jax.data.decode import BadImage, decode
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.loop_state import LoopState
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-COUNT = int(os.environ.get("FUZZ", "200"))  # Of each cheap kind.
-SECONDS = 60.0  # No input may take longer.
+COUNT = int(os.environ.get("FUZZ", "200"))  # Inputs of each cheap kind.
+SECONDS = 60.0  # The time limit for one input.
 
 
 def _one_sentence(error: Exception) -> None:
@@ -36,7 +37,7 @@ def _one_sentence(error: Exception) -> None:
 
 
 def _mutated(content: bytes, rng: random.Random) -> bytes:
-  """Truncates, flips, repeats, removes or replaces a part."""
+  """Returns a copy with parts cut off, changed, repeated or removed."""
   content = bytearray(content)
   for _ in range(rng.randint(1, 4)):
     place = rng.randrange(len(content) + 1)
@@ -55,7 +56,7 @@ def _mutated(content: bytes, rng: random.Random) -> bytes:
   return bytes(content)
 
 
-def _tell(kind: str, tried: int, refused: int, capsys) -> None:
+def _report(kind: str, tried: int, refused: int, capsys) -> None:
   with capsys.disabled():
     print(f"\nfuzz: {kind}: {tried} tried, {refused} refused")
 
@@ -79,13 +80,13 @@ def test_config_overrides(capsys):
     except UserError as error:
       refused += 1
       _one_sentence(error)
-    else:  # What is accepted is well-formed.
+    else:  # An accepted config is well-formed.
       config_lib.check(config)
       assert (
         config_lib.differences(config, json.loads(config_lib.to_json(config)))
         == []
       )
-  _tell("config overrides", COUNT, refused, capsys)
+  _report("config overrides", COUNT, refused, capsys)
 
 
 def _images():
@@ -124,7 +125,7 @@ def test_image_files(capsys):
       refused += 1
       _one_sentence(error)
     assert time.monotonic() - begin < SECONDS
-  _tell("image files", COUNT, refused, capsys)
+  _report("image files", COUNT, refused, capsys)
 
 
 def test_folders(tmp_path, capsys):
@@ -168,11 +169,11 @@ def test_folders(tmp_path, capsys):
     except UserError as error:
       refused += 1
       _one_sentence(error)
-  _tell("folders", tried, refused, capsys)
+  _report("folders", tried, refused, capsys)
 
 
 class _Hostile:
-  """Unpickled, it writes a file."""
+  """Writes a file when it is unpickled."""
 
   def __init__(self, path):
     self._path = str(path)
@@ -215,7 +216,7 @@ def _weight_files(proof: pathlib.Path):
 
 def test_weight_files(tmp_path, capsys):
   from mixaug_jax.training import experiment
-  from mixaug_jax.weights import sources as pretrained
+  from mixaug_jax.weights import sources
 
   rng = random.Random(3)
   proof = tmp_path / "code_was_run"
@@ -239,26 +240,32 @@ def test_weight_files(tmp_path, capsys):
     begin = time.monotonic()
     try:
       changed = config_lib.load(f"{ROOT}/configs/mixup.py", overrides)
-      pretrained.resolve(changed.model).load(variables)
+      model = changed.model
+      source = sources.resolve(
+        model.pretrained, model.name, model.allow_partial
+      )
+      source.load(variables)
     except UserError as error:
       refused += 1
       _one_sentence(error)
     assert time.monotonic() - begin < SECONDS
     assert not proof.exists()
     path.unlink()
-  _tell("weight files", COUNT, refused, capsys)
+  _report("weight files", COUNT, refused, capsys)
   assert not (tmp_path.parent / "escaped").exists()
 
 
 def _run_files(config):
-  """A finished run of two test images, as its files."""
-  measured = {"step": 2, "accuracy": 0.5, "top5_accuracy": 1.0, "loss": 0.7}
+  """Returns the files of a finished run with two test images, by name."""
+  measured = {"accuracy": 0.5, "top5_accuracy": 1.0, "loss": 0.7}
+  measured |= {"step": 2, "examples": 2}
   result = {
     "test": measured,
     "validation": {"last": measured, "best": measured, "ema": None},
     **{"chosen": "best", "chosen_step": 2, "steps": 2, "epochs": 1.0},
-    **{"seconds": 1.5, "images_per_second": 9.0, "devices": 1},
-    **{"device_kind": "cpu", "class_names": ["a", "b"], "versions": {}},
+    **{"seconds": 1.5, "compile_seconds": 2.5, "images_per_second": 9.0},
+    **{"devices": 1, "device_kind": "cpu", "processes": 1},
+    **{"class_names": ["a", "b"], "versions": {}},
     **{"examples": {"train": 8, "validation": 2}, "xla_flags": ""},
     **{"commit": None, "config_crc32": records.checksum(config.to_dict())},
   }
@@ -299,7 +306,7 @@ def test_run_directories(tmp_path, capsys):
       refused += 1
       _one_sentence(error)
       assert broken
-  _tell("run directories", tried, refused, capsys)
+  _report("run directories", tried, refused, capsys)
 
 
 def test_checkpoint_directories(tmp_path, capsys):
@@ -310,7 +317,7 @@ def test_checkpoint_directories(tmp_path, capsys):
   refused, tried = 0, max(1, COUNT // 10)
   for number in range(tried):
     checkpoints = Checkpoints(tmp_path / str(number))
-    checkpoints.save(1, state, {}, None)
+    checkpoints.save(1, state, LoopState())
     checkpoints.close()
     files = [
       path
@@ -326,4 +333,4 @@ def test_checkpoint_directories(tmp_path, capsys):
     except UserError as error:
       refused += 1
       _one_sentence(error)
-  _tell("checkpoints", tried, refused, capsys)
+  _report("checkpoints", tried, refused, capsys)

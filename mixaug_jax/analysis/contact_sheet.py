@@ -1,0 +1,139 @@
+"""Contact sheets: training images before and after augmentation."""
+
+import math
+import types
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw, ImageFont
+
+from mixaug_jax import augment, data
+from mixaug_jax.data.class_names import readable
+from mixaug_jax.errors import UserError
+from mixaug_jax.training.step import Devices, network_input
+
+_COLUMNS = 8
+_TILE = 160  # Pixels a side of the smallest picture in the sheet.
+_FONT = 13
+_CAPTION = 2 * (_FONT + 3)
+_GAP = 6
+
+
+def training_batch(
+  config: ConfigDict, step: int
+) -> tuple[np.ndarray, list[str], np.ndarray, list[str]]:
+  """Returns the batch of a training step, by the code and keys of training.
+
+  Args:
+    config: resolved and checked.
+    step: the training step.
+
+  Returns:
+    Stored images uint8 `[B, S, S, 3]` and their classes; what the network
+    sees, float32 in [0, 1] `[B, H, W, 3]`, and its soft labels in words.
+
+  Raises:
+    UserError: what is wrong with the config or the data.
+  """
+  try:
+    augmentation = augment.make_augment(config.augment, config.data.image_size)
+    mixer = augment.make_mixer(config.mix)
+  except ValueError as error:
+    raise UserError(f"config: {error}") from error
+  stream = config.data.placement == "stream"
+  datasets = data.load(
+    config.data, config.seed, placement="stream" if stream else "host"
+  )
+  names = readable(datasets.class_names)
+  batches = data.train_batches(
+    datasets.train,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    start_step=step,
+  )
+  stored = next(batches)
+  batches.close()
+  images, class_ids = stored["image"], stored["label"]
+  off = config.mix.off_after_epoch
+  per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
+  recipe = types.SimpleNamespace(
+    augment=augmentation,
+    mixer=mixer,
+    num_classes=len(names),
+    mix_until=np.inf if off is None else off * per_epoch,
+  )
+  seen, labels = jax.jit(lambda *args: network_input(recipe, *args, Devices()))(
+    jnp.uint32(config.seed), step, images, class_ids
+  )
+  return (
+    images,
+    [names[i] for i in class_ids],
+    np.asarray(seen),
+    [in_words(label, names) for label in np.asarray(labels)],
+  )
+
+
+def in_words(label: np.ndarray, names: Sequence[str]) -> str:
+  """A soft label as `0.62 Chihuahua + 0.38 Pug`; a hard one as `Pug`."""
+  order = np.argsort(-label, kind="stable")
+  parts = [(label[i], names[i]) for i in order if label[i] >= 0.005]
+  if len(parts) == 1:
+    return parts[0][1]
+  return " + ".join(f"{share:.2f} {name}" for share, name in parts)
+
+
+def sheet(
+  before: np.ndarray,
+  classes: Sequence[str],
+  after: np.ndarray,
+  labels: Sequence[str],
+  count: int,
+) -> Image.Image:
+  """Draws stored images, and below each what the network is trained on.
+
+  Args:
+    before: stored images, uint8 `[B, S, S, 3]`.
+    classes: the class of each.
+    after: augmented images in [0, 1], `[B, H, W, 3]`.
+    labels: the soft label of each, in words.
+    count: the number of images to draw; all where there are fewer.
+  """
+  count = min(count, len(before))
+  # Small images grow by whole factors, so that pixels stay squares.
+  size = after.shape[1]
+  tile = size * math.ceil(_TILE / size)
+  columns = min(count, _COLUMNS)
+  rows = 2 * -(-count // columns)
+  step_x, step_y = tile + _GAP, tile + _CAPTION + _GAP
+  width = columns * step_x + _GAP
+  picture = Image.new("RGB", (width, rows * step_y + _GAP), "white")
+  draw = ImageDraw.Draw(picture)
+  draw.font = ImageFont.load_default(_FONT)
+  levels = np.round(255 * np.clip(after, 0, 1)).astype(np.uint8)
+  for number in range(count):
+    row, column = divmod(number, columns)
+    pairs = ((before, classes), (levels, labels))
+    for below, (images, words) in enumerate(pairs):
+      x, y = _GAP + column * step_x, _GAP + (2 * row + below) * step_y
+      small = Image.fromarray(images[number])
+      whole = tile % small.width == 0
+      how = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+      picture.paste(small.resize((tile, tile), how), (x, y))
+      caption = _wrapped(draw, words[number], tile)
+      draw.text((x, y + tile + 1), caption, fill="black")
+  return picture
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+  """A label on a line or, where it is wider, a class a line, cut to fit."""
+  if draw.textlength(text) <= width:
+    return text
+  lines = text.replace(" + ", "\n+ ").splitlines()
+  for number, line in enumerate(lines):
+    while draw.textlength(lines[number]) > width:
+      line = line[:-1]
+      lines[number] = f"{line}…"
+  return "\n".join(lines[:2])

@@ -1,0 +1,104 @@
+"""Predictions of image files: the most likely classes, and where they show."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import special
+
+from mixaug_jax.analysis import cam
+from mixaug_jax.errors import UserError
+
+_BATCH = 32
+_TOP = 5
+
+# Takes images `[B, S, S, 3]`, class ids `[B]` and paths; returns files.
+Draw = Callable[
+  [np.ndarray, np.ndarray, Sequence[pathlib.Path]], Sequence[pathlib.Path]
+]
+
+
+def classify(
+  paths: Sequence[pathlib.Path],
+  read: Callable[[pathlib.Path], np.ndarray],
+  logits: Callable[[np.ndarray], np.ndarray],
+  class_names: Sequence[str],
+  draw: Draw | None = None,
+) -> tuple[list[dict[str, Any]], list[UserError]]:
+  """Predicts the five most likely classes of each image.
+
+  Args:
+    paths: the image files.
+    read: returns an image as stored, uint8 `[S, S, 3]`, or raises UserError.
+    logits: takes images `[32, S, S, 3]`; returns `[32, C]`.
+    class_names: by class id.
+    draw: draws images with their most likely classes; returns a file for each
+      path.
+
+  Returns:
+    A dict for each image: `image`, its path; `top`, dicts of `class` and
+    `probability`; and `overlay`, its drawing, if there is one. Then the errors
+    of the images that cannot be read.
+  """
+  rows, errors = [], []
+  for first in range(0, len(paths), _BATCH):
+    good, images = [], []
+    for path in paths[first : first + _BATCH]:
+      try:
+        images.append(read(path))
+        good.append(path)
+      except UserError as error:
+        errors.append(error)
+    if not good:
+      continue
+    # The batch is filled up, so that one program serves all.
+    full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
+    probabilities = special.softmax(logits(full), axis=-1)
+    new = [
+      {"image": str(path), "top": _top(row, class_names)}
+      for path, row in zip(good, probabilities, strict=False)
+    ]
+    if draw is not None:
+      drawn = draw(full, probabilities.argmax(-1), good)
+      for row, file in zip(new, drawn, strict=True):
+        row["overlay"] = str(file)
+    rows += new
+  return rows, errors
+
+
+def _top(row: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+  order = np.argsort(-row, kind="stable")[:_TOP]
+  return [
+    {"class": class_names[i], "probability": float(row[i])} for i in order
+  ]
+
+
+def write_overlays(
+  images: np.ndarray,
+  maps: np.ndarray,
+  paths: Sequence[pathlib.Path],
+  folder: pathlib.Path,
+) -> list[pathlib.Path]:
+  """Writes activation maps over images, as PNG files.
+
+  Args:
+    images: what the network sees, uint8 `[B, S, S, 3]`.
+    maps: float `[B, h, w]`.
+    paths: the files of the first images; the others are not written.
+    folder: the folder to write to.
+
+  Returns:
+    The new files, with the names of `paths`, numbered where they are the same.
+  """
+  pictures = cam.overlay(images, cam.heatmap(maps, images.shape[1]))
+  written: list[pathlib.Path] = []
+  for path, picture in zip(paths, pictures, strict=False):
+    file, number = folder / f"{path.stem}.png", 1
+    while file in written:
+      number += 1
+      file = folder / f"{path.stem}_{number}.png"
+    Image.fromarray(picture).save(file)
+    written.append(file)
+  return written

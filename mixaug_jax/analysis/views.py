@@ -1,0 +1,98 @@
+"""Test-time augmentation: what views of an image measure, and their cost."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from mixaug_jax import data
+from mixaug_jax.analysis import calibration
+
+# Takes stored images, uint8 `[B, S, S, 3]`; returns logits `[V, B, C]`.
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+
+def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+  """Returns the mean over views.
+
+  Args:
+    logits: `[V, N, C]`.
+    how: `logits` averages them, `probabilities` their softmax.
+
+  Returns:
+    `[N, C]`: logits whose softmax is the averaged prediction.
+  """
+  if how == "logits":
+    return logits.mean(0)
+  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+  return special.logsumexp(log, axis=0) - np.log(len(logits))
+
+
+def evaluate(
+  predictors: Mapping[str, Predictor],
+  split: data.Split,
+  validation: data.Split,
+  *,
+  batch_size: int,
+  average: str,
+) -> dict[str, dict[str, Any]]:
+  """Measures each named group of views, and all of them together.
+
+  Args:
+    predictors: one for each group of views.
+    split: the images to measure on.
+    validation: the images to fit the temperature on.
+    batch_size: the number of images that a predictor is given at a time.
+    average: `logits` or `probabilities`, see `averaged`.
+
+  Returns:
+    For each name, and for their union where there are several: `views` (their
+    number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
+    and `calibration_error_scaled` after scaling by `temperature`, and
+    `milliseconds` for an image.
+  """
+  logits, seconds, fitting = {}, {}, {}
+  for name, predict in predictors.items():
+    fitting[name], seconds[name] = _logits(predict, validation, batch_size)
+    logits[name] = fitting[name]
+    if split is not validation:
+      logits[name], seconds[name] = _logits(predict, split, batch_size)
+  names = list(predictors)
+  measured = {}
+  for chosen in [[name] for name in names] + [names] * (len(names) > 1):
+    of = lambda parts, chosen=chosen: averaged(
+      np.concatenate([parts[name] for name in chosen]), average
+    )
+    temperature = calibration.fit_temperature(of(fitting), validation.labels)
+    ours, truth = of(logits), split.labels
+    error = calibration.expected_calibration_error
+    measured["+".join(chosen)] = {
+      "views": sum(len(logits[name]) for name in chosen),
+      "accuracy": calibration.top_k_accuracy(ours, truth, 1),
+      "top5_accuracy": calibration.top_k_accuracy(ours, truth, 5),
+      "loss": calibration.cross_entropy(ours, truth),
+      "calibration_error": error(ours, truth),
+      "temperature": temperature,
+      "calibration_error_scaled": error(ours, truth, temperature=temperature),
+      "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
+    }
+  return measured
+
+
+def _logits(
+  predict: Predictor, split: data.Split, size: int
+) -> tuple[np.ndarray, float]:
+  """Logits `[V, N, C]` of a split; seconds without the first compilation."""
+  size = min(size, len(split))
+  rows = np.arange(len(split))
+  predict(split.images(rows[:size]))
+  begin = time.monotonic()
+  parts = []
+  for first in range(0, len(rows), size):
+    # The last batch is filled up, because every new size compiles.
+    padded = np.resize(rows[first : first + size], size)
+    parts.append(predict(split.images(padded)))
+  logits = np.concatenate(parts, axis=1)[:, : len(rows)]
+  return logits, time.monotonic() - begin

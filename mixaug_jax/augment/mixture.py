@@ -1,0 +1,128 @@
+"""From `config.mix` to the mixer of a train step."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from mixaug_jax import registry
+from mixaug_jax.augment import mixing
+from mixaug_jax.augment.mixers import MIXERS
+
+# Settings of all mixers that have them, and what each is when it is not set.
+_SHARED = {
+  "alpha": None,
+  "min_lambda": 0.0,
+  "max_lambda": 1.0,
+  "min_aspect": 1.0,
+  "max_aspect": 1.0,
+}
+
+
+def make_mixer(
+  config: Any,
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Builds the mixer of `config.mix`.
+
+  Each mixer takes its settings from the group of its name in `config`; where a
+  setting is None there, from the key that all mixers share; else from the
+  default of its class. A mixer named as `package.module:Name` has the group
+  `Name`, which may be absent.
+
+  Args:
+    config: name, weights, alpha and the rest, as in configs/default.py.
+
+  Returns:
+    `(key, images, labels, *, enabled=True, shard=Shard()) -> (images, labels)`
+    as `augment.mix`; `enabled` may be traced, and False gives the batch as
+    it was.
+
+  Raises:
+    ValueError: naming the setting that is out of range.
+  """
+  names = [name.strip() for name in config.name.split(",")]
+  if names == ["none"]:
+    return _unmixed
+  choices = {"none": None, **MIXERS}
+  classes = [registry.find("mix.name", name, choices) for name in names]
+  if "none" in names:
+    raise ValueError("mix.name: none stands alone; use mix.probability")
+  for name, kind in zip(names, classes, strict=True):
+    if not (isinstance(kind, type) and issubclass(kind, mixing.Mixer)):
+      raise ValueError(
+        f"mix.name={name} is not a class derived from mixaug_jax.augment.Mixer"
+      )
+  weights = None
+  if config.weights is not None:
+    try:
+      weights = tuple(float(x) for x in str(config.weights).split(","))
+    except ValueError:
+      raise ValueError(
+        f"mix.weights must be numbers such as 0.7,0.3, got {config.weights!r}"
+      ) from None
+  groups = [name.rpartition(":")[2] for name in names]
+  mixers = _configured(config, groups, classes)
+  try:
+    mixing.check_settings(mixers, weights, config.probability, config.partner)
+  except ValueError as error:
+    raise ValueError(f"mix: {error}") from None
+  return functools.partial(
+    mixing.mix,
+    mixers=mixers,
+    weights=weights,
+    probability=config.probability,
+    per_example=config.per_example,
+    partner=config.partner,
+  )
+
+
+def _configured(
+  config: Any, groups: Sequence[str], classes: Sequence[type[mixing.Mixer]]
+) -> tuple[mixing.Mixer, ...]:
+  """Makes the mixers with their settings; raises ValueError."""
+  fields = {
+    group: [field.name for field in dataclasses.fields(kind)]
+    for group, kind in zip(groups, classes, strict=True)
+  }
+  shared = {
+    key: getattr(config, key)
+    for key, unset in _SHARED.items()
+    if getattr(config, key) != unset
+  }
+  for key in shared:
+    if not any(key in known for known in fields.values()):
+      raise ValueError(f"mix.{key} means nothing to {config.name}")
+  own = {
+    group: {key: value for key, value in leaves.items() if value is not None}
+    for group, leaves in config.items()
+    if hasattr(leaves, "items")
+  }
+  for group, values in own.items():
+    for key in values:
+      if group not in fields:
+        raise ValueError(
+          f"mix.{group}.{key} means nothing to {config.name}; add {group} to "
+          f"mix.name or set mix.{group}.{key} to none"
+        )
+      if key not in fields[group]:
+        raise ValueError(
+          f"mix.{group}.{key} means nothing to {group}, whose settings are "
+          f"{', '.join(fields[group])}"
+        )
+  mixers = []
+  for group, kind in zip(groups, classes, strict=True):
+    settings = {key: shared[key] for key in shared if key in fields[group]}
+    settings |= own.get(group, {})
+    try:
+      mixers.append(kind(**settings))
+    except (TypeError, ValueError) as error:
+      where = f"mix.{group}" if own.get(group) else "mix"
+      raise ValueError(f"{where}: {error}") from None
+  return tuple(mixers)
+
+
+def _unmixed(key, images, labels, *, enabled=True, shard=None):
+  del key, enabled, shard
+  return images, labels

@@ -1,0 +1,26 @@
+"""The result of a run as commands print it."""
+
+import os
+
+from mixaug_jax.training.result import Result
+
+
+def of_run(result: Result, workdir: os.PathLike) -> str:
+  """Returns the result of a run in a few lines."""
+  lines = []
+  for name in ("last", "best", "ema"):
+    if measured := getattr(result.validation, name):
+      lines.append(
+        f"validation, {name}: {measured.accuracy:.2%} at step {measured.step}"
+      )
+  if test := result.test:
+    lines.append(
+      f"test ({result.chosen} on validation, step {result.chosen_step}): "
+      f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
+      f"{test.loss:.3f}"
+    )
+  lines.append(
+    f"{result.seconds:.1f} s of training at "
+    f"{result.images_per_second:,.0f} images/s; all of it in {workdir}"
+  )
+  return "\n".join(lines)

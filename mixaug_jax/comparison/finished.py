@@ -1,0 +1,61 @@
+"""What the finished runs of a comparison hold."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mixaug_jax import runs
+from mixaug_jax.comparison.plan import Cell
+from mixaug_jax.training.result import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+  """A finished run, with the predictions that a comparison needs.
+
+  Attributes:
+    run: the run.
+    split: the split that arms are compared on, the same for all runs.
+    compared: the predictions on `split`.
+    validation: the predictions on validation, to fit the temperature on.
+  """
+
+  run: runs.Run
+  split: str
+  compared: runs.Predictions
+  validation: runs.Predictions
+
+  @property
+  def result(self) -> Result:
+    return self.run.result
+
+  @property
+  def rows(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return self.run.rows
+
+  @property
+  def correct(self) -> np.ndarray:
+    """Which examples of `split` are classified correctly, bool `[N]`."""
+    return self.compared.logits.argmax(-1) == self.compared.labels
+
+
+def read(cells: Iterable[Cell]) -> dict[str, dict[int, FinishedRun]]:
+  """Reads finished runs, by arm and seed.
+
+  They are compared on test, or on validation where a run has no test split.
+
+  Raises:
+    UserError: a run directory is damaged.
+  """
+  opened = [(cell, runs.open_run(cell.workdir)) for cell in cells]
+  has_test = all(run.result.test for _, run in opened)
+  split = "test" if has_test else "validation"
+  found: dict[str, dict[int, FinishedRun]] = {}
+  for cell, run in opened:
+    found.setdefault(cell.arm, {})[cell.seed] = FinishedRun(
+      run, split, run.predictions(split), run.predictions("validation")
+    )
+  return found

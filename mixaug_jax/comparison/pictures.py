@@ -1,0 +1,152 @@
+"""The pictures of a comparison: what its networks are fed and where they look.
+
+Each takes the trained networks or the data, unlike `figures`, which draws
+numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mixaug_jax import data, runs
+from mixaug_jax.analysis import calibration, cam, contact_sheet
+from mixaug_jax.comparison import figures, summary
+from mixaug_jax.comparison.finished import FinishedRun
+from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.data import decode
+
+_SHEET_STEP = 2  # An early step; any would do.
+_SHEET_IMAGES = 8
+_CAM_IMAGES = 6
+_BOX_IMAGES = 512
+_BATCH = 64
+
+
+def compared_images(comparison: Comparison) -> data.Split:
+  """Opens the images that arms are compared on."""
+  config = comparison.first.run.config
+  return getattr(data.load(config.data, config.seed), comparison.split)
+
+
+def network_input(run: FinishedRun) -> Any:
+  """Draws an early training batch of a run; returns a PIL image."""
+  batch = contact_sheet.training_batch(run.run.config, _SHEET_STEP)
+  return contact_sheet.sheet(*batch, _SHEET_IMAGES)
+
+
+def activation_maps(
+  comparison: Comparison,
+  best: str,
+  images: data.Split,
+  class_names: Sequence[str],
+) -> Figure:
+  """Draws activation maps of the first seed of each arm, on the same images."""
+  first = {name: next(iter(x.values())) for name, x in comparison.runs.items()}
+  chosen = _telling(first[comparison.baseline].correct, first[best].correct)
+  stored = images.images(chosen)
+  pictures, captions, correct = [], [], []
+  for run in first.values():
+    network = run.run.classifier()
+    logits = run.compared.logits[chosen]
+    predicted = logits.argmax(-1)
+    maps = network.activation_maps(stored, predicted)
+    shown = _enlarged(network.shown(stored))
+    pictures.append(cam.overlay(shown, cam.heatmap(maps, shown.shape[1])))
+    confidence = calibration.softmax(logits).max(-1)
+    captions.append(
+      [
+        f"{class_names[i]}\n{share:.0%}"
+        for i, share in zip(predicted, confidence, strict=True)
+      ]
+    )
+    correct.append(list(run.correct[chosen]))
+  truth = [class_names[label] for label in images.labels[chosen]]
+  return figures.picture_table(
+    list(zip(shown, *pictures, strict=True)),
+    list(zip(truth, *captions, strict=True)),
+    list(zip([None] * len(chosen), *correct, strict=True)),
+    ["image", *first],
+  )
+
+
+def _enlarged(images: np.ndarray) -> np.ndarray:
+  """Small images by whole factors, so that a map over them is smooth."""
+  factor = max(1, 96 // images.shape[1])
+  return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _telling(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+  """Chooses images on which two runs agree, and images on which they do not.
+
+  Args:
+    theirs: which examples the baseline classifies correctly, bool `[N]`.
+    ours: the same of the best arm.
+
+  Returns:
+    Positions: two that only the best arm classifies correctly, two that both
+    do, one that only the baseline does, one that neither does; others where a
+    kind is missing. The same ones every time.
+  """
+  kinds = (ours & ~theirs, ours & theirs, ~ours & theirs, ~ours & ~theirs)
+  order = np.random.default_rng(0).permutation(len(ours))
+  chosen: list[int] = []
+  for kind, count in zip(kinds, (2, 2, 1, 1), strict=True):
+    chosen += [int(i) for i in order if kind[i]][:count]
+  spare = [int(i) for i in order if i not in chosen]
+  return np.array((chosen + spare)[:_CAM_IMAGES])
+
+
+def energy_inside_boxes(
+  comparison: Comparison, images: data.Split
+) -> tuple[dict[str, Any], float | None]:
+  """Measures the share of each arm's activation maps inside bounding boxes.
+
+  The maps are those of the true class, on at most 512 images.
+
+  Returns:
+    An interval over the seeds for each arm, and the share of the images that
+    the boxes cover; nothing where the data come without boxes.
+  """
+  boxes = getattr(images.source, "boxes", None)
+  if boxes is None:
+    return {}, None
+  rng = np.random.default_rng(0)
+  chosen = np.sort(rng.permutation(len(images))[:_BOX_IMAGES])
+  rows = images.rows[chosen]
+  placed = np.stack(
+    [
+      _box_in_view(
+        comparison.first.run, images.source[int(row)]["image"], boxes[row]
+      )
+      for row in rows
+    ]
+  )
+  visible = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
+  chosen, placed = chosen[visible], placed[visible]
+  if not len(chosen):
+    return {}, None
+  shares = {}
+  for name, of_arm in comparison.runs.items():
+    each = []
+    for run in of_arm.values():
+      network = run.run.classifier()
+      energy = []
+      for begin in range(0, len(chosen), _BATCH):
+        part = chosen[begin : begin + _BATCH]
+        maps = network.activation_maps(images.images(part), images.labels[part])
+        energy.append(cam.energy_inside(maps, placed[begin : begin + _BATCH]))
+      each.append(float(np.concatenate(energy).mean()))
+    shares[name] = summary.interval(each)
+  sides = placed[:, 2:] - placed[:, :2]
+  return shares, float(sides.prod(-1).mean())
+
+
+def _box_in_view(run: runs.Run, image: Any, box: np.ndarray) -> np.ndarray:
+  """A box of a picture, in fractions of what evaluation sees of it."""
+  config = run.config.data
+  height, width = decode.picture_size(image)
+  box = decode.box_in_square(config.resize, height, width, box)
+  stored, seen = config.cache_size or config.image_size, config.image_size
+  return np.clip((box * stored - (stored - seen) // 2) / seen, 0, 1)

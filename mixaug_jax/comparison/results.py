@@ -1,0 +1,50 @@
+"""The numbers of a comparison as files: results.json and results.csv."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mixaug_jax.analysis import calibration
+from mixaug_jax.comparison.finished import FinishedRun
+from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.training import records
+
+
+def write(comparison: Comparison, numbers: Mapping[str, Any]) -> None:
+  """Writes results.json, which holds `numbers`, and results.csv."""
+  root = comparison.workdir
+  records.write_text(
+    root / "results.json", json.dumps(numbers, indent=2) + "\n"
+  )
+  rows = [
+    {"arm": name, "seed": seed, **_row(run)}
+    for name, of_arm in comparison.runs.items()
+    for seed, run in of_arm.items()
+  ]
+  text = io.StringIO()
+  writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  records.write_text(root / "results.csv", text.getvalue())
+
+
+def _row(run: FinishedRun) -> dict[str, Any]:
+  """The figures of a run."""
+  logits, labels = run.compared.logits, run.compared.labels
+  validation = {
+    f"validation_{name}": getattr(
+      getattr(run.result.validation, name), "accuracy", None
+    )
+    for name in ("last", "best", "ema")
+  }
+  return {
+    "accuracy": float(run.correct.mean()),
+    "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
+    "loss": calibration.cross_entropy(logits, labels),
+    **validation,
+    "chosen_step": run.result.chosen_step,
+    "seconds": run.result.seconds,
+    "images_per_second": run.result.images_per_second,
+  }

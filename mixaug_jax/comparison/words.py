@@ -1,0 +1,157 @@
+"""The sentences of a comparison's page."""
+
+import pathlib
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.analysis.statistics import Interval
+from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.training.result import Result
+
+CHOSEN = {
+  "best": "epoch that is best on validation",
+  "last": "last epoch",
+  "ema": "moving average of the weights at the end",
+}
+SPLIT_NOTE = {
+  "test": "that set was read once, at the end of a run.",
+  "validation": "epochs were chosen on it as well.",
+}
+
+
+def verdict(
+  name: str,
+  baseline: str,
+  difference: Interval,
+  *,
+  seeds: int,
+  goal: float,
+) -> str:
+  """Returns a difference in accuracy as one sentence, in percentage points."""
+  mean, low, high = (100 * x for x in difference)
+  span = f"95 % interval {_number(low)} to {_number(high)}"
+  if low > 0:
+    text = f"{name} is better than {baseline} by {mean:.1f} points, {span}"
+  elif high < 0:
+    text = f"{name} is worse than {baseline} by {-mean:.1f} points, {span}"
+  else:
+    text = (
+      f"{name} cannot be told from {baseline}: difference "
+      f"{_number(mean, '+')} points, {span}"
+    )
+  points = f"{100 * goal:g} points"
+  if low >= 100 * goal:
+    text += f"; the goal of {points} is met"
+  elif mean >= 100 * goal:
+    text += f"; the mean reaches the goal of {points}, the interval does not"
+  else:
+    text += f"; the goal of {points} is not met"
+  if seeds == 1:
+    text += (
+      "; this is one seed, and what another would give cannot be known from it"
+    )
+  return text
+
+
+def headline(numbers: Mapping[str, Any], split: str) -> str:
+  """Returns the verdict on the best arm, and how that arm was chosen."""
+  best, baseline = numbers["best"], numbers["baseline"]
+  if best == baseline:
+    return f"Only {baseline} is finished; there is nothing to compare it with."
+  text = numbers["arms"][best]["verdict"]
+  if split == "validation":
+    return f"{text}."
+  return (
+    f"{text}. This arm is the best on validation; it was not picked by the "
+    "figure that is given here."
+  )
+
+
+def title(comparison: Comparison) -> str:
+  data = comparison.first.run.config.data
+  name = pathlib.Path(data.dir).name if data.name == "folder" else data.name
+  return f"Which augmentation? {name}"
+
+
+def setting(comparison: Comparison) -> str:
+  """Returns the network, the data and the length of training in a sentence."""
+  config, result = comparison.first.run.config, comparison.first.result
+  sizes = result.examples
+  count = sum(map(len, comparison.runs.values()))
+  return (
+    f"{config.model.name} at {config.data.image_size} px"
+    + (
+      f" from the weights {config.model.pretrained}"
+      if config.model.pretrained
+      else " from random weights"
+    )
+    + f"; {sizes.train:,} training, {sizes.validation:,} validation "
+    + (
+      f"and {result.test.examples:,} test "
+      if comparison.split == "test"
+      else ""
+    )
+    + f"images of {len(result.class_names)} classes; {result.steps:,} "
+    f"steps of {config.batch_size}; {count} runs of {len(comparison.arms)} arms"
+  )
+
+
+def warnings(comparison: Comparison) -> list[str]:
+  """Returns what a reader must know before believing the figures."""
+  warnings = []
+  missing = [
+    cell.name
+    for cell in comparison.cells
+    if cell.seed not in comparison.runs.get(cell.arm, ())
+  ]
+  if missing:
+    warnings.append(
+      f"Not finished, and so left out: {', '.join(missing)}. The same command "
+      "trains them."
+    )
+  if comparison.split == "validation":
+    warnings.append(
+      "There is no test set: the figures are of validation, on which the "
+      "epochs were chosen too, and so are a little too good."
+    )
+  seeds = max(map(len, comparison.runs.values()))
+  if seeds == 1:
+    warnings.append(
+      "With one seed nobody can say what another one would give; the "
+      "intervals hold for these trained networks only. Set config.seeds to 3 "
+      "or more."
+    )
+  elif seeds < 5:
+    warnings.append(
+      f"{seeds} seeds tell their own spread only roughly; the intervals are "
+      "widened for that."
+    )
+  if len(comparison.first.result.class_names) <= 5:
+    warnings.append("With five classes or fewer, top-5 is always right.")
+  return warnings
+
+
+def overrides(arm: ConfigDict) -> str:
+  """Returns the overrides of an arm as `KEY=VALUE KEY=VALUE`."""
+  changed = config_lib.leaves(arm)
+  return shlex.join(f"{key}={value}" for key, value in changed.items())
+
+
+def surroundings(result: Result) -> str:
+  """Returns the devices and the software of a run in a sentence."""
+  versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
+  commit = f"; commit {result.commit[:12]}" if result.commit else ""
+  flags = f"; XLA_FLAGS={result.xla_flags}" if result.xla_flags else ""
+  return (
+    f"{result.devices} {result.device_kind} device"
+    f"{'s' * (result.devices > 1)} a run; {versions}{commit}{flags}"
+  )
+
+
+def _number(points: float, sign: str = "") -> str:
+  """One decimal, and never -0.0."""
+  return f"{round(points, 1) + 0.0:{sign}.1f}"

@@ -1,0 +1,212 @@
+"""What the turns of the training loop do: step, log, evaluate, save, finish."""
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NoReturn, Self
+
+import jax
+import numpy as np
+
+from mixaug_jax import data
+from mixaug_jax.errors import Interrupted
+from mixaug_jax.training import evaluation, parallel, provenance, records
+from mixaug_jax.training.bar import TrainingBar
+from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.clock import Clock
+from mixaug_jax.training.experiment import Experiment
+from mixaug_jax.training.loop_state import LoopState
+from mixaug_jax.training.preemption import Stopping
+from mixaug_jax.training.result import Result
+from mixaug_jax.training.state import TrainState
+from mixaug_jax.training.step import (
+  Batch,
+  Metrics,
+  make_eval_step,
+  make_train_step,
+)
+from mixaug_jax.training.step_metrics import StepMetrics
+from mixaug_jax.training.writers import METRICS_FILE, metric_writers
+
+
+class Session:
+  """One process's part of a run, from its start or resumption to its end.
+
+  Args:
+    exp: the parts of the run.
+    workdir: the run directory.
+    first: the step that the session starts from, 0 for a new run.
+    checkpoints: the checkpoints of the run.
+    loop: the state of the loop at `first`.
+    writer: where metrics go.
+    stopping: whether the run was asked to stop.
+  """
+
+  def __init__(
+    self,
+    exp: Experiment,
+    workdir: pathlib.Path,
+    first: int,
+    checkpoints: Checkpoints,
+    loop: LoopState,
+    writer: metric_writers.MetricWriter,
+    stopping: Stopping,
+  ):
+    self._exp = exp
+    self._workdir = workdir
+    self._checkpoints = checkpoints
+    self._loop = loop
+    self._writer = writer
+    size, devices = exp.config.batch_size, parallel.devices()
+    self._clock = Clock(loop.seconds, loop.compile_seconds)
+    self._bar = TrainingBar(exp.steps, first, size, self._clock)
+    self._metrics = StepMetrics(loop, self._clock, checkpoints, size)
+    self._compiled = False
+    self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
+    self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
+    self._seed = parallel.replicate(np.uint32(exp.config.seed))
+    self._arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
+    self._measure = functools.partial(
+      evaluation.evaluate,
+      self._eval_step,
+      batch_size=exp.config.evaluate.batch_size,
+      interrupted=stopping.now,
+    )
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    """Removes the progress bar."""
+    self._bar.close()
+
+  def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Dispatches a training step; the first one compiles and is waited for."""
+    run = lambda: self._train_step(state, self._seed, self._arrays, batch)
+    if self._compiled:
+      return run()
+    self._compiled = True
+    with self._bar.phase("compiling"), self._clock.compiling():
+      return jax.block_until_ready(run())
+
+  def read_previous(self, step: int, metrics: Metrics) -> None:
+    """Reads the metrics of the step before `step`, and keeps those of `step`.
+
+    Raises:
+      Diverged: the loss or a parameter became NaN or infinite.
+    """
+    self._metrics.add(step, metrics)
+    self._clock.tick()
+    self._bar.update()
+
+  def log(self, step: int, state: TrainState, batch: Batch) -> None:
+    """Logs means over the steps since the last line of the log.
+
+    `accuracy` is measured on the last batch as stored: neither augmented nor
+    mixed.
+    """
+    self._metrics.read()
+    means = self._metrics.take(step)
+    with self._pause("measuring"):
+      clean = parallel.clean_batch(batch)
+      sums, _ = self._eval_step(state.variables, self._arrays, clean)
+      sums = jax.device_get(sums)
+    means["accuracy"] = float(sums["accuracy"] / sums["count"])
+    self._write(step, "train", means)
+
+  def evaluate(self, step: int, state: TrainState) -> None:
+    """Evaluates on validation, unless the run had done so before it resumed.
+
+    SIGTERM cuts an evaluation short. The resumed run then makes up for it.
+    """
+    self._metrics.read()
+    if self._loop.last and self._loop.last.step == step:
+      return
+    split, average = self._exp.datasets.validation, {}
+    try:
+      with self._pause("evaluating"):
+        measured, _ = self._measure(state.variables, split)
+        if state.ema is not None:
+          average, _ = self._measure(state.ema, split)
+    except Interrupted:
+      return
+    self._loop.evaluated(step, measured, average)
+    row = measured | {f"ema_{name}": x for name, x in average.items()}
+    del row["examples"]
+    row.pop("ema_examples", None)
+    self._write(step, "validation", row)
+
+  def saves(self, step: int) -> bool:
+    """Returns whether a checkpoint falls on this step."""
+    return self._exp.save_at(step) or self._loop.best_step == step
+
+  def save(self, step: int, state: TrainState) -> None:
+    """Saves a checkpoint in the background."""
+    self._metrics.read()
+    with self._pause("saving"):
+      # Rows first, because a resumed run does not write them again.
+      self._writer.flush()
+      rows = self._workdir / METRICS_FILE
+      if rows.exists():
+        self._loop.metrics_bytes = rows.stat().st_size
+      self._checkpoints.save(step, state, self._loop)
+
+  def leave(self, step: int) -> NoReturn:
+    """Ends a session that was asked to stop, once its checkpoint is on disk."""
+    self._checkpoints.wait()
+    raise Interrupted(
+      f"stopped by SIGTERM at step {step}; saved, and the same command goes on "
+      "from there"
+    )
+
+  def finish(self, state: TrainState) -> Result:
+    """Evaluates the chosen weights on test, once, and writes the result.
+
+    Raises:
+      Interrupted: SIGTERM came meanwhile.
+    """
+    exp, test = self._exp, None
+    self._checkpoints.wait()
+    variables = self._chosen(state)
+    with self._pause("evaluating"):
+      self._predict(variables, "validation")
+      if exp.datasets.test is not None:
+        test = self._predict(variables, "test")
+    if test:
+      self._write(exp.steps, "test", test)
+    result = provenance.result(exp, self._loop, test)
+    # Before the result is written: a run that has one is not opened again.
+    self._checkpoints.prune()
+    if jax.process_index() == 0:
+      records.write_result(self._workdir, result)
+    return result
+
+  def _chosen(self, state: TrainState) -> Any:
+    """Returns the variables of `config.evaluate.checkpoint`."""
+    chosen, best = self._exp.config.evaluate.checkpoint, self._loop.best_step
+    if chosen == "ema":
+      return state.ema
+    if chosen == "best" and best != self._exp.steps:
+      state, _ = self._checkpoints.restore(state, best)
+    return state.variables
+
+  def _predict(self, variables: Any, name: str) -> dict[str, float]:
+    """Evaluates a split and writes predictions_<name>.npz."""
+    split = getattr(self._exp.datasets, name)
+    measured, logits = self._measure(variables, split, with_logits=True)
+    if jax.process_index() == 0:
+      records.write_predictions(
+        self._workdir, name, logits, split.labels, split.ids
+      )
+    return measured
+
+  def _write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    scalars = {f"{split}/{name}": value for name, value in metrics.items()}
+    self._writer.write_scalars(step, scalars)
+
+  @contextlib.contextmanager
+  def _pause(self, name: str) -> Iterator[None]:
+    """A phase that the clock leaves out of training."""
+    with self._bar.phase(name), self._clock.pause():
+      yield

@@ -1,0 +1,177 @@
+"""Putting the arrays of a weight file into the variables of a model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from mixaug_jax.errors import UserError
+from mixaug_jax.weights import dialects, formats
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+  """The names in a weight file that were loaded, and those that were not.
+
+  Attributes:
+    source: the weights, as the user names them.
+    loaded: names in the file that went into the model.
+    missing: names that the model expects and the file lacks, and batch norms
+      whose convolution the file lacks; their variables keep their initial
+      values.
+    left_over: names in the file that were not used.
+    new_head: why the head keeps its initial values, or None.
+  """
+
+  source: str
+  loaded: tuple[str, ...]
+  missing: tuple[str, ...]
+  left_over: tuple[str, ...]
+  new_head: str | None
+
+  def __str__(self) -> str:
+    parts = [f"{len(self.loaded)} arrays loaded from {self.source}"]
+    if self.new_head:
+      parts.append(f"new head: {self.new_head}")
+    if self.missing:
+      parts.append(f"left as initialised: {_some(self.missing)}")
+    # A batch norm without its convolution is both missing and left over.
+    if others := [x for x in self.left_over if x not in self.missing]:
+      parts.append(f"not used: {_some(others)}")
+    return "; ".join(parts)
+
+
+def load(
+  path: pathlib.Path,
+  dialect: dialects.Dialect,
+  variables: Any,
+  *,
+  source: str,
+  allow_partial: bool,
+) -> tuple[Any, LoadReport]:
+  """Loads a weight file into a model's variables.
+
+  The head is loaded if its shape fits, and otherwise keeps its initial values.
+  So does a batch norm whose convolution is not in the file: its statistics are
+  those of that convolution, and after a random one they let activations
+  explode.
+
+  Args:
+    path: the file.
+    dialect: of the names in it.
+    variables: `params` and `batch_stats`, as initialised.
+    source: the weights, as the user names them; for the report.
+    allow_partial: whether the file may lack arrays or hold others.
+
+  Returns:
+    Variables of the same structure, as float32 numpy arrays, and a report.
+
+  Raises:
+    UserError: the file cannot be read or does not fit; it names every array
+      that does not.
+  """
+  arrays = dialects.translate_aliases(dialect, formats.read(path))
+  flat = traverse_util.flatten_dict(variables)
+  entries = dialects.entries(dialect, variables)
+  head = [key for key in flat if key[1] == dialects.HEAD]
+  new_head = _new_head(entries, flat, head, arrays)
+  if new_head:
+    for key in head:
+      arrays.pop(entries.pop(key).name, None)
+  stray = [
+    key
+    for key in entries
+    if (kernel := dialects.normalised_kernel(key))
+    and entries[kernel].name not in arrays
+  ]
+  missing = [entries.pop(key).name for key in stray]
+  values = {key: np.asarray(x, np.float32) for key, x in flat.items()}
+  loaded, wrong, unusable = [], [], []
+  for key, entry in sorted(entries.items(), key=lambda item: item[1].name):
+    array = arrays.pop(entry.name, None)
+    wanted = entry.export(values[key]).shape
+    if array is None:
+      missing.append(entry.name)
+    elif array.shape != wanted:
+      wrong.append(f"{entry.name} {array.shape} in place of {wanted}")
+    elif (numbers := _finite(array)) is None:
+      unusable.append(entry.name)
+    else:
+      values[key] = entry.load(numbers)
+      loaded.append(entry.name)
+  report = LoadReport(
+    source,
+    tuple(loaded),
+    tuple(sorted(missing)),
+    tuple(sorted(arrays)),
+    new_head,
+  )
+  _check(path, report, wrong, unusable, allow_partial)
+  return traverse_util.unflatten_dict(values), report
+
+
+def _check(
+  path: pathlib.Path,
+  report: LoadReport,
+  wrong: list[str],
+  unusable: list[str],
+  allow_partial: bool,
+) -> None:
+  """Raises one UserError for everything that does not fit."""
+  faults = []
+  if wrong:
+    faults.append(f"of another shape: {_some(wrong)}")
+  if unusable:
+    faults.append(f"not finite numbers: {_some(unusable)}")
+  if not (allow_partial and report.loaded):
+    if report.missing:
+      faults.append(f"missing: {_some(report.missing)}")
+    if report.left_over:
+      faults.append(f"not used: {_some(report.left_over)}")
+  if not faults:
+    return
+  fix = "choose weights of config.model.name, or that model"
+  if unusable and not wrong:
+    fix = "write or fetch the file again"
+  elif report.loaded and not wrong:
+    fix = "set config.model.allow_partial=true to load the arrays that fit"
+  raise UserError(
+    f"the weights {path} do not fit the model; {'; '.join(faults)}; {fix}"
+  )
+
+
+def _new_head(
+  entries: Mapping[dialects.Path, dialects.Entry],
+  flat: Mapping[dialects.Path, Any],
+  head: Iterable[dialects.Path],
+  arrays: Mapping[str, np.ndarray],
+) -> str | None:
+  """Returns why the head of the file cannot be loaded, or None if it can."""
+  for key in head:
+    array = arrays.get(entries[key].name)
+    if array is None:
+      return "the file has none"
+    theirs, ours = array.shape, flat[key].shape
+    if key[-1] == "bias" and theirs != ours and len(theirs) == 1:
+      return f"the file's has {theirs[0]:,} classes"
+  return None
+
+
+def _finite(array: np.ndarray) -> np.ndarray | None:
+  """Returns the array as float32, or None if it holds other than numbers."""
+  try:
+    numbers = np.asarray(array, np.float32)
+  except (TypeError, ValueError):  # Text, for example.
+    return None
+  return numbers if np.isfinite(numbers).all() else None
+
+
+def _some(names: Iterable[str]) -> str:
+  """Lists up to twelve names, or ten and the number of the others."""
+  names = list(names)
+  if len(names) <= 12:
+    return ", ".join(names)
+  return f"{', '.join(names[:10])} and {len(names) - 10} more"
