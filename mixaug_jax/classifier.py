@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 from mixaug_jax.training.checkpoint import damage
 
@@ -135,8 +135,7 @@ def read_variables(
       ),
     )
   except Exception as error:  # Orbax raises whatever its readers raise.
-    reason = str(error).partition("\n")[0][:200]
     raise UserError(
-      f"the checkpoint {checkpoint} cannot be read: {reason}"
+      f"the checkpoint {checkpoint} cannot be read: {first_line(error)}"
     ) from error
   return restored["ema"] if average else restored

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixaug_jax.models import cpu, head
+from mixaug_jax.models import cpu
+from mixaug_jax.models.head import linear_head
 from mixaug_jax.models.protocol import run_stages
 
 Dtype = Any
@@ -177,7 +178,7 @@ class ResNet(nn.Module):
     frozen: stages that are not trained: their batch norm is frozen, and no
       gradient is computed for a stage that has only frozen ones before it.
     zero_init_residual: as in `Block`.
-    head_init: initialiser of the head's kernel, a key of HEAD_INITS.
+    head_init: initialiser of the head's kernel, see `linear_head`.
     dropout: rate, before the head.
     remat: whether the backward pass computes what is inside a block anew,
       rather than keep it from the forward pass (Chen et al., 2016,
@@ -208,7 +209,6 @@ class ResNet(nn.Module):
       raise ValueError(
         f"model.version must be v1 or v1.5, got {self.version!r}"
       )
-    head.check_init(self.head_init)
     super().__post_init__()
 
   @property
@@ -258,7 +258,7 @@ class ResNet(nn.Module):
       return Stem(self.width, self.small_images, conv, norm, name=name)
     if name == "head":
       return functools.partial(
-        head.linear_head,
+        linear_head,
         num_classes=self.num_classes,
         init=self.head_init,
         dropout=self.dropout,
