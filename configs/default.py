@@ -22,7 +22,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.seed = 0  # Of initialisation, data order and augmentation.
   config.batch_size = 50  # Global: over all devices and processes.
   config.epochs = placeholder(float)  # Length in passes over the data, or
-  config.steps = placeholder(int)  # in optimiser steps: set one of the two.
+  config.steps = placeholder(int)  # in optimizer steps: set one of the two.
   config.deterministic = False  # Bit-identical runs on GPUs too; slower.
 
   config.data = data = ConfigDict()
@@ -96,18 +96,18 @@ def get_config(dataset: str = "digits") -> ConfigDict:
     )
 
   config.model = model = ConfigDict()
-  model.name = "small_resnet"  # Or resnet18, 34, 50, 101, 152.
-  model.last_stage = placeholder(str)  # Of the network: "stage3"; None: all.
+  model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
+  model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
   model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
   model.allow_partial = False  # Take a weight file that lacks some arrays.
-  model.sync_batch_norm = False  # Batch statistics over all devices.
+  model.sync_batch_norm = False  # Take batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.
-  model.zero_init_residual = True  # Last batch-norm scale of a block at zero.
+  model.zero_init_residual = True  # Of a ResNet's blocks: last scale at zero.
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
-  model.remat = False  # Compute blocks twice, to save memory.
-  # These follow the pretrained weights; to be set for a file of your own.
+  model.remat = False  # Compute blocks twice to save memory.
+  # These follow the pretrained weights. Set them for a file of your own.
   model.version = placeholder(str)  # v1: stride in a block's first 1x1; v1.5.
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
@@ -118,16 +118,16 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.learning_rate = 0.1  # The peak.
   optimizer.schedule = "cosine"  # cosine, step or constant.
   optimizer.warmup_epochs = 0.0  # Linear, from zero.
-  optimizer.weight_decay = 5e-4  # Decoupled; not on batch norm and biases.
+  optimizer.weight_decay = 5e-4  # Decoupled; not on norms and biases.
   optimizer.momentum = 0.9  # Of sgd.
   optimizer.nesterov = True
-  optimizer.clip_norm = placeholder(float)  # Global gradient norm.
-  optimizer.accumulate = 1  # Parts of a batch computed one by one.
-  optimizer.freeze = placeholder(str)  # Top-level parts: "stem,stage1".
-  optimizer.head_from = "head"  # The parts from here on count as the head.
-  optimizer.head_multiplier = 1.0  # Learning rate of the head over the rest.
-  optimizer.layer_decay = 1.0  # Learning rate of a stage over the next one.
-  optimizer.head_warmup_epochs = 0.0  # Train the head alone at first.
+  optimizer.clip_norm = placeholder(float)  # Largest global gradient norm.
+  optimizer.accumulate = 1  # Parts of a batch, computed one by one.
+  optimizer.freeze = placeholder(str)  # Stages not to train: "stem,stage1".
+  optimizer.head_from = "head"  # The stages from here on count as the head.
+  optimizer.head_multiplier = 1.0  # Learning rate of the head over the rest's.
+  optimizer.layer_decay = 1.0  # Learning rate of a stage over the next one's.
+  optimizer.head_warmup_epochs = 0.0  # Train only the head at first.
 
   config.loss = loss = ConfigDict()
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.

@@ -183,6 +183,6 @@ def _model(patch: int, width: int, depth: int, heads: int):
 MODELS = {
   "vit_ti16": _model(16, 192, 12, 3),
   "vit_s16": _model(16, 384, 12, 6),
-  # For images of some 16 pixels a side.
+  # For images of about 16 pixels a side.
   "small_vit": _model(4, 64, 4, 4),
 }
