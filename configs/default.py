@@ -90,29 +90,23 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # One group per mixer, such as mix.cutmix.alpha. None: the value above, or the
   # default of the paper.
   for name, mixer in MIXERS.items():
-    mix[name] = ConfigDict(
-      {
-        field.name: placeholder(field.type)
-        for field in dataclasses.fields(mixer)
-      }
-    )
+    settings = dataclasses.fields(mixer)
+    mix[name] = ConfigDict({x.name: placeholder(x.type) for x in settings})
 
   config.model = model = ConfigDict()
-  model.name = "small_resnet"  # Or resnet18 to 152, small_vit, vit_ti16...
-  model.last_stage = placeholder(
-    str
-  )  # End the network there; None: all stages.
+  model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
+  model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
   model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
-  model.allow_partial = False  # Accept a weight file that lacks arrays.
-  model.sync_batch_norm = False  # Batch statistics over all devices.
+  model.allow_partial = False  # Take a weight file that lacks some arrays.
+  model.sync_batch_norm = False  # Take batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.
-  model.zero_init_residual = True  # Start blocks as their shortcut.
+  model.zero_init_residual = True  # Of a ResNet's blocks: last scale at zero.
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
-  model.remat = False  # Recompute blocks, to save memory.
+  model.remat = False  # Compute blocks twice to save memory.
   # These follow the pretrained weights. Set them for a file of your own.
-  model.version = placeholder(str)  # v1: stride in the first 1x1; v1.5: in 3x3.
+  model.version = placeholder(str)  # v1 (stride in the first 1x1) or v1.5.
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.

@@ -1,4 +1,4 @@
-"""A trained network that predicts: views, logits, activation maps."""
+"""A trained network: its logits on views of images, its activation maps."""
 
 import dataclasses
 import pathlib
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 from mixaug_jax.training.checkpoint import damage
 
@@ -21,8 +21,10 @@ from mixaug_jax.training.checkpoint import damage
 class Classifier:
   """A trained network.
 
+  Stored images are what the cache of a data set holds, uint8 `[B, S, S, 3]`.
+
   Attributes:
-    config: of its run.
+    config: the config of its run.
     model: the module.
     variables: `params`, and `batch_stats` if the model has any.
   """
@@ -33,7 +35,7 @@ class Classifier:
 
   @property
   def stored_size(self) -> int:
-    """Pixels a side of the images that `logits` takes."""
+    """S, pixels a side of stored images."""
     return self.config.data.cache_size or self.config.data.image_size
 
   @property
@@ -41,28 +43,31 @@ class Classifier:
     return models.PREPROCESSING[self.config.model.preprocessing]
 
   def preprocess(self, images: jax.Array) -> jax.Array:
-    """Stored uint8 `[B, S, S, 3]` to what the network takes, unaugmented."""
+    """Crops and normalises stored images for the network, unaugmented."""
     size = self.config.data.image_size
     images = augment.central_crop(images, size)
     return self.preprocessing(images.astype(jnp.float32) / 255)
 
   def shown(self, images: np.ndarray) -> np.ndarray:
-    """What the network sees of stored images, uint8 `[B, H, H, 3]`."""
+    """Returns the crops that the network sees, uint8 `[B, H, H, 3]`."""
     size = self.config.data.image_size
     return np.asarray(augment.central_crop(jnp.asarray(images), size))
 
   def activation_maps(
     self, images: np.ndarray, class_ids: np.ndarray, stage: str | None = None
   ) -> np.ndarray:
-    """Maps of each image's class, float32 `[B, h, w]`.
+    """Returns the activation map of a class for each image.
 
     Args:
-      images: stored, uint8 `[B, S, S, 3]`.
-      class_ids: int `[B]`.
-      stage: see `cam.class_activation_map`.
+      images: stored images.
+      class_ids: the class of each map, int `[B]`.
+      stage: as in `cam.class_activation_map`.
+
+    Returns:
+      float32 `[B, h, w]`.
 
     Raises:
-      UserError: a stage that the model has not.
+      UserError: the model has no such stage, or this stage has no map.
     """
     try:
       maps = cam.class_activation_map(
@@ -76,11 +81,11 @@ class Classifier:
     """Returns `logits(images uint8 [B, S, S, 3]) -> float32 [V, B, C]`.
 
     V is the number of views that the names in `views` make, see
-    `augment.make_views`. The batch is spread over the local devices and may
-    have any size; every new one compiles.
+    `augment.make_views`. The batch is spread over the local devices. It may
+    have any size; each new size compiles.
 
     Raises:
-      UserError: views that there are not.
+      UserError: unknown views.
     """
     try:
       make = augment.make_views(views, self.config.data.image_size)
@@ -110,7 +115,7 @@ def read_variables(
   Args:
     checkpoint: directory of the checkpoint.
     model: the module.
-    image_size: pixels a side of the images that it was trained on.
+    image_size: pixels a side of its training images.
     average: whether to read the moving averages instead.
 
   Returns:
@@ -135,8 +140,7 @@ def read_variables(
       ),
     )
   except Exception as error:  # Orbax raises whatever its readers raise.
-    reason = str(error).partition("\n")[0][:200]
     raise UserError(
-      f"the checkpoint {checkpoint} cannot be read: {reason}"
+      f"the checkpoint {checkpoint} cannot be read: {first_line(error)}"
     ) from error
   return restored["ema"] if average else restored

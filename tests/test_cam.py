@@ -1,4 +1,4 @@
-"""Class activation maps by their definitions, and what is made of them."""
+"""Class activation maps against their definitions; heat maps and energy."""
 
 import chex
 import jax
@@ -18,7 +18,7 @@ CLASS_IDS = jnp.array([4, 0, 1])
 
 
 def _network(name, size, **attributes):
-  """A model, variables far from their initial values, and images."""
+  """Returns a model, variables far from their initial values, and images."""
   model = models.create_model(name, 5, **attributes)
   images = RNG.normal(size=(3, size, size, 3)).astype(np.float32)
   shapes = jax.eval_shape(
@@ -69,7 +69,7 @@ def test_cam_averages_to_the_logit_less_the_bias(network):
 
 def test_cam_of_a_bfloat16_network_is_of_its_float32_head():
   model, variables, images = _network("small_resnet", 16, dtype=jnp.bfloat16)
-  with jax.disable_jit():  # Compiled together, bfloat16 rounds elsewhere.
+  with jax.disable_jit():  # A compiled program rounds to bfloat16 elsewhere.
     maps = cam.class_activation_map(model, variables, images, CLASS_IDS)
     logits = _chosen_logits(model, variables, images)
   assert maps.dtype == jnp.float32
@@ -81,8 +81,8 @@ def test_cam_of_a_bfloat16_network_is_of_its_float32_head():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_at_the_last_stage_grad_cam_is_cam_over_its_cells(network, sign):
-  # Section 3.1 of the Grad-CAM paper. The sign of the head's kernel turns the
-  # map around, so that what the ReLU hides of one shows in the other.
+  # Section 3.1 of the Grad-CAM paper. The sign of the head's kernel inverts the
+  # map, so that the two signs together show all that the ReLU hides.
   model, variables, images = network
   head = variables["params"]["head"]
   head = {**head, "kernel": sign * head["kernel"]}
@@ -113,8 +113,8 @@ def test_grad_cam_weighs_channels_by_their_effect_on_the_logit(name, stage):
   def logits(shift):
     return model.apply(variables, activations + shift, train=False, start=start)
 
-  # Forward, one channel at a time: raising it in every cell at once changes
-  # the logit by the sum of its gradients over the cells.
+  # In forward mode, one channel at a time: raising it in every cell changes the
+  # logit by the sum of its gradients over the cells.
   effects = jax.jit(
     lambda: jax.vmap(
       lambda one: jax.jvp(logits, (jnp.zeros(len(one)),), (one,))[1]
@@ -132,7 +132,7 @@ def test_grad_cam_weighs_channels_by_their_effect_on_the_logit(name, stage):
   )
 
 
-def test_an_example_has_its_map_whatever_is_beside_it(small):
+def test_the_map_of_an_example_does_not_depend_on_the_others(small):
   model, variables, images = small
   for stage in (None, "stage1"):
     together = cam.class_activation_map(
@@ -186,7 +186,7 @@ def test_a_stage_without_a_map_is_refused(stage):
 
 
 class _Unpooled(nn.Module):
-  """A model whose head sees where a channel is active, and which ends flat."""
+  """A model whose head takes flat activations, not their mean."""
 
   num_classes: int
   dtype: object = jnp.float32
@@ -208,12 +208,19 @@ class _TwoLayers(_Unpooled):
 
   @nn.compact
   def __call__(self, x, *, train, start="stem", stop="head"):
-    head = nn.Sequential([nn.Dense(9), nn.Dense(self.num_classes)], name="head")
     stage = {
       "stem": nn.Conv(3, (3, 3), name="stem"),
-      "head": lambda x: head(x.mean((1, 2))),
+      "head": lambda x: _MLP(self.num_classes, name="head")(x.mean((1, 2))),
     }
     return models.run_stages(self, stage.get, x, start, stop)
+
+
+class _MLP(nn.Module):
+  outputs: int
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.outputs)(nn.relu(nn.Dense(9)(x)))
 
 
 @pytest.mark.parametrize(
@@ -241,12 +248,12 @@ def test_a_heatmap_interpolates_between_the_centres_of_cells():
   np.testing.assert_allclose(heat[0], np.tile(expected, (8, 1)), atol=1e-6)
 
 
-def test_a_heatmap_of_nothing_positive_is_zero():
+def test_a_heatmap_without_positive_values_is_zero():
   maps = jnp.stack([jnp.zeros((3, 3)), -jnp.ones((3, 3))])
   assert not cam.heatmap(maps, 12).any()
 
 
-def test_what_is_negative_does_not_darken_its_neighbours():
+def test_negative_values_do_not_darken_their_neighbours():
   maps = jnp.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, -9.0], [-9.0, -9.0]]])
   heat = cam.heatmap(maps, 8)
   np.testing.assert_array_equal(heat[0], heat[1])
@@ -267,7 +274,7 @@ def test_heatmaps_lie_between_zero_and_one(maps, size):
   assert heat.shape == (2, size, size)
   assert heat.min() >= 0
   for one, given_map in zip(heat, maps, strict=True):
-    # Numbers below float32's smallest normal one count as zero.
+    # Numbers below the smallest normal float32 count as zero.
     lowest = np.finfo(np.float32).tiny
     expected = 1 if given_map.max() >= lowest else 0
     np.testing.assert_allclose(one.max(), expected, rtol=1e-6)
@@ -287,7 +294,7 @@ def test_two_halves_of_the_image_share_the_energy(maps, axes, cut):
 
 
 @given(st.tuples(FRACTION, FRACTION), st.tuples(FRACTION, FRACTION))
-def test_of_an_even_map_a_box_holds_its_area(y, x):
+def test_the_energy_of_an_even_map_in_a_box_is_the_boxs_area(y, x):
   box = np.float32([min(y), min(x), max(y), max(x)])
   maps = np.full((1, 4, 7), 3, np.float32)
   area = (box[2] - box[0]) * (box[3] - box[1])
@@ -298,7 +305,7 @@ def test_of_an_even_map_a_box_holds_its_area(y, x):
 
 def test_energy_is_that_of_the_cells_in_the_box():
   maps = np.array([[[4, 1, -50], [2, 0, 3]]], np.float32)
-  # The upper row, and of the lower its upper half; left two columns.
+  # The upper row and the upper half of the lower one; the left two columns.
   box = np.float32([[0, 0, 0.75, 2 / 3]])
   np.testing.assert_allclose(
     cam.energy_inside(maps, box), [(4 + 1 + 2 / 2) / 10], rtol=1e-5

@@ -21,7 +21,7 @@ from mixaug_jax import models
 
 
 class MyNet(nn.Module):
-  """Two convolutions; has a batch norm, in the second stage only."""
+  """Two convolutions, batch norm, and positions of one image size."""
 
   num_classes: int
   dropout: float = 0.0
@@ -55,6 +55,8 @@ class Body(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = nn.Conv(16, (3, 3), (2, 2), use_bias=False, dtype=self.dtype)(x)
+    zeros = nn.initializers.zeros
+    x += self.param("positions", zeros, x.shape[1:]).astype(self.dtype)
     return nn.relu(nn.BatchNorm(not self.train, dtype=self.dtype)(x))
 
 

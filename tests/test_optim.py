@@ -1,4 +1,4 @@
-"""The optimiser: schedules, decay, freezing, learning rates by depth."""
+"""The optimizer: schedules, decay, freezing, learning rates by depth."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def _make(
 
 
 def _updates(optimizer, params, steps=1, gradients=None):
-  """The updates of the last of so many equal steps, gradients of one."""
+  """Returns the updates of the last of `steps` steps with equal gradients."""
   state = optimizer.init(params)
   if gradients is None:
     gradients = jax.tree.map(jnp.ones_like, params)
@@ -54,7 +54,7 @@ def _updates(optimizer, params, steps=1, gradients=None):
 
 
 def _rates(updates):
-  """What each part's parameters were moved by; equal within a part."""
+  """Returns how far each part's parameters moved; equal within a part."""
   rates = {}
   for part, below in updates.items():
     values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(below)])
@@ -68,7 +68,7 @@ def _rates(updates):
   st.integers(2, 500),
   st.floats(0, 0.9),
 )
-def test_schedules_rise_to_the_peak_and_never_rise_again(name, total, share):
+def test_schedules_rise_to_the_peak_and_then_only_fall(name, total, share):
   warmup = min(int(share * total), total - 1)
   _, schedule = _make(
     {"head": jnp.zeros((2, 2))},
@@ -79,7 +79,7 @@ def test_schedules_rise_to_the_peak_and_never_rise_again(name, total, share):
   )
   rates = np.array([schedule(step) for step in range(total + 1)])
   assert (rates[:-1] > 0).all()
-  # A short run may fall a step before it is warm.
+  # In a short run the first fall may come before the end of the warm-up.
   assert (np.diff(rates[: warmup + (name != "step")]) > 0).all()
   assert (np.diff(rates[warmup:]) <= 1e-9).all()
   assert rates.max() <= 0.1 + 1e-7
@@ -97,7 +97,7 @@ def test_the_step_schedule_falls_tenfold_three_times(params):
 
 
 def test_nesterov_sgd_follows_its_formula(params):
-  """v <- m v + g, p <- p - lr (g + m v), as Sutskever et al. (2013)."""
+  """v <- m v + g, p <- p - lr (g + m v), see Sutskever et al. (2013)."""
   optimizer, _ = _make(params, momentum=0.9, nesterov=True, schedule="constant")
   velocity = 1 + 0.9 * (1 + 0.9)
   expected = 0.1 * (1 + 0.9 * velocity)
@@ -233,7 +233,7 @@ def test_the_head_warms_up_alone_and_then_the_trunk(params):
 
 @pytest.mark.parametrize("name", ["small_resnet", "small_vit"])
 def test_a_frozen_trunk_trains_nothing_but_the_head(name):
-  """The model's side: batch norm stands still and no gradient flows."""
+  """In the model, batch norm keeps its statistics and no gradient flows."""
   frozen = models.create_model(name, 10).stages[:-1]
   model = models.create_model(name, 10, frozen=frozen)
   images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
@@ -271,7 +271,7 @@ def test_a_frozen_trunk_trains_nothing_but_the_head(name):
     ({"warmup_epochs": 5.0, "head_warmup_epochs": 6.0}, "take 110 steps"),
   ],
 )
-def test_what_does_not_fit_is_told(params, values, sentence):
+def test_a_value_that_does_not_fit_is_reported(params, values, sentence):
   with pytest.raises(UserError, match=sentence):
     _make(params, **values)
 

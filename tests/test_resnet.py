@@ -1,4 +1,4 @@
-"""The ResNets against Keras's and PyTorch's, and what training asks of them."""
+"""The ResNets against Keras and PyTorch, and the needs of training."""
 
 import os
 
@@ -24,13 +24,13 @@ KERAS_STAGES = (
   "predictions",
 )
 SIZES = [(97, 75), (224, 224)]
-QUICKLY = {"xla_backend_optimization_level": 1}  # Compiled, not run.
+QUICKLY = {"xla_backend_optimization_level": 1}  # To compile, not to run.
 
 
 def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
-  """Weights and statistics far from their initial values, yet well scaled.
+  """Draws well-scaled weights and statistics far from their initial values.
 
-  Variances are near 1e-3, so that a batch norm's epsilon shows.
+  Variances are near 1e-3, so that the epsilon of batch norm matters.
   """
   kind = name.replace(".", "/").rpartition("/")[2]
   if kind in ("moving_variance", "running_var"):
@@ -45,7 +45,7 @@ def _random_like(name: str, shape: tuple[int, ...], rng) -> np.ndarray:
 
 
 def _load(path, name, num_classes):
-  """Our model and its variables from a weight file, as training loads it."""
+  """Returns our model, and its variables from a weight file as in training."""
   source = pretrained.resolve(str(path), name)
   model = models.create_model(name, num_classes, **source.dialect.architecture)
   variables = jax.eval_shape(
@@ -59,7 +59,7 @@ def _load(path, name, num_classes):
 
 
 def _activations(model, variables, images):
-  """What every stage returns, run slice by slice."""
+  """Returns the output of every stage, run one by one."""
 
   @jax.jit
   def run(variables, x):
@@ -73,7 +73,7 @@ def _activations(model, variables, images):
 
 
 def _assert_close(ours, theirs):
-  """Relative error at most 1e-5, by the largest activation."""
+  """Allows an error of 1e-5 relative to the largest activation."""
   ours, theirs = np.asarray(ours), np.asarray(theirs)
   assert ours.shape == theirs.shape
   error = np.abs(ours - theirs).max() / np.abs(theirs).max()
@@ -166,7 +166,7 @@ def test_every_stage_equals_pytorch(tmp_path, name, blocks, bottleneck, size):
 
 
 def test_parameter_counts_are_those_of_torchvision():
-  """The counts that torchvision's documentation gives for 1,000 classes."""
+  """The counts are those in torchvision's documentation for 1,000 classes."""
   counts = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -191,7 +191,7 @@ def _count(model):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(9, 6), (2, 2), (4, 1), (3, 4), (1, 1)])
 def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
-  """Where a CPU multiplies matrices in its place, for 1x1 and a few pixels."""
+  """CPUs use a matrix product for 1x1 kernels and for few pixels."""
   keys = jax.random.split(jax.random.key(0), 2)
   x = jax.random.normal(keys[0], (2, *shape, 5))
   kernel = jax.random.normal(keys[1], (size, size, 5, 4))
@@ -212,10 +212,33 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ("backend", "present", "absent"),
+  [
+    (
+      "cpu",
+      ("dot_general", "_indexed_max_pool"),
+      ("conv_gen", "reduce_window"),
+    ),
+    ("gpu", ("conv_general_dilated", "reduce_window_max"), ("dot_general",)),
+  ],
+)
+def test_only_cpus_get_the_forms_for_cpus(
+  monkeypatch, backend, present, absent
+):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((1, 1, 3, 4))
+  program = str(
+    jax.make_jaxpr(lambda x, k: cpu.max_pool(cpu.convolve(x, k, 1)))(x, kernel)
+  )
+  assert all(name in program for name in present)
+  assert not any(name in program for name in absent)
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 6, 5), (2, 9, 7, 5), (1, 1, 2, 3)])
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pool_and_its_gradient_equal_xlas(shape, ties):
-  """Ties, of which ReLU makes many, included."""
+  """This includes ties, of which ReLU makes many."""
   keys = jax.random.split(jax.random.key(0), 2)
   x = jax.random.normal(keys[0], shape)
   if ties:
@@ -306,7 +329,7 @@ def test_frozen_batch_norm_keeps_its_statistics(small):
   assert np.abs(moved - expected).max() > 0.1
 
 
-def test_dropout_acts_in_training_alone(small):
+def test_dropout_acts_only_in_training(small):
   _, variables, images = small
   model = models.create_model("small_resnet", 10, dropout=0.5)
   run = lambda key: model.apply(
@@ -380,17 +403,22 @@ def test_synchronised_statistics_are_those_of_all_devices(small):
   )
 
 
+def test_an_unknown_initialiser_is_reported():
+  model = models.create_model("small_resnet", 10, head_init="ones")
+  with pytest.raises(ValueError, match=r"model\.head_init .* lecun_normal, ze"):
+    models.abstract_variables(model, 16)
+
+
 @pytest.mark.parametrize(
   ("attributes", "sentence"),
   [
     ({"name": "resnet51"}, "model.name must be one of resnet18.*'resnet51'"),
     ({"version": "v2"}, "v1 or v1.5"),
-    ({"head_init": "ones"}, "lecun_normal, zeros"),
     ({"frozen": ("stage4",)}, "optimizer.freeze: small_resnet has no stage4"),
     ({"last_stage": "stage4"}, "stage1, stage2, stage3, got 'stage4'"),
   ],
 )
-def test_what_there_is_not_is_told(attributes, sentence):
+def test_an_unknown_value_is_reported(attributes, sentence):
   with pytest.raises(ValueError, match=sentence):
     models.create_model(
       **{"name": "small_resnet", "num_classes": 10, **attributes}

@@ -16,7 +16,7 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.models import vit
 from mixaug_jax.training import experiment
 
-QUICKLY = {"xla_backend_optimization_level": 1}  # Compiled, not timed.
+QUICKLY = {"xla_backend_optimization_level": 1}  # To compile, not to run.
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Class activation maps: where in an image a class is seen."""
+"""Class activation maps: the places in an image that speak for a class."""
 
 import functools
 
@@ -18,25 +18,26 @@ def class_activation_map(
   class_ids: jax.Array,
   stage: str | None = None,
 ) -> jax.Array:
-  """Maps of how much each place speaks for a class.
+  """Maps how much each place in an image speaks for a class.
 
-  Without a stage, CAM (Zhou et al., 2016, arXiv:1512.04150) of the activations
-  `a` before the head, whose kernel is `w` and bias `b`:
+  Without a stage, the map is CAM (Zhou et al., 2016, arXiv:1512.04150) of the
+  activations `a` before the head, whose kernel is `w` and bias `b`:
 
     map[y, x] = sum_k w[k, class] a[y, x, k]
 
   Its mean over y and x plus `b[class]` is the logit of the class.
 
-  With one, Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) of the
+  With a stage, it is Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) of the
   activations of that stage:
 
     map[y, x] = relu(sum_k mean_yx(d logit[class] / d a[y, x, k]) a[y, x, k])
 
-  At the last stage, that is the positive part of CAM over its number of cells.
+  At the last stage, Grad-CAM is the positive part of CAM over the number of
+  cells.
 
   Args:
-    model: runs as in evaluation.
-    variables: variables of the model.
+    model: a model; it runs as in evaluation.
+    variables: the variables of the model.
     images: preprocessed images `[B, H, W, 3]`.
     class_ids: the class of each map, int `[B]`; may be traced.
     stage: None, or a name in `model.stages` other than the head.
@@ -54,7 +55,7 @@ def class_activation_map(
       f"there is no activation map of stage {stage!r}; the stages that have "
       f"one are {', '.join(stages)}"
     )
-  # Frozen stages would stop the gradient that Grad-CAM is made of.
+  # Frozen stages would stop the gradient of Grad-CAM.
   model = model.clone(frozen=())
   activations = model.apply(
     variables, images, train=False, stop=stage or stages[-1]
@@ -65,9 +66,12 @@ def class_activation_map(
       f"shape {activations.shape}, not [B, h, w, c]"
     )
   if stage is None:
-    head = variables["params"][model.stages[-1]]
+    head = variables["params"].get("head", {})
     shape = (activations.shape[-1], model.num_classes)
-    if not head.keys() <= {"kernel", "bias"} or head["kernel"].shape != shape:
+    if (
+      not {"kernel"} <= head.keys() <= {"kernel", "bias"}
+      or head["kernel"].shape != shape
+    ):
       raise ValueError(
         "the head of the model is not one linear layer over the mean of its "
         f"activations; choose one of {', '.join(stages)} for Grad-CAM"
@@ -75,8 +79,8 @@ def class_activation_map(
     return _weighted_sum(activations, head["kernel"][:, class_ids].T)
 
   def logit_sum(activations: jax.Array) -> jax.Array:
-    # Examples do not meet in evaluation, so the gradient of the sum holds the
-    # gradient of each one's logit.
+    # In evaluation no example depends on another, so the gradient of the sum
+    # consists of the gradients of the single logits.
     start = model.stages[model.stages.index(stage) + 1]
     logits = model.apply(variables, activations, train=False, start=start)
     return jnp.take_along_axis(logits, class_ids[:, None], axis=1).sum()
@@ -88,15 +92,15 @@ def class_activation_map(
 
 @functools.partial(jax.jit, static_argnames="size")
 def heatmap(maps: jax.Array, size: int) -> jax.Array:
-  """Maps to be laid over images: upsampled, each over its own maximum.
+  """Upsamples maps to lay them over images, each over its own maximum.
 
   Args:
     maps: float `[B, h, w]`; negative values count as zero.
-    size: pixels a side, not below h and w.
+    size: pixels a side, at least h and w.
 
   Returns:
     float32 `[B, size, size]` in [0, 1], interpolated bilinearly between the
-    centres of the cells; zeros where a map has nothing positive.
+    centres of the cells. A map without positive values becomes zeros.
   """
   shape = (len(maps), size, size)
   return _over_maximum(jax.image.resize(_over_maximum(maps), shape, "bilinear"))
@@ -104,17 +108,18 @@ def heatmap(maps: jax.Array, size: int) -> jax.Array:
 
 @jax.jit
 def energy_inside(maps: jax.Array, boxes: jax.Array) -> jax.Array:
-  """The share of a map's energy inside a box (arXiv:1910.01279).
+  """Returns the share of a map's energy inside a box.
 
-  That is the "energy-based pointing game" of Score-CAM (Wang et al., 2020);
-  a cell that the box covers in part counts by the covered area.
+  This is the "energy-based pointing game" of Score-CAM (Wang et al., 2020,
+  arXiv:1910.01279). A cell that the box covers in part counts by the covered
+  area.
 
   Args:
     maps: float `[B, h, w]`; negative values count as zero.
     boxes: float `[B, 4]`, (ymin, xmin, ymax, xmax) in fractions of the image.
 
   Returns:
-    float32 `[B]` in [0, 1]; 0 for a map with nothing positive.
+    float32 `[B]` in [0, 1]; 0 for a map without positive values.
   """
   energy = _over_maximum(maps)
   ymin, xmin, ymax, xmax = jnp.asarray(boxes, jnp.float32).T
@@ -128,12 +133,12 @@ def energy_inside(maps: jax.Array, boxes: jax.Array) -> jax.Array:
 def overlay(
   images: np.ndarray, heatmaps: np.ndarray, alpha: float = 0.5
 ) -> np.ndarray:
-  """Heat maps in the colours of matplotlib's "inferno" over images.
+  """Lays heat maps over images in the colours of matplotlib's "inferno".
 
   Args:
     images: uint8 `[B, S, S, 3]`.
     heatmaps: float `[B, S, S]` in [0, 1].
-    alpha: weight of the colours; 0 leaves the images as they are.
+    alpha: weight of the colours; 0 gives the images.
 
   Returns:
     uint8 `[B, S, S, 3]`.
@@ -144,7 +149,7 @@ def overlay(
 
 
 def _weighted_sum(activations: jax.Array, weights: jax.Array) -> jax.Array:
-  """Of activations `[B, h, w, c]` by channel weights `[B, c]`."""
+  """Sums activations `[B, h, w, c]` by channel weights `[B, c]`."""
   return jnp.einsum(
     "bhwc,bc->bhw",
     activations.astype(jnp.float32),
@@ -154,14 +159,14 @@ def _weighted_sum(activations: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _over_maximum(maps: jax.Array) -> jax.Array:
-  """Positive parts, each map over its maximum; zeros stay zeros."""
+  """Divides the positive part of each map by its maximum, if that is not 0."""
   positive = jax.nn.relu(jnp.asarray(maps, jnp.float32))
   maximum = positive.max(axis=(1, 2), keepdims=True)
   return positive / jnp.where(maximum > 0, maximum, 1)
 
 
 def _covered(low: jax.Array, high: jax.Array, cells: int) -> jax.Array:
-  """Of each cell of a side the share from `low` to `high`, `[B, cells]`."""
+  """Returns the share of each cell from `low` to `high`, `[B, cells]`."""
   edges = jnp.arange(cells)
   low, high = low[:, None] * cells, high[:, None] * cells
   return jnp.clip(jnp.minimum(high, edges + 1) - jnp.maximum(low, edges), 0, 1)

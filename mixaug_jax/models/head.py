@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mixaug_jax import registry
+
 INITS = {
   "lecun_normal": nn.initializers.lecun_normal(),
   "zeros": nn.initializers.zeros,
@@ -21,26 +23,21 @@ def linear_head(
   Args:
     x: activations `[B, h, w, c]`.
     num_classes: C.
-    init: initialiser of the kernel, a key of INITS.
+    init: initialiser of the kernel, a key of INITS or `package.module:Name`.
     dropout: dropout rate.
     train: whether to apply dropout.
 
   Returns:
     Logits, float32 `[B, C]`.
+
+  Raises:
+    ValueError: the initialiser is unknown.
   """
   x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
   x = nn.Dropout(dropout, deterministic=not train)(x)
   return nn.Dense(
     num_classes,
-    kernel_init=INITS[init],
+    kernel_init=registry.find("model.head_init", init, INITS),
     precision=jax.lax.Precision.HIGHEST,
     name="head",
   )(x)
-
-
-def check_init(init: str) -> None:
-  """Raises ValueError if `init` is not a key of INITS."""
-  if init not in INITS:
-    raise ValueError(
-      f"model.head_init must be one of {', '.join(INITS)}, got {init!r}"
-    )

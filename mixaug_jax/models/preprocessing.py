@@ -1,4 +1,4 @@
-"""From RGB images in [0, 1] to the numbers a network was trained on."""
+"""Normalisation of RGB images in [0, 1] for a network."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """`(x - mean) / std` on RGB, or on BGR, images.
+  """`(x - mean) / std`, for a network that takes RGB or BGR images.
 
   Attributes:
-    mean: of each channel, in the order of the network's input, in units of
-      images in [0, 1].
-    std: likewise.
+    mean: mean of each channel, in the order of the network's input, for images
+      in [0, 1].
+    std: standard deviation of each channel, likewise.
     bgr: whether the network takes blue first.
   """
 
@@ -34,16 +34,16 @@ IMAGENET_PREPROCESSING = Preprocessing(
   mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
 
-# By name, as in `config.model.preprocessing`.
+# The values of `config.model.preprocessing`.
 PREPROCESSING = {
-  # torchvision and most of timm.
+  # For torchvision and most of timm.
   "imagenet": IMAGENET_PREPROCESSING,
-  # Keras's ResNet: BGR in 0..255 minus the means of Caffe's ImageNet.
+  # For Keras's ResNet: BGR in 0..255 minus the means of Caffe's ImageNet.
   "caffe": Preprocessing(
     mean=(103.939 / 255, 116.779 / 255, 123.68 / 255),
     std=(1 / 255, 1 / 255, 1 / 255),
     bgr=True,
   ),
-  # Some of timm: [0, 1] to [-1, 1].
+  # For some of timm: from [0, 1] to [-1, 1].
   "inception": Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
 }

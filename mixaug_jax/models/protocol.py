@@ -17,7 +17,7 @@ class Model(Protocol):
 
   The activations between two stages are `[B, h, w, c]`, of any dtype. Class
   activation maps also need a head that is one linear layer over their mean,
-  see `head.linear_head`; a model without one has only Grad-CAM.
+  such as `linear_head`; a model without one has only Grad-CAM.
 
   Attributes:
     num_classes: C, the number of logits.

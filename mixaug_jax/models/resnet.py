@@ -1,9 +1,9 @@
-"""ResNets in Linen (He et al., 2016, arXiv:1512.03385), in two dialects.
+"""ResNets in Linen (He et al., 2016, arXiv:1512.03385), in two versions.
 
-v1, of the paper and of Keras, puts the stride of a bottleneck into its first
-1x1 convolution; v1.5, of torchvision and timm, into its 3x3. The variables are
-grouped by stage: `stem`, `stage1` to `stageN` and `head` are the top names of
-`params` and `batch_stats`.
+v1, that of the paper and of Keras, has the stride of a bottleneck in its first
+1x1 convolution. v1.5, that of torchvision and timm, has it in the 3x3
+convolution. The variables are grouped by stage: `stem`, `stage1` to `stageN`
+and `head` are the top names of `params` and `batch_stats`.
 """
 
 import functools
@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixaug_jax.models import cpu, head
+from mixaug_jax.models import cpu
+from mixaug_jax.models.head import linear_head
 from mixaug_jax.models.protocol import run_stages
 
 Dtype = Any
@@ -60,18 +61,19 @@ class Conv(nn.Module):
 
 
 class Block(nn.Module):
-  """A residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1.
+  """A residual block of two 3x3 convolutions, or of 1x1, 3x3 and 1x1.
 
   Attributes:
-    width: channels of the first convolution; a bottleneck gives four times
-      as many.
-    stride: of the whole block.
+    width: channels of the first convolution; the output of a bottleneck has
+      four times as many.
+    stride: stride of the whole block.
     bottleneck: whether there are three convolutions.
-    stride_first: whether a bottleneck's stride is in its first convolution.
-    conv: makes a convolution, of `(features, size, stride, name)`.
-    norm: makes a batch norm, of `(name, scale_init)`.
-    zero_init_residual: whether the last batch-norm scale starts at zero, and
-      the block as its shortcut.
+    stride_first: whether the stride of a bottleneck is in its first
+      convolution.
+    conv: `(features, size, stride, name) -> module`, makes a convolution.
+    norm: `(name, scale_init) -> module`, makes a batch norm.
+    zero_init_residual: whether the last batch-norm scale starts at zero, so
+      that the block starts as its shortcut.
   """
 
   width: int
@@ -110,12 +112,12 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """Blocks of one width, the first of them with the stride.
+  """Blocks of one width; the first one has the stride.
 
   Attributes:
-    blocks: their number.
-    stride: of the first.
-    block: makes a block, of `(stride, name)`.
+    blocks: number of blocks.
+    stride: stride of the first block.
+    block: `(stride, name) -> module`, makes a block.
     remat: as in `ResNet`.
   """
 
@@ -137,9 +139,9 @@ class Stem(nn.Module):
   """The first convolution, and the max-pool of large images.
 
   Attributes:
-    width: channels.
-    small_images: 3x3 at stride 1 and no pool, in place of 7x7 at stride 2 and
-      a 3x3 pool at stride 2.
+    width: output channels.
+    small_images: whether to have a 3x3 convolution at stride 1 and no pool,
+      in place of 7x7 at stride 2 and a 3x3 pool at stride 2.
     conv: as in `Block`.
     norm: as in `Block`.
   """
@@ -163,27 +165,29 @@ class ResNet(nn.Module):
   """A ResNet.
 
   Attributes:
-    stage_sizes: blocks of each stage.
+    stage_sizes: number of blocks of each stage.
     num_classes: C.
-    bottleneck: blocks of three convolutions rather than two.
-    width: channels of the stem; each stage doubles them.
-    small_images: the stem of `Stem`.
-    version: "v1" or "v1.5", see the module.
+    bottleneck: whether blocks have three convolutions rather than two.
+    width: channels of the stem and `width` of the blocks in stage1; each later
+      stage doubles it.
+    small_images: as in `Stem`.
+    version: "v1" or "v1.5", see the docstring of the module.
     conv_bias: whether convolutions have a bias.
-    bn_epsilon: added to the variance by batch norm.
+    bn_epsilon: what batch norm adds to the variance.
     bn_axis_name: axis over which batch statistics are averaged, or None.
-    freeze_batch_norm: in training too, normalise by the running statistics
-      and leave them as they are.
-    frozen: stages that are not trained: their batch norm is frozen, and no
-      gradient is computed for a stage that has only frozen ones before it.
+    freeze_batch_norm: whether training, too, normalises by the running
+      statistics and leaves them as they are.
+    frozen: as in `Model`; the batch norm of these stages is frozen.
     zero_init_residual: as in `Block`.
-    head_init: initialiser of the head's kernel, a key of HEAD_INITS.
-    dropout: rate, before the head.
-    remat: whether the backward pass computes what is inside a block anew,
-      rather than keep it from the forward pass (Chen et al., 2016,
-      arXiv:1604.06174): less memory, more time, the same numbers.
-    dtype: of the computation up to the head; parameters, batch statistics
-      and the head are float32.
+    head_init: initialiser of the head's kernel, see `linear_head`.
+    dropout: dropout rate before the head.
+    remat: whether the backward pass recomputes the blocks, see
+      `cpu.recomputed`: less memory, more time, the same numbers.
+    dtype: dtype of the computation up to the head; parameters, batch
+      statistics and the head are float32.
+
+  Raises:
+    ValueError: an unknown version.
   """
 
   stage_sizes: tuple[int, ...]
@@ -208,12 +212,11 @@ class ResNet(nn.Module):
       raise ValueError(
         f"model.version must be v1 or v1.5, got {self.version!r}"
       )
-    head.check_init(self.head_init)
     super().__post_init__()
 
   @property
   def stages(self) -> tuple[str, ...]:
-    """The names of all stages, stem and head included, in order."""
+    """The names of all stages, in order."""
     numbered = (f"stage{i + 1}" for i in range(len(self.stage_sizes)))
     return ("stem", *numbered, "head")
 
@@ -226,19 +229,10 @@ class ResNet(nn.Module):
     start: str = "stem",
     stop: str = "head",
   ) -> jax.Array:
-    """Runs the stages from `start` to `stop`, both included.
+    """Runs the stages from `start` to `stop`, as in `Model`.
 
-    Args:
-      x: preprocessed images `[B, H, W, 3]`, or what the stage before `start`
-        returned.
-      train: whether to normalise by batch statistics, updating the running
-        ones, and to drop out.
-      start: a name of `stages`.
-      stop: another, not before `start`.
-
-    Returns:
-      Logits, float32 `[B, C]`, if `stop` is the head; else the activations of
-      that stage, `[B, h, w, c]` in `dtype`.
+    In training, batch norm normalises by the statistics of the batch and
+    updates the running ones.
     """
     stage = functools.partial(self._stage, train=train)
     return run_stages(self, stage, x, start, stop)
@@ -258,7 +252,7 @@ class ResNet(nn.Module):
       return Stem(self.width, self.small_images, conv, norm, name=name)
     if name == "head":
       return functools.partial(
-        head.linear_head,
+        linear_head,
         num_classes=self.num_classes,
         init=self.head_init,
         dropout=self.dropout,
@@ -290,12 +284,12 @@ def _build(
   Args:
     num_classes: C.
     stage_sizes: as in `ResNet`.
-    last_stage: the last stage before the head, such as `stage3`, of a network
-      that has none after it; None keeps all.
+    last_stage: the last stage before the head, such as `stage3`; those after
+      it are left out. None keeps all.
     **attributes: further attributes of `ResNet`.
 
   Raises:
-    ValueError: a value that is not allowed.
+    ValueError: an unknown stage.
   """
   if last_stage is not None:
     names = [f"stage{number + 1}" for number in range(len(stage_sizes))]
@@ -318,7 +312,7 @@ MODELS = {
   "resnet50": _model(3, 4, 6, 3),
   "resnet101": _model(3, 4, 23, 3),
   "resnet152": _model(3, 8, 36, 3),
-  # For images of some 16 pixels a side.
+  # For images of about 16 pixels a side.
   "small_resnet": _model(
     1, 1, 1, bottleneck=False, width=16, small_images=True
   ),

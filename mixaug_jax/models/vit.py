@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mixaug_jax.models import cpu, head
+from mixaug_jax.models import cpu
+from mixaug_jax.models.head import linear_head
 from mixaug_jax.models.protocol import run_stages
 
 Dtype = Any
@@ -91,7 +92,7 @@ class VisionTransformer(nn.Module):
     depth: number of blocks.
     heads: number of attention heads.
     frozen: as in `Model`.
-    head_init: initialiser of the head's kernel, a key of `head.INITS`.
+    head_init: initialiser of the head's kernel, see `linear_head`.
     dropout: dropout rate before the head.
     remat: whether the backward pass recomputes the blocks, see
       `cpu.recomputed`: less memory, more time, the same numbers.
@@ -109,10 +110,6 @@ class VisionTransformer(nn.Module):
   dropout: float = 0.0
   remat: bool = False
   dtype: Dtype = jnp.float32
-
-  def __post_init__(self):
-    head.check_init(self.head_init)
-    super().__post_init__()
 
   @property
   def stages(self) -> tuple[str, ...]:
@@ -144,7 +141,7 @@ class VisionTransformer(nn.Module):
       return nn.LayerNorm(_EPSILON, dtype=self.dtype, name=name)
     if name == "head":
       return functools.partial(
-        head.linear_head,
+        linear_head,
         num_classes=self.num_classes,
         init=self.head_init,
         dropout=self.dropout,
@@ -186,6 +183,6 @@ def _model(patch: int, width: int, depth: int, heads: int):
 MODELS = {
   "vit_ti16": _model(16, 192, 12, 3),
   "vit_s16": _model(16, 384, 12, 6),
-  # For images of some 16 pixels a side.
+  # For images of about 16 pixels a side.
   "small_vit": _model(4, 64, 4, 4),
 }
