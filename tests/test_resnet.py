@@ -215,7 +215,11 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
 @pytest.mark.parametrize(
   ("backend", "present", "absent"),
   [
-    ("cpu", ("dot_general", "_indexed_max_pool"), ("conv_gen", "reduce_window")),
+    (
+      "cpu",
+      ("dot_general", "_indexed_max_pool"),
+      ("conv_gen", "reduce_window"),
+    ),
     ("gpu", ("conv_general_dilated", "reduce_window_max"), ("dot_general",)),
   ],
 )
