@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
-from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.errors import NoActivationMaps, UserError, first_line
 from mixaug_jax.training import parallel
 from mixaug_jax.training.checkpoint import damage
 
@@ -67,14 +67,14 @@ class Classifier:
       float32 `[B, h, w]`.
 
     Raises:
-      UserError: the model has no such stage, or this stage has no map.
+      NoActivationMaps: the model has no such stage, or no map of this stage.
     """
     try:
       maps = cam.class_activation_map(
         self.model, self.variables, self.preprocess(images), class_ids, stage
       )
     except ValueError as error:
-      raise UserError(str(error)) from None
+      raise NoActivationMaps(str(error)) from None
     return np.asarray(maps)
 
   def predictor(self, views: str = "identity") -> Callable[..., np.ndarray]:

@@ -18,6 +18,10 @@ class UserError(Exception):
     )
 
 
+class NoActivationMaps(UserError):  # noqa: N818
+  """The model has no activation maps of the wanted kind."""
+
+
 class Diverged(Exception):  # noqa: N818
   """The loss or a parameter is no longer finite; exit code 1."""
 

@@ -27,10 +27,11 @@ def main(argv: Sequence[str]) -> None:
   draw = None
   if arguments.output:
     flags.make_folder("--output", arguments.output)
+    taken = set()
     draw = lambda images, classes, files: predictions.write_overlays(
       network.shown(images),
       network.activation_maps(images, classes, arguments.stage),
-      *(files, arguments.output),
+      *(files, arguments.output, taken),
     )
   elif arguments.stage:
     raise UserError("--stage draws nothing without --output=DIR")

@@ -15,10 +15,10 @@ import time
 import numpy as np
 import pytest
 
-from mixaug_jax import compare
+from mixaug_jax import classifier, compare
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import launch, pictures, plan, words
-from mixaug_jax.errors import UserError
+from mixaug_jax.comparison import launch, page, pictures, plan, words
+from mixaug_jax.errors import NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs" / "compare.py")
@@ -168,6 +168,24 @@ def finished(tmp_path_factory):
   """A finished comparison: two arms, two seeds, 20 steps each."""
   root = tmp_path_factory.mktemp("comparison")
   return root, _run(root, root / "runs")
+
+
+def test_a_page_without_activation_maps_gives_the_reason(
+  finished, tmp_path, monkeypatch
+):
+  root, _ = finished
+  shutil.copytree(root / "runs", tmp_path / "runs")
+  comparison = plan.make(
+    plan.load(str(root / "small.py"), {}), tmp_path / "runs"
+  )
+
+  def refuse(*_):
+    raise NoActivationMaps("the head is not linear")
+
+  monkeypatch.setattr(classifier.Classifier, "activation_maps", refuse)
+  page.write(comparison, "command")
+  text = (tmp_path / "runs" / "report.html").read_text("utf-8")
+  assert "No activation maps: the head is not linear." in text
 
 
 def _csv(workdir):

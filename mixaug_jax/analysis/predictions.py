@@ -80,6 +80,7 @@ def write_overlays(
   maps: np.ndarray,
   paths: Sequence[pathlib.Path],
   folder: pathlib.Path,
+  taken: set[pathlib.Path],
 ) -> list[pathlib.Path]:
   """Writes activation maps over images, as PNG files.
 
@@ -88,17 +89,19 @@ def write_overlays(
     maps: float `[B, h, w]`.
     paths: the files of the first images; the others are not written.
     folder: the folder to write to.
+    taken: the files of earlier calls, which are kept; the new ones are added.
 
   Returns:
     The new files, with the names of `paths`, numbered where they are the same.
   """
   pictures = cam.overlay(images, cam.heatmap(maps, images.shape[1]))
-  written: list[pathlib.Path] = []
+  written = []
   for path, picture in zip(paths, pictures, strict=False):
     file, number = folder / f"{path.stem}.png", 1
-    while file in written:
+    while file in taken:
       number += 1
       file = folder / f"{path.stem}_{number}.png"
     Image.fromarray(picture).save(file)
+    taken.add(file)
     written.append(file)
   return written

@@ -20,7 +20,7 @@ from mixaug_jax.comparison import (
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.class_names import readable
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.training import records
 
 _CLASSES = 12  # Bars in the figure of classes.
@@ -68,8 +68,6 @@ def _content(
   class_names = readable(first.result.class_names)
   folder = comparison.workdir / "figures"
   folder.mkdir(exist_ok=True)
-  images = pictures.compared_images(comparison)
-  inside, box_area = pictures.energy_inside_boxes(comparison, images)
   return {
     "title": words.title(comparison),
     "setting": words.setting(comparison),
@@ -91,11 +89,7 @@ def _content(
     "seeds": sorted(set().union(*comparison.runs.values())),
     "figures": _figures(comparison, numbers, class_names, folder),
     "sheets": _contact_sheets(comparison, folder),
-    "cam": _activation_maps(
-      pictures.activation_maps(comparison, best, images, class_names), folder
-    ),
-    "inside": inside,
-    "box_area": box_area,
+    **_where_networks_look(comparison, best, class_names, folder),
     "confused": {
       name: _confused(summary.confusions(comparison.runs[name]), class_names)
       for name in dict.fromkeys((comparison.baseline, best))
@@ -212,10 +206,27 @@ def _contact_sheets(
   return sheets
 
 
-def _activation_maps(figure: Figure, folder: pathlib.Path) -> Markup:
+def _where_networks_look(
+  comparison: Comparison,
+  best: str,
+  class_names: Sequence[str],
+  folder: pathlib.Path,
+) -> dict[str, Any]:
+  """Draws and measures activation maps, or gives the reason for none."""
+  images = pictures.compared_images(comparison)
+  try:
+    figure = pictures.activation_maps(comparison, best, images, class_names)
+    inside, box_area = pictures.energy_inside_boxes(comparison, images)
+  except NoActivationMaps as error:
+    return {"cam": None, "no_cam": str(error), "inside": {}, "box_area": None}
   path = folder / "activation_maps.png"
   figures.png(figure, path, dpi=130)
-  return render.picture(path, "class activation maps of every arm")
+  return {
+    "cam": render.picture(path, "class activation maps of every arm"),
+    "no_cam": None,
+    "inside": inside,
+    "box_area": box_area,
+  }
 
 
 def _confused(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
