@@ -19,7 +19,7 @@ from mixaug_jax.models.protocol import Model, run_stages
 from mixaug_jax.models.resnet import ResNet
 from mixaug_jax.models.vit import VisionTransformer
 
-# Each makes a `Model` from `num_classes` and the settings that it has.
+# Each value makes a `Model` from `num_classes` and the settings that it has.
 MODELS: dict[str, Callable[..., Model]] = {
   **resnet.MODELS,
   **vit.MODELS,
@@ -39,7 +39,7 @@ _DEFAULTS = {
   "conv_bias": False,
   "bn_epsilon": 1e-5,
 }
-# The settings that `config.model` has under another name, or has not.
+# The config keys of settings whose name differs from that in `config.model`.
 _KEYS = {"bn_axis_name": "model.sync_batch_norm", "frozen": "optimizer.freeze"}
 
 __all__ = [

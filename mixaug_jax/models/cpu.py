@@ -13,8 +13,8 @@ from jax import lax
 
 T = TypeVar("T")
 
-# XLA optimises programs of random numbers for over a second per array, and the
-# numbers stay the same.
+# At its highest level, LLVM takes over a second per array of random numbers to
+# compile a program that initialises parameters. The numbers are the same.
 INIT_COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 
 # A convolution with at most this many output pixels is faster as a product.

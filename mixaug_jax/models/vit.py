@@ -20,7 +20,7 @@ from mixaug_jax.models.head import linear_head
 from mixaug_jax.models.protocol import run_stages
 
 Dtype = Any
-_EPSILON = 1e-6  # Of all layer norms.
+_EPSILON = 1e-6  # What layer norms add to the variance.
 
 
 class Stem(nn.Module):
