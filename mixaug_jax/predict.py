@@ -24,10 +24,9 @@ def main(argv: Sequence[str]) -> None:
   run = runs.open_run(arguments.workdir)
   network = run.classifier()
   predict = network.predictor(arguments.views)
-  draw = None
+  draw, taken = None, set()
   if arguments.output:
     flags.make_folder("--output", arguments.output)
-    taken = set()
     draw = lambda images, classes, files: predictions.write_overlays(
       network.shown(images),
       network.activation_maps(images, classes, arguments.stage),
