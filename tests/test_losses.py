@@ -77,7 +77,7 @@ def test_a_name_of_anything_but_a_loss_is_one_sentence(
   monkeypatch, name, sentence
 ):
   monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))
-  with pytest.raises(ValueError, match=f"^config.loss.name.*{sentence}"):
+  with pytest.raises(ValueError, match=f"^loss.name.*{sentence}"):
     losses.make(name)
 
 

@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: data, model, recipe, first state."""
+"""The parts of a run, built from its config: data, model, recipe, state."""
 
 import contextlib
 import dataclasses
@@ -132,7 +132,7 @@ def build(
   *,
   sources: Mapping[str, data.Source] | None = None,
 ) -> Experiment:
-  """Builds what `config` describes, telling every mistake before compiling.
+  """Builds the parts of a run; reports every mistake before compiling.
 
   Args:
     config: resolved and checked.
@@ -146,13 +146,13 @@ def build(
   accumulate = config.optimizer.accumulate
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
-  # Cheap ones first: what follows may decode a whole data set.
+  # Cheap checks come first, because loading may decode a whole data set.
   weights = weight_sources.resolve(
     config.model.pretrained, config.model.name, config.model.allow_partial
   )
   if weights is None:
     _check_that_all_learns(config)
-  with _told_of_the_config():
+  with _user_errors():
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
     loss = losses.make(config.loss.name)
@@ -169,7 +169,7 @@ def build(
       f"{_MAX_STEPS:,}; lower it"
     )
   size = config.data.image_size
-  with _told_of_the_config():
+  with _user_errors():
     abstract = models.abstract_variables(model, size)
   optimizer, schedule = optim.make_optimizer(
     optimizer_settings(config.optimizer),
@@ -212,7 +212,7 @@ def _check_that_all_learns(config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _told_of_the_config() -> Iterator[None]:
+def _user_errors() -> Iterator[None]:
   """Turns the ValueErrors of code that checks its settings into UserErrors."""
   try:
     yield
@@ -238,7 +238,7 @@ def create_model(config: ConfigDict, num_classes: int) -> models.Model:
   dtype = model.dtype
   if dtype == "auto":
     dtype = cpu.for_platform(cpu="float32", default="bfloat16")
-  with _told_of_the_config():
+  with _user_errors():
     return models.create_model(
       model.name,
       num_classes,

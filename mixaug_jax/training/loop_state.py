@@ -1,4 +1,4 @@
-"""What the training loop keeps from step to step beside the train state."""
+"""The state of the training loop that is not part of the train state."""
 
 import dataclasses
 

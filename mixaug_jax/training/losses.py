@@ -43,7 +43,7 @@ def make(name: str) -> Loss:
   Raises:
     ValueError: the name is unknown, or the function is not a loss.
   """
-  key = "config.loss.name"
+  key = "loss.name"
   loss = registry.find(key, name, LOSSES)
   batch = jax.ShapeDtypeStruct((2, 3), jnp.float32)
   try:

@@ -1,4 +1,4 @@
-"""What the turns of the training loop do: step, log, evaluate, save, finish."""
+"""The actions of the training loop: step, log, evaluate, save, finish."""
 
 import contextlib
 import functools

@@ -1,9 +1,9 @@
-"""The train and evaluation step of one device.
+"""The train step and the evaluation step of one device.
 
-One device's share of a batch goes through: uint8 -> float in [0, 1] ->
-augmentation, each example by its own key -> mixing -> normalisation ->
-forward -> loss -> gradients, averaged over devices -> Optax -> moving average.
-`Devices` is all that a step knows of the other devices.
+A train step takes one device's share of a batch through these stages: uint8 ->
+float in [0, 1] -> augmentation with one key per example -> mixing ->
+normalisation -> forward pass -> loss -> gradients, averaged over devices ->
+Optax -> moving average. A step knows the other devices only by `Devices`.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ def _same(tree: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-  """What a step may ask of the others; the default is a single device.
+  """The operations over all devices; by default there is one device.
 
   Attributes:
     mean: averages a tree of arrays over the devices.
-    total: adds it up.
+    total: adds up a tree of arrays over the devices.
     gather: `[b, ...]` of every device to `[count * b, ...]`, in order.
     count: the number of devices.
-    index: this one's place among them.
+    index: returns the place of this device among them.
   """
 
   mean: Callable[[Any], Any] = _same
@@ -52,7 +52,7 @@ class Devices:
   def keys(
     self, seed: jax.Array, step: jax.Array, examples: int
   ) -> augment.StepKeys:
-    """The keys of a step, for this device's `examples` of the global batch."""
+    """Returns the keys of a step for this device's `examples`."""
     index = self.index()
     positions = index * examples + jnp.arange(examples)
     return augment.step_keys(seed, step, positions, index)
@@ -94,7 +94,7 @@ class Recipe:
 
 
 def to_float(images: jax.Array) -> jax.Array:
-  """uint8 0..255 to float32 0..1."""
+  """Converts uint8 in 0..255 to float32 in [0, 1]."""
   return images.astype(jnp.float32) / 255
 
 
@@ -106,18 +106,18 @@ def network_input(
   class_ids: jax.Array,
   devices: Devices,
 ) -> tuple[jax.Array, jax.Array]:
-  """What the network is trained on at `step`, before normalisation.
+  """Returns the images and labels of a train step, before normalisation.
 
-  A pure function of (seed, step, position in the global batch) and of the
-  stored images; the number of devices changes nothing.
+  They depend only on seed, step, position in the global batch and the stored
+  images, not on the number of devices.
 
   Args:
-    recipe: of which augmentation and mixing are read.
+    recipe: supplies augmentation and mixing.
     seed: uint32 scalar.
     step: int32 scalar.
     images: stored uint8 `[b, S, S, 3]`, this device's share.
     class_ids: int32 `[b]`.
-    devices: the others, on which mixing partners may live.
+    devices: all devices, because mixing partners may be on another one.
 
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
@@ -139,12 +139,12 @@ def make_train_step(
 ) -> Callable[[TrainState, jax.Array, Any, Batch], tuple[TrainState, Metrics]]:
   """Returns `step(state, seed, arrays, batch) -> (state, metrics)`.
 
-  `seed`, a uint32 scalar, is that of augmentation, mixing and drop-out; an
-  argument, so that runs that differ in it share their compiled program.
-  `arrays` is the data set where it lives on the device, else empty. The
-  metrics are float32 scalars, equal on every device: `loss` (smoothing
-  included), `mixed_accuracy`, `learning_rate` and `finite` (0 once the loss
-  or a parameter is not).
+  `seed`, a uint32 scalar, seeds augmentation, mixing and dropout. It is an
+  argument, so that runs with other seeds share one compiled program. `arrays`
+  is the data set if it is stored on the device, else it is empty. The metrics
+  are float32 scalars, equal on every device: `loss` (with label smoothing),
+  `mixed_accuracy`, `learning_rate`, and `finite`, which is 0 if the loss or a
+  parameter is not finite.
   """
 
   def forward(params, batch_stats, images, labels, dropout_key):
@@ -202,11 +202,11 @@ def make_train_step(
 
 
 def _accumulated(gradient, parts, state, images, labels, key):
-  """Gradients, batch statistics and metrics of a batch, in equal parts.
+  """Returns gradients, batch statistics and metrics, computed in equal parts.
 
-  Written out, not `lax.scan`ned: XLA's CPU convolutions lose their threads in
-  a loop. Each part waits for the one before it, so that only one part's
-  activations live at a time.
+  The parts are unrolled, because XLA's CPU convolutions use one thread inside
+  `lax.scan`. Each part waits for the previous one, so that the activations of
+  only one part are in memory.
   """
   if parts == 1:
     gradients, (batch_stats, measured) = gradient(
@@ -238,8 +238,8 @@ def make_eval_step(
 ) -> Callable[[Any, Any, Batch], tuple[Metrics, dict[str, jax.Array]]]:
   """Returns `step(variables, arrays, batch) -> (sums, rows)`.
 
-  The batch holds `mask` and `position` beside images and labels. `sums` are
-  those of `metrics.evaluation_sums` over all devices. `rows` are `logits`
+  The batch has `mask` and `position` in addition to images and labels. `sums`
+  are those of `metrics.evaluation_sums` over all devices. `rows` has `logits`,
   float32 `[B, C]`, `mask` and `position` of the whole global batch.
   """
 
