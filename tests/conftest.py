@@ -36,3 +36,14 @@ def _free_memory():
   gc.collect()
   if sys.platform == "linux":  # glibc keeps what compilation freed, 1 GB of it.
     ctypes.CDLL(None).malloc_trim(0)
+
+
+# Long files start first, so that the workers end at about the same time.
+_LONG = ("test_processes", "test_faults", "test_resnet", "test_compare")
+_LONG += ("test_stanford_dogs", "test_tfds", "test_commands", "test_parallel")
+_LONG += ("test_mixing", "test_train", "test_vit", "test_geometric")
+
+
+def pytest_collection_modifyitems(items):
+  place = {name: number for number, name in enumerate(_LONG)}
+  items.sort(key=lambda item: place.get(item.path.stem, len(_LONG)))
