@@ -129,3 +129,16 @@ def test_an_impossible_path_is_refused(tmp_path):
   for text, reason in (("", "is empty"), ("a" * 300, "too long")):
     with pytest.raises(argparse.ArgumentTypeError, match=reason):
       flags.path(text)
+
+
+def test_compiled_programs_are_cached_below_the_users_cache(tmp_path):
+  code = (
+    "from mixaug_jax.command import jax_setup; jax_setup.prepare(); "
+    "import jax; print(jax.config.jax_compilation_cache_dir)"
+  )
+  env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+  del env["JAX_COMPILATION_CACHE_DIR"]
+  done = subprocess.run(
+    [sys.executable, "-c", code], env=env, capture_output=True, text=True
+  )
+  assert done.stdout.strip().startswith(str(tmp_path)), done.stderr

@@ -288,7 +288,7 @@ def test_a_mistake_in_the_base_ends_the_comparison_at_once(tmp_path):
     code=2,
   )
   assert done.stdout.count("failed with 2") == 1
-  assert "the run has but 20" in done.stderr
+  assert "the run has only 20" in done.stderr
 
 
 def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):

@@ -233,9 +233,9 @@ def test_a_learning_rate_of_a_million_is_survived_or_reported(tmp_path):
 
 _EXTENSIONS = """
 import jax.numpy as jnp
-from mixaug_jax.training.writers import MetricWriter
+from mixaug_jax.training.writers import ScalarWriter
 
-class Csv(MetricWriter):
+class Csv(ScalarWriter):
   def __init__(self, workdir, first_step):
     self._file = open(workdir / "metrics.csv", "a")
 
@@ -246,7 +246,7 @@ class Csv(MetricWriter):
   def close(self):
     self._file.close()
 
-class Broken(MetricWriter):
+class Broken(ScalarWriter):
   def __init__(self, workdir, first_step):
     raise ConnectionError("no server")
 

@@ -63,5 +63,5 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     Images of 0 to 16, uint8 `[1797, 8, 8]`, and classes, uint8 `[1797]`.
   """
   path = importlib.resources.files(__package__) / "digits.npz"
-  with path.open("rb") as file, np.load(file) as arrays:
+  with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
     return arrays["images"], arrays["labels"]
