@@ -246,7 +246,7 @@ class Csv(ScalarWriter):
   def close(self):
     self._file.close()
 
-class Broken(ScalarWriter):
+class Broken(Csv):
   def __init__(self, workdir, first_step):
     raise ConnectionError("no server")
 
