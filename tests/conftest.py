@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import pathlib
 import sys
 import tempfile
 
@@ -28,14 +29,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _free_memory():
-  """Frees the compiled programs of a module, which no other one uses."""
-  yield
-  jax.clear_caches()
-  gc.collect()
-  if sys.platform == "linux":  # glibc keeps what compilation freed, 1 GB of it.
-    ctypes.CDLL(None).malloc_trim(0)
+_MOST_BYTES = 2 * 10**9  # Of a worker, before it frees compiled programs.
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+  """Frees compiled programs after a test, once they take much memory."""
+  if sys.platform != "linux":
+    return
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES:
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what compilation freed.
 
 
 # Long files start first, so that the workers end at about the same time.

@@ -103,6 +103,13 @@ def _raise(error):
       "Out of memory)",
     ),
     (_chained, 2, "no space left on the disk"),
+    (
+      lambda: _raise(
+        RuntimeError("RESOURCE_EXHAUSTED: No space left on device")
+      ),
+      2,
+      "no space left on the disk",
+    ),
     (lambda: _raise(KeyboardInterrupt()), 130, ""),
   ],
 )

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -24,7 +25,9 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / name).write_text(code, "utf-8")
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.chdir(ROOT)
-  return tmp_path
+  yield tmp_path
+  for name in MODULES:
+    sys.modules.pop(name.removesuffix(".py"), None)
 
 
 def _train(command, workdir):

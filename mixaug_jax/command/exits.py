@@ -34,17 +34,18 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
   except Exception as error:
-    if _out_of_memory(error):
-      print(
-        "mixaug_jax: there is not enough memory; lower config.batch_size or "
-        f"config.data.image_size ({first_line(error)})",
-        file=sys.stderr,
-      )
-      code = UserError.code
-    elif _disk_full(error):
+    # First, because TensorStore reports a full disk as RESOURCE_EXHAUSTED too.
+    if _disk_full(error):
       print(
         "mixaug_jax: there is no space left on the disk; make room, and the "
         "same command continues from the newest checkpoint",
+        file=sys.stderr,
+      )
+      code = UserError.code
+    elif _out_of_memory(error):
+      print(
+        "mixaug_jax: there is not enough memory; lower config.batch_size or "
+        f"config.data.image_size ({first_line(error)})",
         file=sys.stderr,
       )
       code = UserError.code

@@ -129,13 +129,14 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Waits until all saved checkpoints are on disk."""
+    # Forgotten first: a checkpoint whose writing fails is not sealed later.
+    unsealed, self._unsealed = self._unsealed, None
     self._manager.wait_until_finished()
-    if self._unsealed is not None and jax.process_index() == 0:
-      directory = self._directory / str(self._unsealed)
+    if unsealed is not None and jax.process_index() == 0:
+      directory = self._directory / str(unsealed)
       text = json.dumps(_checksums(directory), indent=1)
       with files.replacing(directory / _CHECKSUMS) as part:
         part.write_text(text)
-    self._unsealed = None
 
   def __enter__(self) -> Self:
     return self
@@ -154,6 +155,10 @@ class Checkpoints:
     """Waits, deletes what is not kept, and ends the threads."""
     self.wait()
     self.prune()
+    # Orbax removes unfinished checkpoints on a thread that it only awaits when
+    # it saves. At the interpreter's exit that thread would print a traceback.
+    if hasattr(self._manager, "_maybe_await_cleanup_tmp_directory"):
+      self._manager._maybe_await_cleanup_tmp_directory()
     self._manager.close()
 
   def prune(self) -> None:
