@@ -27,14 +27,22 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # digits, folder, stanford_dogs, tfds:NAME.
+  data.name = "digits"  # digits, folder, csv, stanford_dogs, tfds:NAME.
   data.dir = placeholder(str)  # The image folder, or the data of TFDS.
   data.image_size = 16  # Pixels a side that the network sees.
   data.cache_size = placeholder(int)  # Stored pixels a side; None: image_size.
   data.resize = "crop"  # How to make the square: crop, squash, pad.
+  data.bits = 16  # That 16-bit files use: 10, 12, 14 or 16.
   data.validation_fraction = 0.1  # Held out of train if there is none.
+  data.test = True  # False: leave the test split unread.
+  # A folder that is not divided into splits gives a share to test. The draw has
+  # a seed of its own, so that runs of other seeds have the same test split.
+  data.test_fraction = 0.2
+  data.test_seed = 0
   data.placement = "auto"  # device, host, stream; auto decides by size.
   data.on_error = "raise"  # For unreadable images: raise or skip.
+  # For images that stand in two splits or under two labels: report or error.
+  data.duplicates = "report"
   data.classes = placeholder(str)  # To keep: a count, or names "a,b".
   data.examples_per_class = placeholder(int)  # To train on.
   data.oversample = False  # Draw every class equally often.

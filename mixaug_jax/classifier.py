@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
+from mixaug_jax.data import decode
 from mixaug_jax.errors import NoActivationMaps, UserError, first_line
 from mixaug_jax.training import parallel
 from mixaug_jax.training.checkpoint import damage
@@ -34,9 +35,9 @@ class Classifier:
   variables: Any
 
   @property
-  def stored_size(self) -> int:
-    """S, pixels a side of stored images."""
-    return self.config.data.cache_size or self.config.data.image_size
+  def square(self) -> decode.Settings:
+    """How an image file becomes a stored image."""
+    return decode.settings(self.config.data)
 
   @property
   def preprocessing(self) -> models.Preprocessing:

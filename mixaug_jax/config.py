@@ -17,6 +17,8 @@ _CHOICES = {
   "data.resize": ("crop", "squash", "pad"),
   "data.placement": ("auto", "device", "host", "stream"),
   "data.on_error": ("raise", "skip"),
+  "data.duplicates": ("report", "error"),
+  "data.bits": (10, 12, 14, 16),
   "mix.partner": ("any", "other_class"),
   "model.dtype": ("auto", "float32", "bfloat16"),
   "evaluate.checkpoint": ("best", "last", "ema"),
@@ -42,6 +44,8 @@ _RANGES = {
   "data.image_size": (8, 4096),
   "data.cache_size": (8, 4096),
   "data.validation_fraction": (_ABOVE_ZERO, 0.9),
+  "data.test_fraction": (_ABOVE_ZERO, 0.9),
+  "data.test_seed": (0, 2**31 - 1),
   "data.examples_per_class": (1, math.inf),
   "mix.off_after_epoch": (0.0, math.inf),
   "model.dropout": (0.0, _BELOW_ONE),
@@ -238,8 +242,8 @@ def check(config: ConfigDict) -> None:
   for key, choices in _CHOICES.items():
     if values[key] not in choices:
       raise UserError(
-        f"config.{key} must be one of {', '.join(choices)}, "
-        f"got {values[key]!r}{_hint(str(values[key]), choices)}"
+        f"config.{key} must be one of {', '.join(map(str, choices))}, "
+        f"got {values[key]!r}{_hint(str(values[key]), map(str, choices))}"
       )
   try:
     for key, known in _registries().items():

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError("--stage draws nothing without --output=DIR")
   rows, errors = predictions.classify(
     paths,
-    lambda path: decode.read(path, network.stored_size, run.config.data.resize),
+    lambda path: decode.read(path, network.square),
     lambda images: views.averaged(predict(images)),
     run.result.class_names,
     draw,

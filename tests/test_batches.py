@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixaug_jax import data
-from mixaug_jax.data import batches, datasets
+from mixaug_jax.data import batches, datasets, decode
 from mixaug_jax.errors import UserError
 
 
@@ -23,8 +23,7 @@ def _split(count, placement="host"):
     rows=np.arange(count)[::-1].copy(),
     store=images.reshape(count, 2, 2, 3),
     source=None,
-    size=2,
-    resize="crop",
+    square=decode.Settings(2),
   )
 
 

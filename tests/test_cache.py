@@ -13,6 +13,7 @@ from PIL import Image
 
 from mixaug_jax.data import __main__ as command
 from mixaug_jax.data import cache
+from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
 
@@ -47,7 +48,7 @@ def decoded(monkeypatch):
 
 
 def _open(source, tmp_path):
-  return cache.open_or_build(source, 6, "crop", str(tmp_path / "cache"))
+  return cache.open_or_build(source, Settings(6), str(tmp_path / "cache"))
 
 
 def test_the_second_opening_decodes_nothing(source, tmp_path, decoded):
@@ -102,10 +103,11 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
   code = (
     "import pathlib, sys\n"
     "from mixaug_jax.data import cache\n"
+    "from mixaug_jax.data.decode import Settings\n"
     "from mixaug_jax.data.folder import Folder\n"
     "root = pathlib.Path(sys.argv[1])\n"
     "images, _ = cache.open_or_build(\n"
-    "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))\n"
+    "  Folder(root / 'train'), Settings(6), str(root / 'cache'))\n"
     "print(int(images.sum()))"
   )
   processes = [
@@ -129,6 +131,7 @@ def test_a_build_is_not_cleared_and_a_killed_one_frees_its_lock(
   code = (
     "import pathlib, sys, time\n"
     "from mixaug_jax.data import cache\n"
+    "from mixaug_jax.data.decode import Settings\n"
     "from mixaug_jax.data.folder import Folder\n"
     "def decode_rows(*_):\n"
     "  print('building', flush=True)\n"
@@ -136,7 +139,7 @@ def test_a_build_is_not_cleared_and_a_killed_one_frees_its_lock(
     "cache.decode_rows = decode_rows\n"
     "root = pathlib.Path(sys.argv[1])\n"
     "cache.open_or_build(\n"
-    "  Folder(root / 'train'), 6, 'crop', str(root / 'cache'))"
+    "  Folder(root / 'train'), Settings(6), str(root / 'cache'))"
   )
   with subprocess.Popen(
     [sys.executable, "-c", code, tmp_path],
@@ -187,7 +190,7 @@ def test_a_small_disk_is_reported_before_anything_is_written(
   source, small_disk
 ):
   with pytest.raises(UserError, match=r"0\.0 GiB are free; free some space"):
-    cache.open_or_build(source, 6, "crop", str(small_disk))
+    cache.open_or_build(source, Settings(6), str(small_disk))
   assert not [path for path in small_disk.iterdir() if path.is_dir()]
 
 
@@ -201,9 +204,9 @@ def test_a_disk_that_fills_up_is_reported_and_the_build_continues(
     cache.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=2**30)
   )
   with pytest.raises(UserError, match="No space left on device"):
-    cache.open_or_build(source, 6, "crop", str(small_disk))
+    cache.open_or_build(source, Settings(6), str(small_disk))
   (small_disk / "ballast").unlink()
-  images, bad = cache.open_or_build(source, 6, "crop", str(small_disk))
+  images, bad = cache.open_or_build(source, Settings(6), str(small_disk))
   assert images.shape == (COUNT, 6, 6, 3)
   assert images.reshape(COUNT, -1).any(1).all()
   assert bad == {}
@@ -212,7 +215,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_build_continues(
 def test_a_directory_that_cannot_be_written_is_named(source, tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(UserError, match="set config"):
-    cache.open_or_build(source, 6, "crop", str(tmp_path / "file" / "cache"))
+    cache.open_or_build(source, Settings(6), str(tmp_path / "file" / "cache"))
 
 
 def test_the_command_lists_and_clears(source, tmp_path, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mixaug_jax.data.decode import BadImage, box_in_square, decode
+from mixaug_jax.data.decode import BadImage, Settings, box_in_square, decode
 
 
 def _gradient(width=40, height=24):
@@ -27,7 +27,9 @@ def _encoded(picture, format="PNG", **options):
 
 
 def _decode(picture, size=16, resize="squash", **options):
-  return decode(_encoded(picture, **options), size, resize).astype(int)
+  return decode(
+    _encoded(picture, **options), Settings(size, resize)
+  ).pixels.astype(int)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -184,4 +186,4 @@ def _bomb():
 )
 def test_the_reason_of_a_bad_image_is_reported(content, reason):
   with pytest.raises(BadImage, match=reason):
-    decode(content, 16)
+    decode(content, Settings(16))

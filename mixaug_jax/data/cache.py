@@ -8,6 +8,7 @@ interrupted build continues where it stopped, and renames the folder at the end.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ import platformdirs
 from tqdm import tqdm
 
 from mixaug_jax import files
-from mixaug_jax.data.decode import BadImage, decode
+from mixaug_jax.data.decode import BadImage, Settings, decode
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
 
@@ -44,7 +45,7 @@ def root(directory: str | None = None) -> pathlib.Path:
 
 
 def open_or_build(
-  source: Source, size: int, resize: str, directory: str | None = None
+  source: Source, square: Settings, directory: str | None = None
 ) -> tuple[np.ndarray, Bad]:
   """Opens the decoded images of a source, and builds the cache if necessary.
 
@@ -52,12 +53,11 @@ def open_or_build(
 
   Args:
     source: the images.
-    size: the side of the squares, in pixels.
-    resize: as in `decode`.
+    square: how images become squares.
     directory: the folder of all caches, as in `root`.
 
   Returns:
-    Images, uint8 `[N, size, size, 3]`, memory-mapped and read-only, and the
+    Images, uint8 `[N, S, S, 3]`, memory-mapped and read-only, and the
     rows that could not be read, which are black.
 
   Raises:
@@ -66,8 +66,8 @@ def open_or_build(
   settings = {
     "format": _FORMAT,
     "source": source.fingerprint(),
-    "shape": [len(source), size, size, 3],
-    "resize": resize,
+    "shape": [len(source), square.size, square.size, 3],
+    "square": dataclasses.asdict(square),
   }
   text = json.dumps(settings, sort_keys=True)
   name = hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -77,7 +77,7 @@ def open_or_build(
     with files.locked(place.with_suffix(".lock")):
       opened = _open(place)
       if opened is None:
-        _build(place, source, settings)
+        _build(place, source, square, settings)
         opened = _open(place)
   except OSError as error:
     raise UserError(
@@ -134,22 +134,21 @@ def clear(directory: str | None = None) -> int:
 def decode_rows(
   source: Source,
   rows: np.ndarray,
-  size: int,
-  resize: str,
+  square: Settings,
   pool: concurrent.futures.Executor,
 ) -> tuple[np.ndarray, Bad]:
   """Decodes some rows of a source on the threads of `pool`.
 
   Returns:
-    Images, uint8 `[M, size, size, 3]`, and the rows that could not be read,
+    Images, uint8 `[M, S, S, 3]`, and the rows that could not be read,
     which are black.
   """
-  images = np.zeros((len(rows), size, size, 3), np.uint8)
+  images = np.zeros((len(rows), square.size, square.size, 3), np.uint8)
 
   def one(place: int) -> str | None:
     try:
       item = source[int(rows[place])]
-      images[place] = decode(item["image"], size, resize)
+      images[place] = decode(item["image"], square).pixels
     except (BadImage, OSError) as error:
       return str(error)
     return None
@@ -171,7 +170,9 @@ def threads() -> concurrent.futures.ThreadPoolExecutor:
   return concurrent.futures.ThreadPoolExecutor(count, "decode")
 
 
-def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
+def _build(
+  place: pathlib.Path, source: Source, square: Settings, settings: dict
+) -> None:
   """Builds into `place.part`, and continues an interrupted build."""
   part = place.with_suffix(".part")
   images_path, journal_path = part / "images.bin", part / "journal"
@@ -223,9 +224,7 @@ def _build(place: pathlib.Path, source: Source, settings: dict) -> None:
     stored = None  # The previous block is stored while this one is decoded.
     for block in [block for block in blocks if block not in done]:
       rows = np.arange(block * BLOCK, min(shape[0], (block + 1) * BLOCK))
-      decoded, bad = decode_rows(
-        source, rows, shape[1], settings["resize"], pool
-      )
+      decoded, bad = decode_rows(source, rows, square, pool)
       if stored:
         stored.result()
       stored = storing.submit(store, block, decoded, bad)

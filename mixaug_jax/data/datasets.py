@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import registry
-from mixaug_jax.data import cache, selection
+from mixaug_jax.data import cache, decode, selection
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.sources import Opener, Source, Subset
@@ -41,8 +41,7 @@ class Split:
     rows: int64 `[N]`, the row of each example in `store` and `source`.
     store: decoded images, uint8 `[M, S, S, 3]`; None with `stream`.
     source: the source of the images.
-    size: the side of the decoded squares, in pixels.
-    resize: as in `decode.decode`.
+    square: how images become squares.
   """
 
   labels: np.ndarray
@@ -51,8 +50,7 @@ class Split:
   rows: np.ndarray
   store: np.ndarray | None
   source: Source
-  size: int
-  resize: str
+  square: decode.Settings
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -67,9 +65,7 @@ class Split:
     if self.store is not None:
       return self.store[rows]
     with cache.threads() as pool:
-      decoded, bad = cache.decode_rows(
-        self.source, rows, self.size, self.resize, pool
-      )
+      decoded, bad = cache.decode_rows(self.source, rows, self.square, pool)
     _refuse(self.source, bad, len(rows))
     return decoded
 
@@ -126,7 +122,7 @@ def load(
       where possible, or an image that cannot be read.
   """
   if sources is None:
-    sources = open_splits(config.name, config.dir)
+    sources = open_sources(config)
   names = sources["train"].class_names
   if len(names) < 2:
     raise UserError(
@@ -139,13 +135,13 @@ def load(
       name: Subset(s, np.flatnonzero(np.isin(s.labels, kept)), kept)
       for name, s in sources.items()
     }
+  square = decode.settings(config)
   splits: dict[str, Split] = {}
   skipped: dict[str, str] = {}
   for name, source in sources.items():
     splits[name], bad = _read(
       source,
-      config.cache_size or config.image_size,
-      config.resize,
+      square,
       placement or config.placement,
       cache_dir=config.cache_dir,
       skip_bad=config.on_error == "skip",
@@ -173,16 +169,13 @@ def load(
   )
 
 
-def open_splits(name: str, directory: str | None) -> Mapping[str, Source]:
-  """Opens the splits of a data set; nothing is decoded.
-
-  Args:
-    name: a key of SOURCES, `tfds:NAME` or `package.module:Name`.
-    directory: where the data is; its meaning depends on the source.
+def open_sources(config: ConfigDict) -> Mapping[str, Source]:
+  """Opens the splits of `config.data`; nothing is decoded.
 
   Raises:
     UserError: an unknown name, or a mistake that the source reports.
   """
+  name = config.name
   if name.startswith("tfds:"):
     opener = TfdsDataset(name.removeprefix("tfds:"))
   else:
@@ -196,7 +189,7 @@ def open_splits(name: str, directory: str | None) -> Mapping[str, Source]:
       f"config.data.name={name} has no method splits(directory); docs/data.md "
       "shows a source with one"
     )
-  splits = opener.splits(directory)
+  splits = opener.splits(config.dir)
   if "train" not in splits:
     raise UserError(
       f"config.data.name={name} has no split train, but "
@@ -207,8 +200,7 @@ def open_splits(name: str, directory: str | None) -> Mapping[str, Source]:
 
 def _read(
   source: Source,
-  size: int,
-  resize: str,
+  square: decode.Settings,
   placement: str,
   *,
   cache_dir: str | None,
@@ -219,18 +211,18 @@ def _read(
   Returns:
     The split, and the ids of the skipped images with the reasons.
   """
-  placement = _placement(placement, len(source) * size * size * 3)
+  placement = _placement(placement, len(source) * square.size**2 * 3)
   store, bad = None, {}
   if isinstance(source[0]["image"], np.ndarray) and len(source) < 5000:
     # A few arrays need no cache on disk.
     with cache.threads() as pool:
       store, bad = cache.decode_rows(
-        source, np.arange(len(source)), size, resize, pool
+        source, np.arange(len(source)), square, pool
       )
   elif placement != "stream":
-    store, bad = cache.open_or_build(source, size, resize, cache_dir)
+    store, bad = cache.open_or_build(source, square, cache_dir)
   elif skip_bad:
-    bad = _scan(source, size, resize)
+    bad = _scan(source, square)
   if not skip_bad:
     _refuse(source, bad, len(source))
   rows = np.array([r for r in range(len(source)) if r not in bad], np.int64)
@@ -241,19 +233,18 @@ def _read(
     rows=rows,
     store=store,
     source=source,
-    size=size,
-    resize=resize,
+    square=square,
   )
   return split, {source.ids[row]: why for row, why in bad.items()}
 
 
-def _scan(source: Source, size: int, resize: str) -> cache.Bad:
+def _scan(source: Source, square: decode.Settings) -> cache.Bad:
   """Decodes all images once, to find those that a stream must skip."""
   bad: cache.Bad = {}
   with cache.threads() as pool:
     for first in range(0, len(source), cache.BLOCK):
       rows = np.arange(first, min(len(source), first + cache.BLOCK))
-      bad |= cache.decode_rows(source, rows, size, resize, pool)[1]
+      bad |= cache.decode_rows(source, rows, square, pool)[1]
   return bad
 
 

@@ -5,8 +5,10 @@ palettes are expanded, CMYK is converted, transparent pixels become white, 16
 bits become 8, and an animation gives its first frame.
 """
 
+import dataclasses
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -20,34 +22,68 @@ MAX_PIXELS = 100_000_000
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How an image becomes a square.
+
+  Attributes:
+    size: the side of the square, in pixels.
+    resize: `crop` scales the short side and keeps the centre; `squash` scales
+      both sides; `pad` scales the long side and adds black.
+    bits: the bits that 16-bit files use: 10, 12, 14 or 16.
+  """
+
+  size: int
+  resize: str = "crop"
+  bits: int = 16
+
+
+def settings(config: Any) -> Settings:
+  """Returns the settings of `config.data`."""
+  size = config.cache_size or config.image_size
+  return Settings(size, config.resize, config.bits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+  """A decoded image.
+
+  Attributes:
+    pixels: uint8 RGB `[size, size, 3]`.
+    height: of the upright picture, in pixels.
+    width: likewise.
+    peak: the brightest value of a 16-bit file; None for other images.
+  """
+
+  pixels: np.ndarray
+  height: int
+  width: int
+  peak: int | None = None
+
+
 class BadImage(Exception):  # noqa: N818 (an image, not an error of ours)
   """An image that cannot be read; the text is the reason."""
 
 
-def decode(
-  image: bytes | np.ndarray, size: int, resize: str = "crop"
-) -> np.ndarray:
-  """Decodes an image to a square.
+def decode(image: bytes | np.ndarray, settings: Settings) -> Decoded:
+  """Decodes an image to a square, resampled bilinearly and antialiased.
 
   Args:
     image: an encoded image, or uint8 `[H, W, 3]`.
-    size: the side of the square, in pixels.
-    resize: `crop` scales the short side and keeps the centre; `squash` scales
-      both sides; `pad` scales the long side and adds black.
-
-  Returns:
-    uint8 RGB `[size, size, 3]`, resampled bilinearly and antialiased.
+    settings: the square.
 
   Raises:
     BadImage: the image cannot be read.
   """
   try:
-    picture = (
-      Image.fromarray(image)
-      if isinstance(image, np.ndarray)
-      else _open(image, size)
-    )
-    return np.asarray(_square(picture, size, resize))
+    if isinstance(image, np.ndarray):
+      height, width = image.shape[:2]
+      picture = Image.fromarray(image)
+    else:
+      height, width = picture_size(image)
+      picture = _open(image, settings.size)
+    pixels = np.asarray(_square(picture, settings.size, settings.resize))
+    return Decoded(pixels, height, width)
   except BadImage:
     raise
   except Exception as error:  # Pillow's decoders raise many types.
@@ -92,15 +128,15 @@ def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
   return (width, height) if sideways else (height, width)
 
 
-def read(path: str, size: int, resize: str = "crop") -> np.ndarray:
-  """Decodes a file as `decode` does.
+def read(path: str, settings: Settings) -> np.ndarray:
+  """Decodes a file as `decode` does; returns its pixels.
 
   Raises:
     UserError: the file cannot be read.
   """
   try:
     with open(path, "rb") as file:
-      return decode(file.read(), size, resize)
+      return decode(file.read(), settings).pixels
   except (OSError, BadImage) as error:
     why = getattr(error, "strerror", None) or error
     raise UserError(f"cannot read the image {path}: {why}") from None

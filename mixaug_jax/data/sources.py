@@ -25,7 +25,12 @@ class Source(Protocol):
   Attributes:
     class_names: the name of every class id.
     labels: int32 `[N]`, known without decoding an image.
-    ids: a name for each example that identifies its origin.
+    ids: a name for each example that identifies its origin, printable and
+      unique in the split.
+
+  A source may also have `left_out`, a dictionary. Its keys are reasons, as
+  nouns in the plural such as `hidden files`; its values list the names of what
+  was found and is not read for this reason.
   """
 
   class_names: tuple[str, ...]
@@ -50,8 +55,9 @@ class Opener(Protocol):
       directory: `config.data.dir`; None where the data set needs none.
 
     Returns:
-      `train` and, where they exist, `validation` and `test`. All have the same
-      class names.
+      `train` and, where they exist, `validation` and `test`; or only `all`, a
+      source without splits, which is divided by the seed and the fractions of
+      the config. All have the same class names.
 
     Raises:
       UserError: a mistake of the user, such as a missing directory.
@@ -85,6 +91,11 @@ class Subset:
     self.ids = [source.ids[row] for row in self._rows]
 
   @property
+  def left_out(self) -> Mapping[str, Sequence[str]]:
+    """What the source left out, as in `Source`."""
+    return left_out(self._source)
+
+  @property
   def boxes(self) -> np.ndarray | None:
     """Bounding boxes as in `Tfds.boxes`; None if the source has none."""
     boxes = getattr(self._source, "boxes", None)
@@ -101,3 +112,8 @@ class Subset:
     digest = hashlib.sha256(self._source.fingerprint().encode())
     digest.update(self._rows.astype(np.int64).tobytes())
     return digest.hexdigest()
+
+
+def left_out(source: Source) -> Mapping[str, Sequence[str]]:
+  """Returns what a source found and does not read, by reason."""
+  return getattr(source, "left_out", {})

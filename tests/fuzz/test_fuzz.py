@@ -20,7 +20,7 @@ from PIL import Image
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data, runs
-from mixaug_jax.data.decode import BadImage, decode
+from mixaug_jax.data.decode import BadImage, Settings, decode
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 from mixaug_jax.training.checkpoint import Checkpoints
@@ -118,7 +118,8 @@ def test_image_files(capsys):
     broken = _mutated(images[index % len(images)], rng)
     begin = time.monotonic()
     try:
-      square = decode(broken, 16, rng.choice(["crop", "squash", "pad"]))
+      resize = rng.choice(["crop", "squash", "pad"])
+      square = decode(broken, Settings(16, resize)).pixels
       assert square.shape == (16, 16, 3)
       assert square.dtype == np.uint8
     except BadImage as error:
