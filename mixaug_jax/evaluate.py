@@ -1,11 +1,11 @@
 """`python -m mixaug_jax.evaluate`: measures a run on any split and views."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from mixaug_jax.command import exits, flags, jax_setup
-from mixaug_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,6 +18,12 @@ def main(argv: Sequence[str]) -> None:
   )
   parser.add_argument("--workdir", type=flags.path, required=True)
   parser.add_argument("--split", default="test", choices=SPLITS)
+  parser.add_argument(
+    "--data_dir",
+    metavar="DIR",
+    help="score other labelled images: DIR/<class>/*, or a folder with splits; "
+    "default: the data of the run",
+  )
   parser.add_argument(
     "--views",
     default="identity",
@@ -33,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = flags.parse(parser, argv)
   jax_setup.prepare()
 
-  from mixaug_jax import data, runs
+  from mixaug_jax import runs
   from mixaug_jax.analysis import views
 
   run = runs.open_run(arguments.workdir)
@@ -41,22 +47,20 @@ def main(argv: Sequence[str]) -> None:
   network.predictor(arguments.views)  # Refuses a view that is named twice.
   names = [name.strip() for name in arguments.views.split(",")]
   predictors = {name: network.predictor(name) for name in names}
-  datasets = data.load(run.config.data, run.config.seed)
-  split = getattr(datasets, arguments.split)
-  if split is None:
-    raise UserError(
-      f"--split={arguments.split}: the data set of {arguments.workdir} has no "
-      "such split"
-    )
+  name, split, validation, notes = run.labelled(
+    arguments.split, arguments.data_dir
+  )
+  for note in notes:
+    print(f"mixaug_jax: {note}", file=sys.stderr)
   measured = views.evaluate(
     predictors,
     split,
-    datasets.validation,
+    validation,
     batch_size=run.config.evaluate.batch_size,
     average=arguments.average,
   )
   report = {
-    "split": arguments.split,
+    "split": name,
     "examples": len(split),
     "average": arguments.average,
     "views": measured,
@@ -78,10 +82,12 @@ def table(report: dict[str, Any]) -> str:
     f"{'ms/image':>10}",
   ]
   for name, row in report["views"].items():
+    scaled = row["calibration_error_scaled"]
     lines.append(
       f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
       f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
-      f"{row['calibration_error_scaled']:8.2%}{row['milliseconds']:10.2f}"
+      f"{'-' if scaled is None else f'{scaled:.2%}':>8}"
+      f"{row['milliseconds']:10.2f}"
     )
   return "\n".join(lines)
 

@@ -48,7 +48,8 @@ def decoded(monkeypatch):
 
 
 def _open(source, tmp_path):
-  return cache.open_or_build(source, Settings(6), str(tmp_path / "cache"))
+  rows = cache.open_or_build(source, Settings(6), str(tmp_path / "cache"))
+  return rows.images, rows.bad
 
 
 def test_the_second_opening_decodes_nothing(source, tmp_path, decoded):
@@ -96,7 +97,7 @@ def test_a_damaged_cache_is_noticed_and_built_again(
   path.write_bytes(content)
   np.testing.assert_array_equal(_open(source, tmp_path)[0], expected)
   assert decoded["count"] == 2 * COUNT
-  assert "is damaged" in capsys.readouterr().err
+  assert "cannot be used" in capsys.readouterr().err
 
 
 def test_processes_that_start_together_decode_once(source, tmp_path):
@@ -106,9 +107,9 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
     "from mixaug_jax.data.decode import Settings\n"
     "from mixaug_jax.data.folder import Folder\n"
     "root = pathlib.Path(sys.argv[1])\n"
-    "images, _ = cache.open_or_build(\n"
+    "rows = cache.open_or_build(\n"
     "  Folder(root / 'train'), Settings(6), str(root / 'cache'))\n"
-    "print(int(images.sum()))"
+    "print(int(rows.images.sum()))"
   )
   processes = [
     subprocess.Popen(
@@ -206,7 +207,8 @@ def test_a_disk_that_fills_up_is_reported_and_the_build_continues(
   with pytest.raises(UserError, match="No space left on device"):
     cache.open_or_build(source, Settings(6), str(small_disk))
   (small_disk / "ballast").unlink()
-  images, bad = cache.open_or_build(source, Settings(6), str(small_disk))
+  rows = cache.open_or_build(source, Settings(6), str(small_disk))
+  images, bad = rows.images, rows.bad
   assert images.shape == (COUNT, 6, 6, 3)
   assert images.reshape(COUNT, -1).any(1).all()
   assert bad == {}

@@ -33,7 +33,7 @@ def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
 def evaluate(
   predictors: Mapping[str, Predictor],
   split: data.Split,
-  validation: data.Split,
+  validation: data.Split | None,
   *,
   batch_size: int,
   average: str,
@@ -43,31 +43,35 @@ def evaluate(
   Args:
     predictors: one for each group of views.
     split: the images to measure on.
-    validation: the images to fit the temperature on.
+    validation: the images to fit the temperature on; None: it stays unknown.
     batch_size: the number of images that a predictor is given at a time.
     average: `logits` or `probabilities`, see `averaged`.
 
   Returns:
     For each name, and for their union where there are several: `views` (their
     number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
-    and `calibration_error_scaled` after scaling by `temperature`, and
-    `milliseconds` for an image.
+    and `calibration_error_scaled` after scaling by `temperature`, both None
+    without validation, and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
-    fitting[name], seconds[name] = _logits(predict, validation, batch_size)
-    logits[name] = fitting[name]
-    if split is not validation:
-      logits[name], seconds[name] = _logits(predict, split, batch_size)
+    logits[name], seconds[name] = _logits(predict, split, batch_size)
+    if split is validation:
+      fitting[name] = logits[name]
+    elif validation is not None:
+      fitting[name], _ = _logits(predict, validation, batch_size)
   names = list(predictors)
   measured = {}
   for chosen in [[name] for name in names] + [names] * (len(names) > 1):
     of = lambda parts, chosen=chosen: averaged(
       np.concatenate([parts[name] for name in chosen]), average
     )
-    temperature = calibration.fit_temperature(of(fitting), validation.labels)
     ours, truth = of(logits), split.labels
     error = calibration.expected_calibration_error
+    temperature = scaled = None
+    if validation is not None:
+      temperature = calibration.fit_temperature(of(fitting), validation.labels)
+      scaled = error(ours, truth, temperature=temperature)
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
       "accuracy": calibration.top_k_accuracy(ours, truth, 1),
@@ -75,7 +79,7 @@ def evaluate(
       "loss": calibration.cross_entropy(ours, truth),
       "calibration_error": error(ours, truth),
       "temperature": temperature,
-      "calibration_error_scaled": error(ours, truth, temperature=temperature),
+      "calibration_error_scaled": scaled,
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }
   return measured

@@ -1,0 +1,101 @@
+"""Images that stand in two splits or under two labels, by their pixels."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """What is compared of a split.
+
+  Attributes:
+    ids: the name of each example.
+    labels: class ids, int `[N]`.
+    hashes: of the pixels, uint64 `[N]`.
+  """
+
+  ids: Sequence[str]
+  labels: np.ndarray
+  hashes: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Duplicates:
+  """Pairs of examples with equal pixels, by their ids.
+
+  Attributes:
+    across: by two splits, one pair for each example of the second split that
+      the first one holds as well.
+    labels: one pair for each example whose pixels an earlier one has under
+      another label.
+  """
+
+  across: Mapping[tuple[str, str], Sequence[Pair]]
+  labels: Sequence[Pair]
+
+  def __bool__(self) -> bool:
+    return bool(self.across or self.labels)
+
+  def describe(self) -> list[str]:
+    """Returns a sentence for each kind."""
+    lines = [
+      f"{len(pairs):,} {_images(pairs)} of {second} {_are(pairs)} also in "
+      f"{first}; the first: {pairs[0][1]} = {pairs[0][0]}"
+      for (first, second), pairs in self.across.items()
+    ]
+    if self.labels:
+      one, other = self.labels[0]
+      lines.append(
+        f"{len(self.labels):,} {_images(self.labels)} {_are(self.labels)} "
+        f"copies with another label; the first: {other} = {one}"
+      )
+    return lines
+
+  def to_json(self) -> dict[str, Any]:
+    return {
+      "across_splits": {
+        f"{first}, {second}": len(pairs)
+        for (first, second), pairs in self.across.items()
+      },
+      "under_two_labels": len(self.labels),
+    }
+
+
+def find(splits: Mapping[str, Examples]) -> Duplicates:
+  """Compares the pixels of all examples of all splits."""
+  across = {}
+  for first, second in itertools.combinations(splits, 2):
+    ours, theirs = splits[first], splits[second]
+    hashes, rows = np.unique(ours.hashes, return_index=True)
+    places = np.searchsorted(hashes, theirs.hashes).clip(max=len(hashes) - 1)
+    pairs = [
+      (ours.ids[rows[places[row]]], theirs.ids[row])
+      for row in np.flatnonzero(hashes[places] == theirs.hashes)
+    ]
+    if pairs:
+      across[first, second] = pairs
+  every = list(splits.values())
+  ids = list(itertools.chain.from_iterable(x.ids for x in every))
+  labels = np.concatenate([x.labels for x in every])
+  _, first, group = np.unique(
+    np.concatenate([x.hashes for x in every]),
+    return_index=True,
+    return_inverse=True,
+  )
+  original = first[group]
+  differ = np.flatnonzero(labels != labels[original])
+  return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])
+
+
+def _images(items: Sequence[Any]) -> str:
+  return "image" if len(items) == 1 else "images"
+
+
+def _are(items: Sequence[Any]) -> str:
+  return "is" if len(items) == 1 else "are"
