@@ -19,6 +19,10 @@ from mixaug_jax.training.checkpoint import CHECKPOINTS
 from mixaug_jax.training.result import Result, from_json
 from mixaug_jax.training.writers import METRICS_FILE
 
+_NO_TEMPERATURE = (
+  "no temperature is fitted without the validation images of the run"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -114,8 +118,14 @@ class Run:
       ):
         config.name = "folder"
       name, images, found = labelled.load_split(config, split, names)
-      return name, images, None, selection.describe({name: found})
-    sets, changed = self.datasets()
+      notes = selection.describe({name: found})
+      return name, images, None, [*notes, _NO_TEMPERATURE]
+    try:
+      sets, changed = self.datasets()
+    except UserError as error:
+      raise UserError(
+        f"{error}; if the data moved, name their folder by --data_dir"
+      ) from None
     images = sets.by_name().get(split)
     if images is None:
       raise UserError(f"the data of {self.workdir} have no split {split}")
@@ -124,6 +134,8 @@ class Run:
     same = not self.identity or not changes(
       self.identity, sets.identity, ["validation"]
     )
+    if not same:
+      notes.append(_NO_TEMPERATURE)
     return split, images, sets.validation if same else None, notes
 
   def datasets(self) -> tuple[data.Datasets, list[str]]:

@@ -229,7 +229,7 @@ def _copies(parts: Mapping[str, Split], how: str) -> duplicates.Duplicates:
   found = duplicates.find(
     {
       name: duplicates.Examples(x.ids, x.labels, x.hashes)
-      for name, x in parts.items()
+      for name, x in sorted(parts.items(), key=lambda part: part[0] == "test")
     }
   )
   if found and how == "error":

@@ -45,15 +45,17 @@ class Duplicates:
   def describe(self) -> list[str]:
     """Returns a sentence for each kind."""
     lines = [
-      f"{len(pairs):,} {_images(pairs)} of {second} {_are(pairs)} also in "
-      f"{first}; the first: {pairs[0][1]} = {pairs[0][0]}"
+      f"{len(pairs):,} {'image' if len(pairs) == 1 else 'images'} of {second} "
+      f"{'is' if len(pairs) == 1 else 'are'} also in {first}; the first: "
+      f"{pairs[0][1]}, there {pairs[0][0]}"
       for (first, second), pairs in self.across.items()
     ]
     if self.labels:
-      one, other = self.labels[0]
+      count, (one, other) = len(self.labels), self.labels[0]
+      has = "image has" if count == 1 else "images have"
       lines.append(
-        f"{len(self.labels):,} {_images(self.labels)} {_are(self.labels)} "
-        f"copies with another label; the first: {other} = {one}"
+        f"{count:,} {has} a copy with another label; the first: {other}, a "
+        f"copy of {one}"
       )
     return lines
 
@@ -91,11 +93,3 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
   original = first[group]
   differ = np.flatnonzero(labels != labels[original])
   return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])
-
-
-def _images(items: Sequence[Any]) -> str:
-  return "image" if len(items) == 1 else "images"
-
-
-def _are(items: Sequence[Any]) -> str:
-  return "is" if len(items) == 1 else "are"
