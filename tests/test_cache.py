@@ -243,3 +243,56 @@ def test_the_command_reports_a_damaged_cache_and_a_wrong_directory(
   assert "damaged" in capsys.readouterr().out
   with pytest.raises(UserError, match="is not a directory"):
     command.main(["--clear", f"--cache_dir={tmp_path / 'gone'}"])
+
+
+class Renewed:
+  """A source whose fingerprint stays, whatever its images are."""
+
+  class_names = ("a", "b")
+
+  def __init__(self, seed, ids=None):
+    rng = np.random.default_rng(seed)
+    self.images = rng.integers(0, 256, (9, 6, 6, 3), np.uint8)
+    self.labels = np.arange(9, dtype=np.int32) % 2
+    self.ids = ids or [str(i) for i in range(9)]
+
+  def __len__(self):
+    return 9
+
+  def __getitem__(self, index):
+    return {"image": self.images[index]}
+
+  def fingerprint(self):
+    return "constant"
+
+
+def test_a_cache_of_other_pixels_is_built_again(tmp_path, capsys):
+  """A fingerprint may miss that a data set was prepared again in place."""
+  _open(Renewed(0), tmp_path)
+  images, _ = _open(Renewed(1), tmp_path)
+  np.testing.assert_array_equal(images, Renewed(1).images)
+  assert "has other pixels now" in capsys.readouterr().err
+
+
+def test_other_ids_have_another_cache(tmp_path):
+  _open(Renewed(0), tmp_path)
+  _open(Renewed(0, ids=list("ihgfedcba")), tmp_path)
+  caches = [path for path, _, _ in cache.info(str(tmp_path / "cache"))]
+  assert len(caches) == 2
+  shutil.rmtree(caches[0])
+  shutil.copytree(caches[1], caches[0])  # A header of other ids.
+  for ids in (None, list("ihgfedcba")):
+    _open(Renewed(0, ids=ids), tmp_path)
+  headers = {(path / "header.json").read_text() for path in caches}
+  assert len(headers) == 2
+
+
+def test_checksums_are_stored_without_images(source, tmp_path):
+  directory = str(tmp_path / "cache")
+  kept = cache.open_or_build(source, Settings(6), directory)
+  bare = cache.open_or_build(source, Settings(6), directory, keep_images=False)
+  assert bare.images.size == 0
+  np.testing.assert_array_equal(bare.hashes, kept.hashes)
+  assert len(set(kept.hashes.tolist())) == COUNT
+  states = {state for _, _, state in cache.info(directory)}
+  assert f"{COUNT} checksums of images of 6x6" in states

@@ -57,6 +57,13 @@ def test_arms_of_a_seed_differ_in_their_overrides_alone():
   assert other == base
 
 
+def test_all_arms_see_the_same_stored_images():
+  config = plan.load(f"{CONFIG}:folder", {})
+  cells = plan.make(config, pathlib.Path("/nowhere")).cells
+  assert {cell.config.data.cache_size for cell in cells} == {256}
+  assert {cell.config.data.cache_size for cell in _plan().cells} == {16}
+
+
 def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
   seeds = [cell.seed for cell in _plan().cells]
   assert seeds == sorted(seeds)
