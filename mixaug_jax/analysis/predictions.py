@@ -39,9 +39,9 @@ def classify(
       path.
 
   Returns:
-    A dict for each image: `image`, its printable path; `top`, dicts of `class` and
-    `probability`; and `overlay`, its drawing, if there is one. Then the errors
-    of the images that cannot be read.
+    A dict for each image: `image`, its path, printable; `top`, dicts of `class`
+    and `probability`; and `overlay`, its drawing, if there is one. Then the
+    errors of the images that cannot be read.
   """
   rows, errors = [], []
   for first in range(0, len(paths), _BATCH):

@@ -139,5 +139,5 @@ def _refuse_nested(root: pathlib.Path, folders: dict[str, list[str]]) -> None:
     if below or name == root.name:
       raise UserError(
         f"{printable(str(root))} contains only the folder {name}; move its "
-        "content up one level"
+        f"content up one level, or set config.data.dir={printable(path)}"
       )
