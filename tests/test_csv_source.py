@@ -66,6 +66,7 @@ INDEXED = [(str(k), row[1], row[0]) for k, row in enumerate(ROWS)]
     _text(delimiter="\t"),
     _text(QUOTED),
     _text(QUOTED, delimiter=";"),
+    _text(QUOTED, delimiter=", "),
     _text((f"./{p}", f"{c},") for p, c in ROWS),
   ],
 )

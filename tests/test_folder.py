@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mixaug_jax.command import flags
-from mixaug_jax.data import image_files, split_names, tree
+from mixaug_jax.data import image_files, split_names
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import local_path, printable
@@ -133,7 +133,13 @@ def test_files_of_systems_are_left_out(photos, name):
   assert train.left_out == {"hidden or system files": files}
 
 
-@pytest.mark.parametrize("suffix", [*tree.SUFFIXES, ".JPG", ".Tiff"])
+@pytest.mark.parametrize(
+  "suffix",
+  [
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm", ".JPG", ".Tiff"),
+  ],
+)
 def test_every_suffix_of_a_known_format_is_read(photos, suffix):
   _picture(photos / "train" / "cat" / f"x{suffix}")
   assert f"train/cat/x{suffix}" in _open(photos)["train"].ids
@@ -154,23 +160,27 @@ def test_other_files_are_counted_by_suffix(photos):
 
 
 def test_links_are_followed_and_loops_are_not(photos, tmp_path):
-  _picture(tmp_path / "elsewhere" / "2.png")
+  elsewhere = tmp_path / "store" / "elsewhere"
+  picture = _picture(elsewhere / "2.png")
   train = photos / "train"
-  (train / "fox").symlink_to(tmp_path / "elsewhere")
-  (train / "dog" / "again").symlink_to(tmp_path / "elsewhere")
-  (train / "dog" / "once more").symlink_to(tmp_path / "elsewhere")
+  (train / "fox").symlink_to(elsewhere)
+  (train / "dog" / "again").symlink_to(elsewhere)
+  (train / "dog" / "once more").symlink_to(elsewhere)
   (train / "cat" / "loop").symlink_to(train)
   (train / "loop").symlink_to(photos)
-  (tmp_path / "elsewhere" / "up").symlink_to(tmp_path)
+  (elsewhere / "up").symlink_to(elsewhere.parent)
+  (elsewhere / "back").symlink_to(train)
   (train / "cat" / "gone.png").symlink_to(tmp_path / "nothing")
   (train / "cat" / "self").symlink_to(train / "cat" / "self")
   found = _open(photos)["train"]
   assert found.class_names == ("cat", "dog", "fox")
   assert found.ids == [*IDS, "train/dog/again/2.png", "train/fox/2.png"]
-  assert found[5]["image"] == (tmp_path / "elsewhere" / "2.png").read_bytes()
-  back = ["train/loop/", "train/cat/loop/", "train/dog/again/up/"]
+  assert found[5]["image"] == picture.read_bytes()
+  back = ["train/loop/", "train/cat/loop/"]
+  for place in ("train/dog/again", "train/fox"):
+    back += [f"{place}/back/", f"{place}/up/"]
   assert found.left_out == {
-    "links back to a folder around them": [*back, "train/fox/up/"],
+    "links back to a folder around them": back,
     "broken links": ["train/cat/gone.png", "train/cat/self"],
     "folders that are linked twice": ["train/dog/once more/"],
   }
