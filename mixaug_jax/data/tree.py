@@ -132,8 +132,8 @@ def _reason(entry: os.DirEntry) -> str | None:
     if entry.is_dir():
       return None
     if not entry.is_file():
-      kinds = "broken links", "pipes, sockets and devices"
-      return kinds[not entry.is_symlink() or os.path.exists(entry.path)]
+      there = os.path.exists(entry.path)
+      return "pipes, sockets and devices" if there else "broken links"
   except OSError as error:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
       return "broken links"
