@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from mixaug_jax import registry
+from mixaug_jax import names, registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -110,6 +110,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
     UserError: naming the key or value that is wrong.
   """
   check(config)
+  for key in ("dir", "cache_dir"):
+    if config.data[key] is not None:
+      path = names.local_path(f"config.data.{key}", config.data[key])
+      config.data[key] = str(path)
   _settle_weights(config.model)
   config.data.cache_size = stored_size(config)
   return config.lock()
@@ -161,6 +165,7 @@ def read(spec: str) -> ConfigDict:
     UserError: the file is missing, does not run, or returns no ConfigDict.
   """
   path, _, dataset = spec.partition(":")
+  path = os.path.expanduser(path)
   if not os.path.isfile(path):
     raise UserError(
       f"there is no file {path!r}; name a recipe such as configs/cutmix.py"

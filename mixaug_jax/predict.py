@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
       f"{len(errors)} of {len(paths)} images could not be read; the others are "
       "predicted"
       if rows
-      else "none of the images could be read; name JPEG, PNG or WebP files"
+      else "none of the images could be read; name JPEG or PNG files"
     )
 
 

@@ -190,9 +190,10 @@ def test_a_page_without_activation_maps_gives_the_reason(
     raise NoActivationMaps("the head is not linear")
 
   monkeypatch.setattr(classifier.Classifier, "activation_maps", refuse)
-  page.write(comparison, "command")
+  page.write(comparison, os.fsdecode(b"--config.data.dir=caf\xe9"))
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
   assert "No activation maps: the head is not linear." in text
+  assert r"--config.data.dir=caf\udce9" in text
 
 
 def _csv(workdir):

@@ -1,10 +1,6 @@
 """Splits are disjoint, stratified and drawn by the seed; errors are clear."""
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -386,65 +382,3 @@ def test_sources_and_placement_replace_those_of_the_config(folder):
   assert data.load(config.data, 0).test.placement == "host"
   built = experiment.build(config, sources=sources)
   assert built.datasets.train.ids == sets.train.ids
-
-
-@pytest.fixture
-def csv_source(folder, tmp_path):
-  """The example of docs/data.md, as a module in `tmp_path`, and its lists."""
-  page = (ROOT / "docs" / "data.md").read_text()
-  code = page.split("```python\n")[1].split("```")[0]
-  (tmp_path / "my_sources.py").write_text(code)
-  for split in ("train", "test"):
-    images = sorted((folder / split).rglob("*.png"))
-    rows = (f"{path.relative_to(folder)},{path.parent.name}" for path in images)
-    (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
-  return "my_sources:CsvSource"
-
-
-def test_the_source_of_the_documentation_is_loaded(
-  folder, csv_source, tmp_path, monkeypatch
-):
-  monkeypatch.syspath_prepend(tmp_path)
-  sets = _folder(folder, name=csv_source)
-  expected = _folder(folder)
-  for ours, theirs in (
-    (sets.train, expected.train),
-    (sets.validation, expected.validation),
-    (sets.test, expected.test),
-  ):
-    assert ours.ids == theirs.ids
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    rows = np.arange(len(ours))
-    np.testing.assert_array_equal(ours.images(rows), theirs.images(rows))
-  with pytest.raises(UserError, match=r"data\.dir must name the folder of"):
-    _load(name=csv_source)
-
-
-def test_the_source_of_the_documentation_is_trained_on(
-  folder, csv_source, tmp_path
-):
-  flags = {
-    "data.name": csv_source,
-    "data.dir": folder,
-    "data.cache_dir": tmp_path / "cache",
-    "data.image_size": 8,
-    "data.cache_size": 8,
-    "model.name": "small_resnet",
-    "batch_size": 4,
-    "steps": 2,
-    "optimizer.warmup_epochs": 0,
-  }
-  subprocess.run(
-    [
-      *(sys.executable, "-m", "mixaug_jax.main"),
-      f"--config={ROOT}/configs/baseline.py:folder",
-      f"--workdir={tmp_path / 'run'}",
-      *(f"--config.{key}={value}" for key, value in flags.items()),
-    ],
-    check=True,
-    cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-  )
-  result = json.loads((tmp_path / "run" / "result.json").read_text())
-  assert result["class_names"] == ["a", "b"]
-  assert result["test"]["examples"] == 5

@@ -10,6 +10,7 @@ from scipy import special
 
 from mixaug_jax.analysis import cam
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import printable
 
 _BATCH = 32
 _TOP = 5
@@ -38,9 +39,9 @@ def classify(
       path.
 
   Returns:
-    A dict for each image: `image`, its path; `top`, dicts of `class` and
-    `probability`; and `overlay`, its drawing, if there is one. Then the errors
-    of the images that cannot be read.
+    A dict for each image: `image`, its path, printable; `top`, dicts of `class`
+    and `probability`; and `overlay`, its drawing, if there is one. Then the
+    errors of the images that cannot be read.
   """
   rows, errors = [], []
   for first in range(0, len(paths), _BATCH):
@@ -57,13 +58,13 @@ def classify(
     full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
     probabilities = special.softmax(logits(full), axis=-1)
     new = [
-      {"image": str(path), "top": _top(row, class_names)}
+      {"image": printable(str(path)), "top": _top(row, class_names)}
       for path, row in zip(good, probabilities, strict=False)
     ]
     if draw is not None:
       drawn = draw(full, probabilities.argmax(-1), good)
       for row, file in zip(new, drawn, strict=True):
-        row["overlay"] = str(file)
+        row["overlay"] = printable(str(file))
     rows += new
   return rows, errors
 

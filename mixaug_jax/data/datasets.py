@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import registry
 from mixaug_jax.data import decode, duplicates, selection, splits
+from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.identity import Identity, SplitIdentity
@@ -20,6 +21,7 @@ from mixaug_jax.errors import UserError
 # The values of `config.data.name`, apart from `tfds:NAME` and
 # `package.module:Name`.
 SOURCES: dict[str, Opener] = {
+  "csv": CsvSource,
   "digits": Digits,
   "folder": Folder,
   "stanford_dogs": TfdsDataset("stanford_dogs"),

@@ -1,5 +1,6 @@
 """Choice of the classes and the examples that a split keeps."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,9 +68,8 @@ def select(
     raise UserError(
       f"there is only one class, {wanted[0]!r}; a classifier needs two"
     )
-  new_ids = np.array(
-    [wanted.index(name) if name in wanted else -1 for name in names], np.int32
-  )
+  number = {_composed(name): i for i, name in enumerate(wanted)}
+  new_ids = np.array([number.get(_composed(n), -1) for n in names], np.int32)
   kept: dict[str, Source] = {}
   for split, source in sources.items():
     labels = np.asarray(source.labels)
@@ -128,7 +128,7 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
         f"config.data.classes must be 2 to {len(names)}, got {chosen}"
       )
     return list(range(int(chosen)))
-  wanted = [name.strip() for name in chosen.split(",")]
+  wanted = [_composed(name.strip()) for name in chosen.split(",")]
   if unknown := [name for name in wanted if name not in names]:
     raise UserError(
       f"config.data.classes: there is no class {unknown[0]!r}; the first "
@@ -137,6 +137,11 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
   if len(set(wanted)) < 2:
     raise UserError("config.data.classes must name at least two classes")
   return [names.index(name) for name in dict.fromkeys(wanted)]
+
+
+def _composed(name: str) -> str:
+  """Returns a name in composed form, in which sources have their classes."""
+  return unicodedata.normalize("NFC", name)
 
 
 def hold_out(
