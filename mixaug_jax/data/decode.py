@@ -41,6 +41,7 @@ _UPRIGHT = {
   7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90,
 }
+_PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
 _BITS = (10, 12, 14, 16)  # The values of config.data.bits.
 
 _Encoded = bytes | bytearray | memoryview
@@ -276,14 +277,17 @@ def _depth(picture: Image.Image, encoded: _Encoded) -> tuple[int, bool]:
   A program that stores 12 bits in 16 leaves the others empty, so only the user
   knows the range of 16 bits.
   """
+  bits = 8
   if picture.format == "PNG":
     bits = encoded[24]
   elif picture.format == "TIFF":
     bits = max(picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
-  elif picture.format == "PPM" and not picture.tile[0][0].startswith("ppm"):
-    bits = 16 if picture.mode == "I" else 8
-  else:  # Pillow scales the maximum that a PPM file states to 16 bits.
-    return (16 if picture.mode == "I" else 8), True
+  elif picture.format == "PPM":
+    arguments = picture.tile[0][3]  # Ends with the maximum that a file states.
+    if arguments == "I;16B" or arguments[-1] == 65535:
+      bits = 16
+    elif picture.mode == "I":  # Pillow scales the maximum to 16 bits.
+      return 16, True
   return bits, bits < 16
 
 
@@ -315,6 +319,8 @@ def _eight_bits(
         f"stands for 0 to {2**used - 1:,}"
       )
     grey = (values >> (used - 8)).astype(np.uint8)
+    if picture.format == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == 0:
+      grey = 255 - grey  # In the file, 0 is white.
     # A PNG may declare one value as transparent.
     grey[values == picture.info.get("transparency", -1)] = 255
     return Image.fromarray(grey), None if full else peak
