@@ -14,6 +14,7 @@ import importlib.util
 import pathlib
 import subprocess
 import sys
+import textwrap
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -118,8 +119,8 @@ class TfdsDataset:
       directory: the folder of prepared data sets; None: the default of TFDS.
 
     Raises:
-      UserError: an unknown name, a data set without images or labels, or one
-        that cannot be prepared.
+      UserError: an unknown name, a data set without images, labels or the
+        split train, or one that cannot be prepared or is damaged.
     """
     found = self._builder(directory)
     _check_features(self.name, found.info.features)
@@ -156,7 +157,7 @@ class TfdsDataset:
     except Exception as error:  # TFDS raises many types.
       raise UserError(
         f"cannot open the TFDS data set {self.name} in "
-        f"{directory or 'the default folder of TFDS'}: {_first_line(error)}; "
+        f"{directory or 'the default folder of TFDS'}: {_one_line(error)}; "
         "check its name and its files"
       ) from error
 
@@ -254,7 +255,7 @@ def _sentences(place: Any) -> Iterator[None]:
   except FileNotFoundError as error:
     raise _damaged(place, f"{error.filename} is missing") from error
   except Exception as error:
-    raise _damaged(place, _first_line(error)) from error
+    raise _damaged(place, _one_line(error)) from error
 
 
 def _damaged(place: Any, reason: str) -> UserError:
@@ -264,8 +265,9 @@ def _damaged(place: Any, reason: str) -> UserError:
   )
 
 
-def _first_line(error: Exception) -> str:
-  return str(error).partition("\n")[0] or type(error).__name__
+def _one_line(error: Exception) -> str:
+  text = textwrap.shorten(str(error), 300, placeholder=" ...")
+  return text or type(error).__name__
 
 
 def _prepare(name: str, data_dir: str | None, builder: Any) -> None:

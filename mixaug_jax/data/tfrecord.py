@@ -10,6 +10,8 @@ import pathlib
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 _CHECKSUM = 4
 _HEADER = struct.Struct(f"<Q{_CHECKSUM}x")
 
@@ -28,35 +30,36 @@ class TfRecords(Sequence[bytes]):
   """
 
   def __init__(self, paths: Sequence[pathlib.Path], counts: Sequence[int]):
-    self._places: list[tuple[pathlib.Path, int, int]] = []
-    for path, count in zip(paths, counts, strict=True):
-      places = _places(path)
-      if len(places) != count:
+    places = [_places(path) for path in paths]
+    for path, found, count in zip(paths, places, counts, strict=True):
+      if len(found) != count:
         raise ValueError(
-          f"{path.name} has {len(places):,} records instead of {count:,}"
+          f"{path.name} has {len(found):,} records instead of {count:,}"
         )
-      self._places += [(path, *place) for place in places]
+    self._paths = paths
+    self._file = np.repeat(np.arange(len(paths)), counts)
+    self._places = np.concatenate(places)
 
   def __len__(self) -> int:
-    return len(self._places)
+    return len(self._file)
 
   def __getitem__(self, index: int) -> bytes:
-    path, start, length = self._places[index]
-    with open(path, "rb", buffering=0) as file:
+    start, length = self._places[index]
+    with open(self._paths[self._file[index]], "rb", buffering=0) as file:
       return os.pread(file.fileno(), length, start)
 
 
-def _places(path: pathlib.Path) -> list[tuple[int, int]]:
-  """Returns where each record of a file starts, and its length."""
-  places, end = [], path.stat().st_size
+def _places(path: pathlib.Path) -> np.ndarray:
+  """Returns the start and the length of each record, int64 `[N, 2]`."""
+  places, place, end = [], 0, path.stat().st_size
   with open(path, "rb") as file:
-    place = 0
     while place < end:
       file.seek(place)
       header = file.read(_HEADER.size)
       length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else end
-      start, place = file.tell(), file.tell() + length + _CHECKSUM
+      start = place + _HEADER.size
+      place = start + length + _CHECKSUM
       if place > end:
         raise ValueError(f"{path.name} is cut off or is not a TFRecord file")
       places.append((start, length))
-  return places
+  return np.array(places, np.int64).reshape(-1, 2)
