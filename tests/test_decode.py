@@ -301,6 +301,12 @@ def test_the_orientation_of_every_format_is_applied():
   for compression in (None, "tiff_deflate", "jpeg"):
     options = {"compression": compression, "tiffinfo": {0x112: 6}}
     assert _is_upright(_encoded(picture, "TIFF", **options))
+  xmp = {700: b'<a tiff:Orientation="6"/>'}
+  quoted = b"<a tiff:Orientation='6'/>"
+  assert _is_upright(_encoded(picture, "TIFF", tiffinfo=xmp))
+  assert _is_upright(
+    _encoded(picture, "TIFF", tiffinfo={0x112: 6, 700: quoted})
+  )
   several = {"save_all": True, "append_images": [picture]}
   mpo = _sides("MPO", _EXIF, **several)
   assert Image.open(io.BytesIO(mpo)).format == "MPO"
@@ -346,13 +352,18 @@ def test_broken_metadata_of_a_jpeg_is_ignored(marker, content):
   assert _is_upright(_with_segment(jpeg, marker, content))
 
 
-def test_broken_metadata_leaves_the_colours_of_a_cmyk_jpeg():
-  red = Image.new("RGB", (32, 32), (250, 10, 10)).convert("CMYK")
-  jpeg = _encoded(red, "JPEG", quality=95)
-  broken = _with_segment(jpeg, 0xE2, b"ICC_PROFILE\0")
-  np.testing.assert_array_equal(
-    decode(broken, Settings(16)).pixels, decode(jpeg, Settings(16)).pixels
-  )
+def test_broken_metadata_leaves_the_colours_of_a_jpeg():
+  jpeg = _encoded(_gradient(), "JPEG", quality=95)
+  bare = jpeg[:2] + jpeg[20:]  # Without JFIF, which takes precedence.
+  adobe = b"Adobe\0\x64" + bytes(5)  # The samples are RGB, not YCbCr.
+  for whole in (jpeg, _with_segment(bare, 0xEE, adobe)):
+    for kept in (whole, _with_segment(whole, 0xEE, adobe)):
+      broken = _with_segment(kept, 0xE2, b"ICC_PROFILE\0")
+      np.testing.assert_array_equal(
+        decode(broken, Settings(16)).pixels, decode(kept, Settings(16)).pixels
+      )
+  as_rgb, as_ycbcr = (decode(i, Settings(16)).pixels for i in (whole, jpeg))
+  assert np.abs(as_rgb.astype(int) - as_ycbcr).mean() > 20
 
 
 def _chunk(kind, content, checksum=None):

@@ -7,7 +7,6 @@ and palettes are expanded, CMYK is converted, transparent pixels become white,
 
 import contextlib
 import dataclasses
-import functools
 import io
 import re
 import warnings
@@ -238,7 +237,7 @@ def _despite_metadata(read: Callable[[_Encoded], _T], encoded: _Encoded) -> _T:
 
 def _open(encoded: _Encoded) -> Image.Image:
   """Opens a file; TIFF is decoded, other formats are not yet."""
-  picture = Image.open(io.BytesIO(encoded), formats=_formats())
+  picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
   if picture.width * picture.height > MAX_PIXELS:
     raise BadImage(
       f"{picture.width}x{picture.height} pixels are more than "
@@ -247,13 +246,6 @@ def _open(encoded: _Encoded) -> Image.Image:
   if picture.format == "TIFF":
     picture.load()  # This applies its orientation, which changes its size.
   return picture
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-  """Returns those of `FORMATS` that this version of Pillow has."""
-  Image.init()
-  return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -367,7 +359,7 @@ def _from_floats(values: np.ndarray) -> np.ndarray:
   low, high = values.min(), values.max()
   if not (low >= 0 and high <= 1):  # Also true of NaN.
     raise _bad_array(values, f" with values from {low:g} to {high:g}")
-  return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+  return np.rint(values * 255).astype(np.uint8)
 
 
 def _bad_array(array: np.ndarray, values: str = "") -> BadImage:

@@ -4,6 +4,7 @@ Pillow refuses a whole file for a broken colour profile, comment or thumbnail,
 which other programs ignore. Nothing here looks at pixels.
 """
 
+import math
 import struct
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -11,9 +12,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # eXIf holds the orientation.
 _PNG_KEPT = (b"tRNS", b"eXIf")
 _JPEG = b"\xff\xd8"
-_EXIF, _ADOBE, _SCAN, _COMMENT = 0xE1, 0xEE, 0xDA, 0xFE
+_SCAN, _COMMENT = 0xDA, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
-_ADOBE_BYTES = 12  # A complete segment, which names the colour transform.
+# The segments that stay if they have this length: JFIF and Adobe name the
+# colour transform, EXIF the orientation.
+_JPEG_KEPT = {0xE0: 16, 0xE1: 2, 0xEE: 14}
 
 
 def removed(encoded: bytes) -> bytes:
@@ -49,9 +52,8 @@ def _jpeg(encoded: bytes) -> bytes:
     if marker == _SCAN:
       break
     end = place + 2 + length
-    application = marker in _APPLICATION
-    needed = marker == _EXIF or (marker == _ADOBE and length > _ADOBE_BYTES)
-    if needed or not (application or marker == _COMMENT):
+    metadata = marker in _APPLICATION or marker == _COMMENT
+    if not metadata or length >= _JPEG_KEPT.get(marker, math.inf):
       kept.append(encoded[place:end])
     place = end
   return b"".join([*kept, encoded[place:]])
