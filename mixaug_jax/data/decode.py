@@ -78,7 +78,8 @@ class Decoded:
     pixels: uint8 RGB `[size, size, 3]`.
     height: of the upright picture, in pixels.
     width: likewise.
-    peak: the brightest value of a 16-bit file; None for other images.
+    peak: the brightest value of a file of 16 or 32 bits; None for images that
+      state their own range.
   """
 
   pixels: np.ndarray
@@ -321,7 +322,7 @@ def _eight_bits(
   if bits < 16:
     raise BadImage(
       f"it has 16 bits per colour, and config.data.bits={bits} is only for "
-      "greyscale; convert it to 8 bits per colour"
+      "greyscale without transparency; convert it to 8 bits per colour"
     )
   bands = zip(picture.getbands(), picture.getextrema(), strict=True)
   brightest = max(high for band, (_, high) in bands if band != "A")
