@@ -155,7 +155,7 @@ def load(
     left_out={name: reasons for name, reasons in found.items() if reasons},
     duplicates=copies,
     seen=seen,
-    warnings=[*copies.describe(), *_warnings(seen, peaks, config)],
+    warnings=[*copies.describe(), *_warnings(seen, peaks, config.bits)],
   )
 
 
@@ -212,9 +212,7 @@ def _hold_out(
   parts["train"], parts[name] = train.keep(rest), train.keep(held_out)
 
 
-def _warnings(
-  seen: float, peaks: Sequence[int], config: ConfigDict
-) -> list[str]:
+def _warnings(seen: float, peaks: Sequence[int], bits: int) -> list[str]:
   """Returns sentences about what the network does not see."""
   lines = []
   if seen < _LITTLE:
@@ -222,8 +220,9 @@ def _warnings(
       f"the network sees only {seen:.0%} of an average picture; leave "
       "config.data.cache_size unset, or set config.data.resize=squash"
     )
-  del peaks
-  return lines
+  if peaks:
+    lines.append(decode.range_warning(max(peaks), bits))
+  return [line for line in lines if line]
 
 
 def _copies(parts: Mapping[str, Split], how: str) -> duplicates.Duplicates:

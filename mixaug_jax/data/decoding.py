@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode
+from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
 from mixaug_jax.data.sources import Source
 
 Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
@@ -66,7 +66,7 @@ def decode_rows(
 
 def decode_row(source: Source, row: int, square: Settings) -> Decoded:
   """Decodes one row; raises BadImage or OSError."""
-  return decode(source[row]["image"], square)
+  return decode_square(source[row]["image"], square)
 
 
 def pixel_hash(pixels: np.ndarray) -> int:

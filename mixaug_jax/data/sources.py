@@ -12,7 +12,11 @@ import numpy as np
 
 
 class Item(TypedDict):
-  """One example: an encoded image, or uint8 `[H, W, 3]`; its class; a name."""
+  """One example: an encoded image or an array; its class; a name.
+
+  An array is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`, of uint8 or of floats in
+  [0, 1].
+  """
 
   image: bytes | np.ndarray
   label: int
