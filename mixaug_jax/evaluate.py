@@ -54,11 +54,14 @@ def main(argv: Sequence[str]) -> None:
     datasets.validation,
     batch_size=run.config.evaluate.batch_size,
     average=arguments.average,
+    likelihood=run.likelihood,
   )
   report = {
     "split": arguments.split,
     "examples": len(split),
     "average": arguments.average,
+    "loss": run.likelihood.loss_name,
+    "probabilities": run.likelihood.kind,
     "views": measured,
   }
   print(json.dumps(report, indent=2) if arguments.json else table(report))
@@ -72,7 +75,8 @@ def table(report: dict[str, Any]) -> str:
   width = max(map(len, labels.values()))
   lines = [
     f"{report['split']}, {report['examples']:,} images; views averaged by "
-    f"{report['average']}; ECE: expected calibration error, scaled: by a "
+    f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
+    f"error of {report['probabilities']} probabilities, scaled: by a "
     "temperature fitted on validation",
     f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
     f"{'ms/image':>10}",
@@ -83,6 +87,11 @@ def table(report: dict[str, Any]) -> str:
       f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
       f"{row['calibration_error_scaled']:8.2%}{row['milliseconds']:10.2f}"
     )
+    if row["undefined"]:
+      lines.append(
+        f"{labels[name]}: the logits of {row['undefined']:,} images are not "
+        "numbers; they count as wrong"
+      )
   return "\n".join(lines)
 
 

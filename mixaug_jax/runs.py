@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import classifier
 from mixaug_jax import config as config_lib
+from mixaug_jax.analysis import likelihood
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
@@ -46,6 +47,11 @@ class Run:
   workdir: pathlib.Path
   config: ConfigDict
   result: Result
+
+  @property
+  def likelihood(self) -> likelihood.Likelihood:
+    """The meaning of the logits, which follows the loss."""
+    return likelihood.of_loss(self.config.loss.name)
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:

@@ -1,33 +1,34 @@
 """Test-time augmentation: what views of an image measure, and their cost."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from mixaug_jax import data
 from mixaug_jax.analysis import calibration
+from mixaug_jax.analysis.likelihood import Likelihood
 
 # Takes stored images, uint8 `[B, S, S, 3]`; returns logits `[V, B, C]`.
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
-def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+def averaged(
+  logits: np.ndarray, how: str, likelihood: Likelihood
+) -> np.ndarray:
   """Returns the mean over views.
 
   Args:
     logits: `[V, N, C]`.
-    how: `logits` averages them, `probabilities` their softmax.
+    how: `logits` averages them, `probabilities` the probabilities.
+    likelihood: the meaning of the logits.
 
   Returns:
-    `[N, C]`: logits whose softmax is the averaged prediction.
+    `[N, C]`: logits whose probabilities are the averaged prediction.
   """
-  if how == "logits":
-    return logits.mean(0)
-  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
-  return special.logsumexp(log, axis=0) - np.log(len(logits))
+  return logits.mean(0) if how == "logits" else likelihood.of_mean(logits)
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
   *,
   batch_size: int,
   average: str,
+  likelihood: Likelihood,
 ) -> dict[str, dict[str, Any]]:
   """Measures each named group of views, and all of them together.
 
@@ -46,11 +48,13 @@ def evaluate(
     validation: the images to fit the temperature on.
     batch_size: the number of images that a predictor is given at a time.
     average: `logits` or `probabilities`, see `averaged`.
+    likelihood: the meaning of the logits.
 
   Returns:
     For each name, and for their union where there are several: `views` (their
     number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
-    and `calibration_error_scaled` after scaling by `temperature`, and
+    and `calibration_error_scaled` after scaling by `temperature`, `undefined`
+    (the number of images whose logits hold a NaN, see `calibration`), and
     `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
@@ -63,19 +67,24 @@ def evaluate(
   measured = {}
   for chosen in [[name] for name in names] + [names] * (len(names) > 1):
     of = lambda parts, chosen=chosen: averaged(
-      np.concatenate([parts[name] for name in chosen]), average
+      np.concatenate([parts[name] for name in chosen]), average, likelihood
     )
-    temperature = calibration.fit_temperature(of(fitting), validation.labels)
+    temperature = calibration.fit_temperature(
+      of(fitting), validation.labels, likelihood
+    )
     ours, truth = of(logits), split.labels
-    error = calibration.expected_calibration_error
+    error = functools.partial(
+      calibration.expected_calibration_error, likelihood=likelihood
+    )
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
       "accuracy": calibration.top_k_accuracy(ours, truth, 1),
       "top5_accuracy": calibration.top_k_accuracy(ours, truth, 5),
-      "loss": calibration.cross_entropy(ours, truth),
+      "loss": likelihood.loss(ours, truth),
       "calibration_error": error(ours, truth),
       "temperature": temperature,
       "calibration_error_scaled": error(ours, truth, temperature=temperature),
+      "undefined": int(calibration.undefined(ours).sum()),
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }
   return measured
