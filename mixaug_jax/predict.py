@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> None:
   print(json.dumps(rows, indent=2) if arguments.json else table)
   if errors:
     raise UserError(
-      f"{len(errors)} of {len(paths)} images could not be read or predicted; the "
-      "others are predicted"
+      f"{len(errors)} of {len(paths)} images could not be read or predicted; "
+      "the others are predicted"
       if rows
       else "none of the images could be read or predicted; name JPEG, PNG or "
       "WebP files"

@@ -73,7 +73,8 @@ def _sigmoid_cross_entropy(
   """The sum of the binary cross-entropies of all classes."""
   wrong = np.array(logits, np.float64)  # A copy.
   wrong[np.arange(len(labels)), labels] *= -1
-  return np.logaddexp(0, wrong).sum(-1)
+  with np.errstate(invalid="ignore"):  # Of a NaN.
+    return np.logaddexp(0, wrong).sum(-1)
 
 
 SOFTMAX = Likelihood(
