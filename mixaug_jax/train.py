@@ -16,6 +16,7 @@ from mixaug_jax.training import (
   experiment,
   lock,
   preemption,
+  pretrained,
   provenance,
   records,
 )
@@ -44,6 +45,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: SIGTERM came; the state is saved.
   """
+  config = pretrained.recalled(config, workdir)
   if finished := records.finished_result(config, workdir):
     return finished
   new = not saved_in(workdir)

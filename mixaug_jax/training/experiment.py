@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
-from mixaug_jax.training import losses, optim, parallel, state
+from mixaug_jax.training import losses, optim, parallel, pretrained, state
 from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
@@ -40,7 +40,7 @@ class Experiment:
   recipe: Recipe
   steps: int
   steps_per_epoch: float
-  weights: weight_sources.WeightSource | None
+  weights: weight_sources.WeightSource | pretrained.RunWeights | None
 
   def log_at(self, step: int) -> bool:
     """Returns whether a line of the log falls on this step."""
@@ -110,7 +110,9 @@ class Experiment:
     variables = self.init_variables()
     report = None
     if self.weights is not None and pretrained_weights:
-      variables, loaded = self.weights.load(variables)
+      variables, loaded = self.weights.load(
+        variables, self.datasets.class_names
+      )
       report = str(loaded)
       if loaded.missing and self.config.model.freeze_batch_norm:
         raise UserError(
@@ -147,7 +149,7 @@ def build(
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap checks come first, because loading may decode a whole data set.
-  weights = weight_sources.resolve(
+  weights = pretrained.resolve(
     config.model.pretrained, config.model.name, config.model.allow_partial
   )
   if weights is None:
