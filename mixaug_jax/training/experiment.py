@@ -110,9 +110,7 @@ class Experiment:
     variables = self.init_variables()
     report = None
     if self.weights is not None and pretrained_weights:
-      variables, loaded = self.weights.load(
-        variables, self.datasets.class_names
-      )
+      variables, loaded = self.weights.load(variables)
       report = str(loaded)
       if loaded.missing and self.config.model.freeze_batch_norm:
         raise UserError(
@@ -161,6 +159,8 @@ def build(
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
+  if isinstance(weights, pretrained.RunWeights):
+    weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes = len(datasets.class_names)
   model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)

@@ -47,12 +47,14 @@ class RunWeights:
     name: the run directory, as in `config.model.pretrained`.
     settings: as in `WeightSource`; empty if the directory is gone.
     allow_partial: whether arrays may be missing or left over.
+    class_names: of the data, by class id.
     certain: as in `WeightSource`.
   """
 
   name: str
   settings: Mapping[str, Any]
   allow_partial: bool
+  class_names: Sequence[str] = ()
   certain: bool = True
 
   def fetch(self) -> _Saved:
@@ -86,16 +88,13 @@ class RunWeights:
     checkpoint.verify(folder / str(step))
     return _Saved(folder / str(step), chosen, class_names)
 
-  def load(
-    self, variables: Any, class_names: Sequence[str]
-  ) -> tuple[Any, loading.LoadReport]:
+  def load(self, variables: Any) -> tuple[Any, loading.LoadReport]:
     """Puts the weights into the variables of a model.
 
-    The head is loaded if the run has the same classes in the same order.
+    The head is loaded if the run has the classes of the data in their order.
 
     Args:
       variables: `params`, and `batch_stats` if there are any, as initialised.
-      class_names: of the data, by class id.
 
     Returns:
       Variables of the same structure, as float32 numpy arrays, and a report.
@@ -109,7 +108,7 @@ class RunWeights:
     flat = traverse_util.flatten_dict(
       checkpoint.read_variables(saved.checkpoint, saved.chosen == "ema")
     )
-    new_head = _new_head(saved.class_names, class_names)
+    new_head = _new_head(saved.class_names, self.class_names)
     head = "" if new_head else "; its head is kept: the classes are the same"
     return loading.assign(
       {"/".join(key): array for key, array in flat.items()},

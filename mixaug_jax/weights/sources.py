@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mixaug_jax.errors import UserError
@@ -117,14 +117,8 @@ class WeightSource:
   def preprocessing(self) -> Preprocessing:
     return PREPROCESSING[self.settings["preprocessing"]]
 
-  def load(
-    self, variables: Any, class_names: Sequence[str] = ()
-  ) -> tuple[Any, loading.LoadReport]:
-    """Loads the weights into `variables`; see `loading.load`.
-
-    A file does not name its classes, so that `class_names` means nothing here.
-    """
-    del class_names
+  def load(self, variables: Any) -> tuple[Any, loading.LoadReport]:
+    """Loads the weights into `variables`; see `loading.load`."""
     return loading.load(
       self.fetch(),
       self.dialect,
