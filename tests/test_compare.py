@@ -17,7 +17,8 @@ import pytest
 
 from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import launch, page, pictures, plan, words
+from mixaug_jax.analysis import calibration, likelihood
+from mixaug_jax.comparison import figures, launch, page, pictures, plan, words
 from mixaug_jax.errors import NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -206,7 +207,19 @@ def test_predictions_that_are_not_numbers_count_as_wrong(finished, tmp_path):
   assert float(_csv(tmp_path / "runs")[3]["accuracy"]) == right[7:].sum() / 1000
 
 
-def test_losses_of_different_kinds_are_never_mixed(tmp_path):
+def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
+  drawn, captions = {}, []
+
+  def reliability(name, colour, confidence, *rest):
+    drawn[name] = confidence
+    return figures.Figure((1, 1))
+
+  def picture_table(_, texts, *rest):
+    captions.extend(texts)
+    return figures.Figure((1, 1))
+
+  monkeypatch.setattr(page.figures, "reliability", reliability)
+  monkeypatch.setattr(page.figures, "picture_table", picture_table)
   path = tmp_path / "small.py"
   text = SMALL.replace('"cut": {"mix": {"name": "cutmix"}}', _KINDS)
   path.write_text(text.replace("steps = 20", "steps = 4"))
@@ -215,13 +228,33 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path):
   comparison = plan.make(plan.load(str(path), overrides), tmp_path / "runs")
   results = {c.arm: train.train(c.config, c.workdir) for c in comparison.cells}
   page.write(comparison, "command")
-  arms = json.loads((tmp_path / "runs" / "results.json").read_text())["arms"]
+  numbers = json.loads((tmp_path / "runs" / "results.json").read_text())
+  arms, best = numbers["arms"], numbers["best"]
   rows = {row["arm"]: row for row in _csv(tmp_path / "runs")}
   for name, result in results.items():
     loss = pytest.approx(result.test.loss, rel=1e-5)
     assert arms[name]["loss"]["mean"] == float(rows[name]["loss"]) == loss
     kind = "softmax" if name == "none" else "sigmoid"
     assert arms[name]["loss_name"] == rows[name]["loss_name"] == kind
+    run = comparison.runs[name][0]
+    known = likelihood.of_loss(kind)
+    scale = calibration.fit_temperature(*_pair(run.validation), known)
+    assert arms[name]["temperature"]["mean"] == scale
+    for key, value in (("", 1.0), ("_scaled", scale)):
+      error = calibration.expected_calibration_error(
+        *_pair(run.compared), temperature=value, likelihood=known
+      )
+      assert arms[name][f"calibration_error{key}"]["mean"] == error
+    bins = calibration.reliability(*_pair(run.compared), likelihood=known)
+    np.testing.assert_array_equal(drawn[name], bins[1])
+    column = 1 + list(results).index(name)
+    chosen = pictures._telling(
+      comparison.first.correct, comparison.runs[best][0].correct
+    )
+    shares = known.probabilities(run.compared.logits[chosen]).max(-1)
+    assert [text[column].split("\n")[1] for text in captions] == [
+      f"{share:.0%}" for share in shares
+    ]
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
   assert "different losses (softmax: none; sigmoid: each, more)" in text
   for arm in arms.values():
@@ -239,6 +272,10 @@ _KINDS = (
   '"each": {"loss": {"name": "sigmoid"}}, '
   '"more": {"loss": {"name": "sigmoid"}, "mix": {"name": "cutmix"}}'
 )
+
+
+def _pair(predictions):
+  return predictions.logits, predictions.labels
 
 
 def _csv(workdir):
