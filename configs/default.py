@@ -30,7 +30,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.name = "digits"  # digits, folder, csv, stanford_dogs, tfds:NAME.
   data.dir = placeholder(str)  # The image folder, or the data of TFDS.
   data.image_size = 16  # Pixels a side that the network sees.
-  data.cache_size = placeholder(int)  # Stored pixels a side; None: image_size.
+  # Stored pixels a side. None: image_size, or 8/7 of it where a random crop
+  # needs a margin; without the crop, the network sees the middle of it.
+  data.cache_size = placeholder(int)
   data.resize = "crop"  # How to make the square: crop, squash, pad.
   data.bits = 16  # That 16-bit files use: 10, 12, 14 or 16.
   data.validation_fraction = 0.1  # Held out of train if there is none.
@@ -178,7 +180,6 @@ def _folder(config: ConfigDict) -> ConfigDict:
   """A folder of photographs, trained from random weights by default."""
   config.data.name = "folder"
   config.data.image_size = 224
-  config.data.cache_size = 256
   config.model.name = "resnet50"
   config.batch_size = 64
   config.epochs = 50.0

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
       cell = comparison.cell(arguments.only)
     if arguments.until_stdin_closes:
       exits.follow_stdin()
-    return _train(cell)
+    return _train(cell, comparison)
 
   from mixaug_jax.comparison import estimate, launch
 
@@ -82,13 +82,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   return flags.parse(parser, argv)
 
 
-def _train(cell: plan.Cell) -> int:
-  """Trains a cell in this process."""
+def _train(cell: plan.Cell, comparison: plan.Comparison) -> int:
+  """Trains a cell in this process, on the data of those that are finished."""
   jax_setup.prepare(cell.config.deterministic)
 
   from mixaug_jax import train
+  from mixaug_jax.comparison import same_data
 
-  result = train.train(cell.config, cell.workdir)
+  check = lambda identity: same_data.check(cell, identity, comparison.cells)
+  result = train.train(cell.config, cell.workdir, check)
   print(summary.of_run(result, cell.workdir))
   return 0
 

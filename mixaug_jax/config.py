@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from mixaug_jax import registry
+from mixaug_jax import names, registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -68,8 +68,17 @@ _RANGES = {
   "log.every_steps": (1, math.inf),
 }
 
-# A run can resume with other values of these.
-_MAY_CHANGE = ("log.writers",)
+# A run can resume with other values of these keys and groups: they decide where
+# and how a run is computed, but not what.
+_MAY_CHANGE = (
+  "checkpoint.keep",
+  "data.cache_dir",
+  "data.dir",
+  "data.placement",
+  "evaluate.batch_size",
+  "log.",
+  "model.remat",
+)
 
 
 def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
@@ -101,8 +110,23 @@ def resolve(config: ConfigDict) -> ConfigDict:
     UserError: naming the key or value that is wrong.
   """
   check(config)
+  for key in ("dir", "cache_dir"):
+    if config.data[key] is not None:
+      path = names.local_path(f"config.data.{key}", config.data[key])
+      config.data[key] = str(path)
   _settle_weights(config.model)
+  config.data.cache_size = stored_size(config)
   return config.lock()
+
+
+def stored_size(config: ConfigDict) -> int:
+  """Returns `config.data.cache_size`, or what it is where it is unset."""
+  from mixaug_jax import augment
+
+  if config.data.cache_size is not None:
+    return config.data.cache_size
+  margin = 8 / 7 if augment.needs_margin(config.augment) else 1
+  return round(config.data.image_size * margin)
 
 
 def _settle_weights(model: ConfigDict) -> None:
@@ -143,6 +167,7 @@ def read(spec: str) -> ConfigDict:
     UserError: the file is missing, does not run, or returns no ConfigDict.
   """
   path, _, dataset = spec.partition(":")
+  path = os.path.expanduser(path)
   if not os.path.isfile(path):
     raise UserError(
       f"there is no file {path!r}; name a recipe such as configs/cutmix.py"
@@ -310,8 +335,16 @@ def leaves(config: ConfigDict, references: bool = False) -> dict[str, Any]:
   return flat
 
 
-def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
-  """Returns the leaves in which two configs differ, as one text each."""
+def differences(
+  ours: ConfigDict, theirs: Mapping[str, Any], *, harmless: bool = False
+) -> list[str]:
+  """Returns the leaves in which two configs differ, as one text each.
+
+  Args:
+    ours: the config of this command.
+    theirs: the config that a run stored.
+    harmless: whether to return those that a run can resume with, or the others.
+  """
   here, there = leaves(ours), _flat(theirs)
   there.pop("model.test_size", None)  # Older runs have it; no code read it.
   missing = object()
@@ -319,7 +352,7 @@ def differences(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
     for key in sorted(here.keys() | there.keys())
     if here.get(key, missing) != there.get(key, missing)
-    and key not in _MAY_CHANGE
+    and key.startswith(_MAY_CHANGE) == harmless
   ]
 
 
@@ -330,7 +363,10 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
   """
   from configs import default
 
-  return _merged(default.get_config().to_dict(), content)
+  config = _merged(default.get_config().to_dict(), content)
+  if config["data"]["cache_size"] is None:  # Older runs did not settle it.
+    config["data"]["cache_size"] = config["data"]["image_size"]
+  return config
 
 
 def _merged(old: Any, new: Any) -> Any:

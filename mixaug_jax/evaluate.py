@@ -1,11 +1,10 @@
 """`python -m mixaug_jax.evaluate`: measures a run on any split and views."""
 
 import json
+import sys
 from collections.abc import Sequence
-from typing import Any
 
 from mixaug_jax.command import exits, flags, jax_setup
-from mixaug_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,6 +17,12 @@ def main(argv: Sequence[str]) -> None:
   )
   parser.add_argument("--workdir", type=flags.path, required=True)
   parser.add_argument("--split", default="test", choices=SPLITS)
+  parser.add_argument(
+    "--data_dir",
+    metavar="DIR",
+    help="score other labelled images: DIR/<class>/*, or a folder with splits; "
+    "default: the data of the run",
+  )
   parser.add_argument(
     "--views",
     default="identity",
@@ -33,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = flags.parse(parser, argv)
   jax_setup.prepare()
 
-  from mixaug_jax import data, runs
+  from mixaug_jax import runs
   from mixaug_jax.analysis import views
 
   run = runs.open_run(arguments.workdir)
@@ -41,58 +46,28 @@ def main(argv: Sequence[str]) -> None:
   network.predictor(arguments.views)  # Refuses a view that is named twice.
   names = [name.strip() for name in arguments.views.split(",")]
   predictors = {name: network.predictor(name) for name in names}
-  datasets = data.load(run.config.data, run.config.seed)
-  split = getattr(datasets, arguments.split)
-  if split is None:
-    raise UserError(
-      f"--split={arguments.split}: the data set of {arguments.workdir} has no "
-      "such split"
-    )
+  name, split, validation, notes = run.labelled(
+    arguments.split, arguments.data_dir
+  )
+  for note in notes:
+    print(f"mixaug_jax: {note}", file=sys.stderr)
   measured = views.evaluate(
     predictors,
     split,
-    datasets.validation,
+    validation,
     batch_size=run.config.evaluate.batch_size,
     average=arguments.average,
     likelihood=run.likelihood,
   )
   report = {
-    "split": arguments.split,
+    "split": name,
     "examples": len(split),
     "average": arguments.average,
     "loss": run.likelihood.loss_name,
     "probabilities": run.likelihood.kind,
     "views": measured,
   }
-  print(json.dumps(report, indent=2) if arguments.json else table(report))
-
-
-def table(report: dict[str, Any]) -> str:
-  """Returns the measures as aligned text."""
-  labels = {
-    name: f"{name} ({row['views']})" for name, row in report["views"].items()
-  }
-  width = max(map(len, labels.values()))
-  lines = [
-    f"{report['split']}, {report['examples']:,} images; views averaged by "
-    f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
-    f"error of {report['probabilities']} probabilities, scaled: by a "
-    "temperature fitted on validation",
-    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
-    f"{'ms/image':>10}",
-  ]
-  for name, row in report["views"].items():
-    lines.append(
-      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
-      f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
-      f"{row['calibration_error_scaled']:8.2%}{row['milliseconds']:10.2f}"
-    )
-    if row["undefined"]:
-      lines.append(
-        f"{labels[name]}: the logits of {row['undefined']:,} images are not "
-        "numbers; they count as wrong"
-      )
-  return "\n".join(lines)
+  print(json.dumps(report, indent=2) if arguments.json else views.table(report))
 
 
 if __name__ == "__main__":

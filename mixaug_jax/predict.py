@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> None:
       f"{len(errors)} of {len(paths)} images could not be read or predicted; "
       "the others are predicted"
       if rows
-      else "none of the images could be read or predicted; name JPEG, PNG or "
-      "WebP files"
+      else "none of the images could be read or predicted; name JPEG or PNG "
+      "files"
     )
 
 

@@ -9,14 +9,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import classifier
+from mixaug_jax import classifier, data
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import likelihood
+from mixaug_jax.data import labelled, selection
+from mixaug_jax.data.identity import Identity, changes
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
 from mixaug_jax.training.result import Result, from_json
 from mixaug_jax.training.writers import METRICS_FILE
+
+_NO_TEMPERATURE = (
+  "no temperature is fitted without the validation images of the run"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,74 @@ class Run:
     ):
       raise self._damaged(name)
     return Predictions(logits, labels, ids)
+
+  @property
+  def identity(self) -> Identity | None:
+    """What its data were; None for a run of an older version."""
+    return records.read_data(self.workdir)
+
+  def labelled(
+    self, split: str, directory: str | None = None
+  ) -> tuple[str, data.Split, data.Split | None, list[str]]:
+    """Opens labelled images to score the run on.
+
+    Args:
+      split: `train`, `validation` or `test`.
+      directory: other data than those of the run: a folder of images, or
+        what the source of the run reads.
+
+    Returns:
+      The name of the split, its images, the images of validation that the run
+      was tuned on if they are still there, and sentences about what differs.
+
+    Raises:
+      UserError: there are no such images, or they have a class that the run
+        does not know.
+    """
+    names = self.result.class_names
+    if directory is not None:
+      config = self.config.data.copy_and_resolve_references()
+      config.dir = directory
+      if config.name in ("digits", "stanford_dogs") or config.name.startswith(
+        "tfds:"
+      ):
+        config.name = "folder"
+      name, images, found = labelled.load_split(config, split, names)
+      notes = selection.describe({name: found})
+      return name, images, None, [*notes, _NO_TEMPERATURE]
+    try:
+      sets, changed = self.datasets()
+    except UserError as error:
+      raise UserError(
+        f"{error}; if the data moved, name their folder by --data_dir"
+      ) from None
+    images = sets.by_name().get(split)
+    if images is None:
+      raise UserError(f"the data of {self.workdir} have no split {split}")
+    labelled.refuse_unknown(split, sets.left_out.get(split, {}), names)
+    notes = [f"the data changed since the run: {text}" for text in changed]
+    same = not self.identity or not changes(
+      self.identity, sets.identity, ["validation"]
+    )
+    if not same:
+      notes.append(_NO_TEMPERATURE)
+    return split, images, sets.validation if same else None, notes
+
+  def datasets(self) -> tuple[data.Datasets, list[str]]:
+    """Opens the data of the run again, with its class ids.
+
+    Returns:
+      The data, and sentences about what changed since the run was trained.
+
+    Raises:
+      UserError: the data cannot be opened.
+    """
+    sets = data.load(
+      self.config.data,
+      self.config.seed,
+      class_names=self.result.class_names,
+    )
+    return sets, changes(self.identity, sets.identity) if self.identity else []
 
   def classifier(self) -> classifier.Classifier:
     """Returns the network with its chosen weights. Raises UserError."""

@@ -7,11 +7,13 @@ device never waits for the host. `training/session.py` holds what a turn does.
 
 import contextlib
 import pathlib
+from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax.data.identity import Identity
 from mixaug_jax.training import (
   experiment,
   lock,
@@ -30,18 +32,24 @@ from mixaug_jax.training.state import TrainState
 from mixaug_jax.training.writers import open_writers
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
+def train(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  check_data: Callable[[Identity], None] = lambda identity: None,
+) -> Result:
   """Trains, evaluates and writes a run directory; resumes an unfinished one.
 
   Args:
     config: resolved and checked.
     workdir: the run directory; it is created if it does not exist.
+    check_data: is called with what the data are; may raise UserError.
 
   Returns:
     The content of result.json.
 
   Raises:
-    UserError: a config that cannot run here, or a directory of another run.
+    UserError: a config that cannot run here, a directory of another run, or
+      data that changed since the run began.
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: SIGTERM came; the state is saved.
   """
@@ -49,7 +57,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
   if finished := records.finished_result(config, workdir):
     return finished
   new = not saved_in(workdir)
+  stored = records.read_config(workdir)
   exp = experiment.build(config, fetch_weights=new)
+  check_data(exp.datasets.identity)
+  if not new:
+    records.check_data(workdir, exp.datasets.identity)
   state, loaded = exp.initial_state(pretrained_weights=new)
   with (
     lock.claim(workdir, config_lib.to_json(config)),
@@ -62,8 +74,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Result:
       workdir, config.log.writers, first, loop.metrics_bytes
     ) as writers:
       if jax.process_index() == 0:
+        records.write_data(workdir, exp.datasets.identity)
         records.write_skipped(workdir, exp.datasets.skipped)
-        print(provenance.describe(exp, loaded, first), flush=True)
+        print(provenance.describe(exp, loaded, first, stored), flush=True)
       with Session(
         exp, workdir, first, checkpoints, loop, writers, stopping
       ) as session:

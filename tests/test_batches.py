@@ -24,6 +24,7 @@ def _split(count, placement="host"):
     store=images.reshape(count, 2, 2, 3),
     source=None,
     square=decode.Settings(2),
+    hashes=np.arange(count, dtype=np.uint64),
   )
 
 

@@ -48,7 +48,8 @@ def decoded(monkeypatch):
 
 
 def _open(source, tmp_path):
-  return cache.open_or_build(source, Settings(6), str(tmp_path / "cache"))
+  rows = cache.open_or_build(source, Settings(6), str(tmp_path / "cache"))
+  return rows.images, rows.bad
 
 
 def test_the_second_opening_decodes_nothing(source, tmp_path, decoded):
@@ -96,7 +97,7 @@ def test_a_damaged_cache_is_noticed_and_built_again(
   path.write_bytes(content)
   np.testing.assert_array_equal(_open(source, tmp_path)[0], expected)
   assert decoded["count"] == 2 * COUNT
-  assert "is damaged" in capsys.readouterr().err
+  assert "cannot be used" in capsys.readouterr().err
 
 
 def test_processes_that_start_together_decode_once(source, tmp_path):
@@ -106,9 +107,9 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
     "from mixaug_jax.data.decode import Settings\n"
     "from mixaug_jax.data.folder import Folder\n"
     "root = pathlib.Path(sys.argv[1])\n"
-    "images, _ = cache.open_or_build(\n"
+    "rows = cache.open_or_build(\n"
     "  Folder(root / 'train'), Settings(6), str(root / 'cache'))\n"
-    "print(int(images.sum()))"
+    "print(int(rows.images.sum()))"
   )
   processes = [
     subprocess.Popen(
@@ -206,7 +207,8 @@ def test_a_disk_that_fills_up_is_reported_and_the_build_continues(
   with pytest.raises(UserError, match="No space left on device"):
     cache.open_or_build(source, Settings(6), str(small_disk))
   (small_disk / "ballast").unlink()
-  images, bad = cache.open_or_build(source, Settings(6), str(small_disk))
+  rows = cache.open_or_build(source, Settings(6), str(small_disk))
+  images, bad = rows.images, rows.bad
   assert images.shape == (COUNT, 6, 6, 3)
   assert images.reshape(COUNT, -1).any(1).all()
   assert bad == {}
@@ -241,3 +243,56 @@ def test_the_command_reports_a_damaged_cache_and_a_wrong_directory(
   assert "damaged" in capsys.readouterr().out
   with pytest.raises(UserError, match="is not a directory"):
     command.main(["--clear", f"--cache_dir={tmp_path / 'gone'}"])
+
+
+class Renewed:
+  """A source whose fingerprint stays, whatever its images are."""
+
+  class_names = ("a", "b")
+
+  def __init__(self, seed, ids=None):
+    rng = np.random.default_rng(seed)
+    self.images = rng.integers(0, 256, (9, 6, 6, 3), np.uint8)
+    self.labels = np.arange(9, dtype=np.int32) % 2
+    self.ids = ids or [str(i) for i in range(9)]
+
+  def __len__(self):
+    return 9
+
+  def __getitem__(self, index):
+    return {"image": self.images[index]}
+
+  def fingerprint(self):
+    return "constant"
+
+
+def test_a_cache_of_other_pixels_is_built_again(tmp_path, capsys):
+  """A fingerprint may miss that a data set was prepared again in place."""
+  _open(Renewed(0), tmp_path)
+  images, _ = _open(Renewed(1), tmp_path)
+  np.testing.assert_array_equal(images, Renewed(1).images)
+  assert "has other pixels now" in capsys.readouterr().err
+
+
+def test_other_ids_have_another_cache(tmp_path):
+  _open(Renewed(0), tmp_path)
+  _open(Renewed(0, ids=list("ihgfedcba")), tmp_path)
+  caches = [path for path, _, _ in cache.info(str(tmp_path / "cache"))]
+  assert len(caches) == 2
+  shutil.rmtree(caches[0])
+  shutil.copytree(caches[1], caches[0])  # A header of other ids.
+  for ids in (None, list("ihgfedcba")):
+    _open(Renewed(0, ids=ids), tmp_path)
+  headers = {(path / "header.json").read_text() for path in caches}
+  assert len(headers) == 2
+
+
+def test_checksums_are_stored_without_images(source, tmp_path):
+  directory = str(tmp_path / "cache")
+  kept = cache.open_or_build(source, Settings(6), directory)
+  bare = cache.open_or_build(source, Settings(6), directory, keep_images=False)
+  assert bare.images.size == 0
+  np.testing.assert_array_equal(bare.hashes, kept.hashes)
+  assert len(set(kept.hashes.tolist())) == COUNT
+  states = {state for _, _, state in cache.info(directory)}
+  assert f"{COUNT} checksums of images of 6x6" in states

@@ -131,6 +131,15 @@ def test_an_unexpected_exception_is_raised(monkeypatch):
     exits.run(lambda _: 1 // 0)
 
 
+def test_a_path_that_is_not_utf8_is_printed():
+  code = (
+    "import os; from mixaug_jax.command import exits; "
+    "exits.run(lambda _: print(os.fsdecode(b'caf\\xe9')))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+  assert (done.returncode, done.stdout) == (0, b"caf\\udce9\n")
+
+
 def test_an_impossible_path_is_refused(tmp_path):
   assert flags.path(str(tmp_path)) == tmp_path
   for text, reason in (("", "is empty"), ("a" * 300, "too long")):

@@ -58,6 +58,13 @@ def test_arms_of_a_seed_differ_in_their_overrides_alone():
   assert other == base
 
 
+def test_all_arms_see_the_same_stored_images():
+  config = plan.load(f"{CONFIG}:folder", {})
+  cells = plan.make(config, pathlib.Path("/nowhere")).cells
+  assert {cell.config.data.cache_size for cell in cells} == {256}
+  assert {cell.config.data.cache_size for cell in _plan().cells} == {16}
+
+
 def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
   seeds = [cell.seed for cell in _plan().cells]
   assert seeds == sorted(seeds)
@@ -184,9 +191,10 @@ def test_a_page_without_activation_maps_gives_the_reason(
     raise NoActivationMaps("the head is not linear")
 
   monkeypatch.setattr(classifier.Classifier, "activation_maps", refuse)
-  page.write(comparison, "command")
+  page.write(comparison, os.fsdecode(b"--config.data.dir=caf\xe9"))
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
   assert "No activation maps: the head is not linear." in text
+  assert r"--config.data.dir=caf\udce9" in text
 
 
 def test_predictions_that_are_not_numbers_count_as_wrong(finished, tmp_path):

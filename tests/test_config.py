@@ -146,3 +146,33 @@ def test_writers_may_change_in_the_middle_of_a_run():
   config = _load(**{"log.writers": "tensorboard"})
   before = json.loads(config_lib.to_json(_load()))
   assert config_lib.differences(config, before) == []
+
+
+@pytest.mark.parametrize(
+  ("overrides", "size"),
+  [
+    ({}, 64),
+    ({"augment.random_resized_crop.min_area": "0.3"}, 73),
+    ({"augment.random_crop.padding": "0"}, 73),
+    # The padding is the margin.
+    ({"augment.random_crop.padding": "4"}, 64),
+    ({"augment.random_flip_left_right.probability": "0.5"}, 64),
+    ({"data.cache_size": "100"}, 100),
+  ],
+)
+def test_the_stored_size_follows_the_image_size(overrides, size):
+  overrides = {"data.image_size": "64", **overrides}
+  config = config_lib.load(f"{CONFIGS}/baseline.py:folder", overrides)
+  assert config.data.cache_size == size
+
+
+def test_the_usual_sizes_are_224_of_256():
+  sizes = lambda name: config_lib.load(f"{CONFIGS}/{name}.py:folder").data
+  assert sizes("cutmix").cache_size == sizes("cutmix").image_size == 224
+  assert sizes("basic").cache_size == 256
+
+
+def test_a_stored_config_without_a_stored_size_has_the_image_size():
+  stored = config_lib.load(f"{CONFIGS}/basic.py:folder").to_dict()
+  stored["data"]["cache_size"] = None
+  assert config_lib.completed(stored)["data"]["cache_size"] == 224

@@ -1,10 +1,6 @@
 """Splits are disjoint, stratified and drawn by the seed; errors are clear."""
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -129,9 +125,202 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
   assert len(sets.skipped) == 2
   assert len(sets.train) + len(sets.validation) == 15
   assert not any("zz" in name for name in sets.train.ids)
-  if placement != "stream":  # A stream meets them when it reads them.
-    with pytest.raises(UserError, match="2 of 17 images cannot be read, the"):
-      _folder(folder, placement=placement)
+  with pytest.raises(UserError, match="2 of 17 images cannot be read, the"):
+    _folder(folder, placement=placement)
+
+
+def test_a_class_without_a_readable_image_is_an_error(folder):
+  for file in (folder / "train" / "b").iterdir():
+    file.write_bytes(b"")
+  with pytest.raises(UserError, match="no image of the class b can be read"):
+    _folder(folder, on_error="skip")
+
+
+def test_the_first_image_may_be_unreadable():
+  class Missing(Unlabelled):
+    """A source whose first image cannot be opened."""
+
+    def __getitem__(self, index):
+      if index == 0:
+        raise FileNotFoundError(2, "No such file or directory")
+      return super().__getitem__(index)
+
+  sources = {"train": Missing([0, 1] * 4)}
+  sets = data.load(_settings(on_error="skip"), 0, sources=sources)
+  assert sets.skipped == {"train 0": "No such file or directory"}
+  with pytest.raises(UserError, match="the first is train 0: No such file"):
+    data.load(_settings(), 0, sources=sources)
+
+
+class Unlabelled:
+  """Eight arrays per class; the caller sets the labels."""
+
+  class_names = ("a", "b")
+
+  def __init__(self, labels, split="train", images=None):
+    self.labels = np.asarray(labels)
+    self.ids = [f"{split} {i}" for i in range(len(self.labels))]
+    rng = np.random.default_rng(len(split))
+    shape = (len(self.labels), 8, 8, 3)
+    self.images = rng.integers(0, 256, shape, np.uint8)
+    if images is not None:
+      self.images = images
+
+  def __len__(self):
+    return len(self.labels)
+
+  def __getitem__(self, index):
+    return {
+      "image": self.images[index],
+      "label": int(self.labels[index]),
+      "id": self.ids[index],
+    }
+
+  def fingerprint(self):
+    return str(hash(self.images.tobytes()))
+
+
+def _settings(**overrides):
+  overrides = {f"data.{key}": str(value) for key, value in overrides.items()}
+  path = f"{ROOT}/configs/baseline.py:folder"
+  return config_lib.load(path, {"data.image_size": "8", **overrides}).data
+
+
+def test_examples_without_a_class_are_left_out_and_counted():
+  sources = {
+    "train": Unlabelled([0, 1, 0, 1, -1, 0, 2, 1]),
+    "validation": Unlabelled([0, 1, -1], "validation"),
+    "test": Unlabelled([-1] * 5, "test"),
+  }
+  sets = data.load(_settings(), 0, sources=sources)
+  assert sets.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+  assert sets.train.ids[4:] == ["train 5", "train 7"]
+  assert sets.validation.labels.tolist() == [0, 1]
+  assert sets.test is None
+  reason = "images whose label is not a class"
+  assert sets.left_out["train"] == {reason: ["train 4", "train 6"]}
+  assert sets.identity.left_out["test"] == {reason: 5}
+  np.testing.assert_array_equal(
+    sets.train.images(np.array([4]))[0], sources["train"].images[5]
+  )
+  sources["train"] = Unlabelled([-1] * 8)
+  with pytest.raises(UserError, match="no image of train has one of the"):
+    data.load(_settings(), 0, sources=sources)
+
+
+class OtherClasses(Unlabelled):
+  class_names = ("b", "a")
+
+
+@pytest.mark.parametrize(
+  ("sources", "sentence"),
+  [
+    ({"test": Unlabelled([0, 1])}, "has no split train, but test"),
+    (
+      {"train": Unlabelled([0, 1]), "test": OtherClasses([0, 1])},
+      "the source of test has other class names",
+    ),
+    ({"train": Unlabelled([0.0, 1.0])}, "they must be integers"),
+  ],
+)
+def test_sources_that_do_not_belong_together_are_refused(sources, sentence):
+  with pytest.raises(UserError, match=sentence):
+    data.load(_settings(), 0, sources=sources)
+
+
+def test_a_source_has_as_many_labels_as_ids():
+  source = Unlabelled([0, 1, 0, 1])
+  source.ids = source.ids[:-1]
+  with pytest.raises(UserError, match="4 examples, 4 labels and 3 ids"):
+    data.load(_settings(), 0, sources={"train": source})
+
+
+def _divided(seed=0, **overrides):
+  whole = Unlabelled([0] * 10 + [1] * 20, "whole")
+  settings = _settings(test_fraction=0.3, validation_fraction=0.2, **overrides)
+  return data.load(settings, seed, sources={"all": whole})
+
+
+def test_a_source_without_splits_is_divided():
+  sets = _divided()
+  assert np.bincount(sets.test.labels).tolist() == [3, 6]
+  assert np.bincount(sets.validation.labels).tolist() == [1, 3]
+  assert np.bincount(sets.train.labels).tolist() == [6, 11]
+  every = [*sets.train.ids, *sets.validation.ids, *sets.test.ids]
+  assert sorted(every) == sorted(f"whole {i}" for i in range(30))
+  other = _divided(seed=1)
+  assert other.test.ids == sets.test.ids
+  assert other.validation.ids != sets.validation.ids
+  assert _divided(test_seed=1).test.ids != sets.test.ids
+  assert _divided(test=False).test is None
+
+
+def test_the_test_split_can_be_switched_off(folder):
+  assert _folder(folder).test is not None
+  sets = _folder(folder, test=False)
+  assert sets.test is None
+  assert len(sets.train) == len(_folder(folder).train)
+
+
+def _copied():
+  """Test holds a copy of train, and train two copies, one mislabelled."""
+  train = Unlabelled([0, 1] * 6)
+  train.images[4] = train.images[2]
+  train.images[7] = train.images[2]
+  test = Unlabelled([0, 1], "test")
+  test.images[1] = train.images[5]
+  return {"train": train, "test": test}
+
+
+def test_copies_are_reported_or_refused():
+  sets = data.load(_settings(), 0, sources=_copied())
+  across = {x for pairs in sets.duplicates.across.values() for x in pairs}
+  assert across == {("train 5", "test 1")}
+  assert len(sets.duplicates.labels) == 1
+  assert sets.identity.duplicates["under_two_labels"] == 1
+  lines = "; ".join(sets.warnings)
+  assert "1 image of test is also in" in lines
+  assert "1 image has a copy with another label" in lines
+  with pytest.raises(UserError, match=r"config\.data\.duplicates=report"):
+    data.load(_settings(duplicates="error"), 0, sources=_copied())
+  sources = {"train": Unlabelled([0, 1] * 6)}
+  sets = data.load(_settings(duplicates="error"), 0, sources=sources)
+  assert not sets.duplicates
+
+
+def test_copies_are_held_out_together():
+  """Whatever the seed, an image is not in train and validation at once."""
+  train = Unlabelled([0, 1] * 12)
+  train.images[2::6] = train.images[2]  # Four copies of class 0.
+  train.images[3::6] = train.images[3]
+  for seed in range(10):
+    settings = _settings(validation_fraction=0.3)
+    sets = data.load(settings, seed, sources={"train": train})
+    assert not sets.duplicates
+    assert set(sets.validation.labels) == {0, 1}
+    assert set(sets.train.labels) == {0, 1}
+    assert len(sets.validation) >= 6
+
+
+def test_a_class_of_copies_alone_is_divided_and_reported():
+  train = Unlabelled([0, 1] * 8)
+  train.images[::2] = train.images[0]
+  sets = data.load(_settings(), 0, sources={"train": train})
+  assert set(sets.validation.labels) == {0, 1}
+  assert list(sets.duplicates.across) == [("train", "validation")]
+
+
+def test_the_share_of_an_image_that_is_seen(folder):
+  assert _folder(folder, cache_size="none").seen == 1
+  sets = _folder(folder, cache_size=16)
+  assert sets.seen == 0.25
+  assert "sees only 25% of an average picture" in sets.warnings[0]
+  wide = np.zeros((4, 10, 20, 3), np.uint8)
+  wide[:, 0, 0, 0] = np.arange(4)
+  source = Unlabelled([0, 1, 0, 1], images=wide)
+  for resize, seen in (("crop", 0.5), ("squash", 1), ("pad", 1)):
+    settings = _settings(resize=resize, validation_fraction=0.5)
+    assert data.load(settings, 0, sources={"train": source}).seen == seen
 
 
 class WithoutTrain:
@@ -155,6 +344,8 @@ class WithoutTrain:
       r"pathlib:Path has no method splits\(directory\)",
     ),
     ({"name": f"{__name__}:WithoutTrain"}, "has no split train, but test"),
+    ({"bits": "8"}, r"data\.bits must be one of 10, 12, 14, 16, got 8"),
+    ({"duplicates": "no"}, r"data\.duplicates must be one of report, error"),
     ({"classes": "1"}, "must be 2 to 10"),
     ({"classes": "2,x"}, "no class 'x'"),
     ({"classes": "11"}, "must be 2 to 10"),
@@ -191,65 +382,3 @@ def test_sources_and_placement_replace_those_of_the_config(folder):
   assert data.load(config.data, 0).test.placement == "host"
   built = experiment.build(config, sources=sources)
   assert built.datasets.train.ids == sets.train.ids
-
-
-@pytest.fixture
-def csv_source(folder, tmp_path):
-  """The example of docs/data.md, as a module in `tmp_path`, and its lists."""
-  page = (ROOT / "docs" / "data.md").read_text()
-  code = page.split("```python\n")[1].split("```")[0]
-  (tmp_path / "my_sources.py").write_text(code)
-  for split in ("train", "test"):
-    images = sorted((folder / split).rglob("*.png"))
-    rows = (f"{path.relative_to(folder)},{path.parent.name}" for path in images)
-    (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
-  return "my_sources:CsvSource"
-
-
-def test_the_source_of_the_documentation_is_loaded(
-  folder, csv_source, tmp_path, monkeypatch
-):
-  monkeypatch.syspath_prepend(tmp_path)
-  sets = _folder(folder, name=csv_source)
-  expected = _folder(folder)
-  for ours, theirs in (
-    (sets.train, expected.train),
-    (sets.validation, expected.validation),
-    (sets.test, expected.test),
-  ):
-    assert ours.ids == theirs.ids
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    rows = np.arange(len(ours))
-    np.testing.assert_array_equal(ours.images(rows), theirs.images(rows))
-  with pytest.raises(UserError, match=r"data\.dir must name the folder of"):
-    _load(name=csv_source)
-
-
-def test_the_source_of_the_documentation_is_trained_on(
-  folder, csv_source, tmp_path
-):
-  flags = {
-    "data.name": csv_source,
-    "data.dir": folder,
-    "data.cache_dir": tmp_path / "cache",
-    "data.image_size": 8,
-    "data.cache_size": 8,
-    "model.name": "small_resnet",
-    "batch_size": 4,
-    "steps": 2,
-    "optimizer.warmup_epochs": 0,
-  }
-  subprocess.run(
-    [
-      *(sys.executable, "-m", "mixaug_jax.main"),
-      f"--config={ROOT}/configs/baseline.py:folder",
-      f"--workdir={tmp_path / 'run'}",
-      *(f"--config.{key}={value}" for key, value in flags.items()),
-    ],
-    check=True,
-    cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-  )
-  result = json.loads((tmp_path / "run" / "result.json").read_text())
-  assert result["class_names"] == ["a", "b"]
-  assert result["test"]["examples"] == 5

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.file_adapters import FileFormat
 
 from mixaug_jax.data.tfds_source import Tfds
 
@@ -36,7 +37,7 @@ class _Records:
     )
 
 
-def _source(with_boxes):
+def _source(directory, with_boxes):
   features = {
     "image": tfds.features.Image(),
     "label": tfds.features.ClassLabel(names=["cat", "dog"]),
@@ -49,10 +50,15 @@ def _source(with_boxes):
       example["objects"] = [{"bbox": tfds.features.BBox(*b)} for b in boxes]
   features = tfds.features.FeaturesDict(features)
   records = _Records(features, examples)
-  split = types.SimpleNamespace(num_examples=len(records), num_bytes=9)
+  (directory / "dataset_info.json").touch()
   builder = types.SimpleNamespace(
-    data_path="pets/1.0.0",
-    info=types.SimpleNamespace(features=features, splits={"test": split}),
+    data_path=directory,
+    info=types.SimpleNamespace(
+      features=features,
+      splits={"test": types.SimpleNamespace(filepaths=[])},
+      file_format=FileFormat.ARRAY_RECORD,
+      alternative_file_formats=[],
+    ),
     as_data_source=lambda split, decoders: records,
   )
   return Tfds(builder, "test"), records
@@ -65,8 +71,8 @@ def _png():
   return file
 
 
-def test_several_objects_have_one_box_around_them():
-  boxes = _source(with_boxes=True)[0].boxes
+def test_several_objects_have_one_box_around_them(tmp_path):
+  boxes = _source(tmp_path, with_boxes=True)[0].boxes
   assert boxes.dtype == np.float32
   np.testing.assert_allclose(
     boxes,
@@ -75,16 +81,16 @@ def test_several_objects_have_one_box_around_them():
   )
 
 
-def test_boxes_are_read_at_first_use_and_once():
-  source, records = _source(with_boxes=True)
+def test_boxes_are_read_at_first_use_and_once(tmp_path):
+  source, records = _source(tmp_path, with_boxes=True)
   opened = records.reads
   assert opened == len(BOXES)  # For the labels.
   assert source.boxes is source.boxes
   assert records.reads == opened + len(BOXES)
 
 
-def test_a_set_without_boxes_has_none():
-  source, records = _source(with_boxes=False)
+def test_a_set_without_boxes_has_none(tmp_path):
+  source, records = _source(tmp_path, with_boxes=False)
   opened = records.reads
   assert source.boxes is None
   assert records.reads == opened

@@ -11,6 +11,7 @@ from PIL import Image
 from mixaug_jax.analysis import cam
 from mixaug_jax.analysis.likelihood import Likelihood
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import printable
 
 _BATCH = 32
 _TOP = 5
@@ -41,10 +42,10 @@ def classify(
       path.
 
   Returns:
-    A dict for each image: `image`, its path; `top`, dicts of `class` and
-    `probability`; `probabilities`, the kind of the likelihood; and `overlay`,
-    its drawing, if there is one. Then the errors of the images that cannot be
-    read or whose logits are not numbers.
+    A dict for each image: `image`, its path, printable; `top`, dicts of `class`
+    and `probability`; `probabilities`, the kind of the likelihood; and
+    `overlay`, its drawing, if there is one. Then the errors of the images that
+    cannot be read or whose logits are not numbers.
   """
   rows, errors = [], []
   for first in range(0, len(paths), _BATCH):
@@ -71,7 +72,7 @@ def classify(
     probabilities = probabilities[~undefined]
     new = [
       {
-        "image": str(path),
+        "image": printable(str(path)),
         "top": _top(row, class_names),
         "probabilities": likelihood.kind,
       }
@@ -82,7 +83,7 @@ def classify(
       classes = np.resize(probabilities.argmax(-1), _BATCH)
       drawn = draw(shown, classes, good)
       for row, file in zip(new, drawn, strict=True):
-        row["overlay"] = str(file)
+        row["overlay"] = printable(str(file))
     rows += new
   return rows, errors
 

@@ -34,7 +34,7 @@ def averaged(
 def evaluate(
   predictors: Mapping[str, Predictor],
   split: data.Split,
-  validation: data.Split,
+  validation: data.Split | None,
   *,
   batch_size: int,
   average: str,
@@ -45,7 +45,7 @@ def evaluate(
   Args:
     predictors: one for each group of views.
     split: the images to measure on.
-    validation: the images to fit the temperature on.
+    validation: the images to fit the temperature on; None: it stays unknown.
     batch_size: the number of images that a predictor is given at a time.
     average: `logits` or `probabilities`, see `averaged`.
     likelihood: the meaning of the logits.
@@ -53,29 +53,33 @@ def evaluate(
   Returns:
     For each name, and for their union where there are several: `views` (their
     number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
-    and `calibration_error_scaled` after scaling by `temperature`, `undefined`
-    (the number of images whose logits hold a NaN, see `calibration`), and
-    `milliseconds` for an image.
+    and `calibration_error_scaled` after scaling by `temperature`, both None
+    without validation, `undefined` (the number of images whose logits hold a
+    NaN, see `calibration`), and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
-    fitting[name], seconds[name] = _logits(predict, validation, batch_size)
-    logits[name] = fitting[name]
-    if split is not validation:
-      logits[name], seconds[name] = _logits(predict, split, batch_size)
+    logits[name], seconds[name] = _logits(predict, split, batch_size)
+    if split is validation:
+      fitting[name] = logits[name]
+    elif validation is not None:
+      fitting[name], _ = _logits(predict, validation, batch_size)
   names = list(predictors)
   measured = {}
   for chosen in [[name] for name in names] + [names] * (len(names) > 1):
     of = lambda parts, chosen=chosen: averaged(
       np.concatenate([parts[name] for name in chosen]), average, likelihood
     )
-    temperature = calibration.fit_temperature(
-      of(fitting), validation.labels, likelihood
-    )
     ours, truth = of(logits), split.labels
     error = functools.partial(
       calibration.expected_calibration_error, likelihood=likelihood
     )
+    temperature = scaled = None
+    if validation is not None:
+      temperature = calibration.fit_temperature(
+        of(fitting), validation.labels, likelihood
+      )
+      scaled = error(ours, truth, temperature=temperature)
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
       "accuracy": calibration.top_k_accuracy(ours, truth, 1),
@@ -83,11 +87,46 @@ def evaluate(
       "loss": likelihood.loss(ours, truth),
       "calibration_error": error(ours, truth),
       "temperature": temperature,
-      "calibration_error_scaled": error(ours, truth, temperature=temperature),
+      "calibration_error_scaled": scaled,
       "undefined": int(calibration.undefined(ours).sum()),
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }
   return measured
+
+
+def table(report: dict[str, Any]) -> str:
+  """Returns the measures as aligned text.
+
+  Args:
+    report: what `evaluate` returned as `views`; `split` and the number of its
+      `examples`; `average`; the names of the `loss` and the `probabilities`.
+  """
+  labels = {
+    name: f"{name} ({row['views']})" for name, row in report["views"].items()
+  }
+  width = max(map(len, labels.values()))
+  lines = [
+    f"{report['split']}, {report['examples']:,} images; views averaged by "
+    f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
+    f"error of {report['probabilities']} probabilities, scaled: by a "
+    "temperature fitted on validation",
+    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
+    f"{'ms/image':>10}",
+  ]
+  for name, row in report["views"].items():
+    scaled = row["calibration_error_scaled"]
+    lines.append(
+      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
+      f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
+      f"{'-' if scaled is None else f'{scaled:.2%}':>8}"
+      f"{row['milliseconds']:10.2f}"
+    )
+    if row["undefined"]:
+      lines.append(
+        f"{labels[name]}: the logits of {row['undefined']:,} images are not "
+        "numbers; they count as wrong"
+      )
+  return "\n".join(lines)
 
 
 def _logits(

@@ -50,7 +50,7 @@ from mixaug_jax.augment.photometric import (
   random_saturation,
   rgb_to_grayscale,
 )
-from mixaug_jax.augment.pipeline import make_augment
+from mixaug_jax.augment.pipeline import make_augment, needs_margin
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
 from mixaug_jax.augment.views import VIEWS, make_views
 
@@ -85,6 +85,7 @@ __all__ = [
   "make_views",
   "mix",
   "mixup",
+  "needs_margin",
   "rand_augment",
   "random_brightness",
   "random_contrast",

@@ -162,6 +162,21 @@ def make_augment(
   return augment
 
 
+def needs_margin(config: Any) -> bool:
+  """Returns whether a crop takes all its pixels from the stored image.
+
+  Such a crop needs stored images that are larger than the network's input. A
+  random crop with padding takes the margin from the padding.
+
+  Args:
+    config: as in `make_augment`.
+  """
+  return (
+    config.random_resized_crop.min_area is not None
+    or config.random_crop.padding == 0
+  )
+
+
 def _to_float(images):
   return images / 255.0 if images.dtype == jnp.uint8 else images
 

@@ -22,6 +22,9 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
   processes; 143: SIGTERM. Each but 0 comes with one sentence on stderr. 130:
   Ctrl-C. Any other exception is raised.
   """
+  # A path may hold bytes that are not UTF-8.
+  if sys.stdout is not None:
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     code = command(sys.argv[1:]) or 0
     sys.stdout.flush()

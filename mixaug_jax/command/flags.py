@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax import names
 from mixaug_jax.errors import UserError
 
 _PREFIX = "--config."
@@ -30,19 +31,20 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def path(text: str) -> pathlib.Path:
-  """Converts the text of a flag that names a file or folder.
+  """Converts the text of a flag that names a file or folder, as `names.local`.
 
-  An empty text is refused: it comes from a shell variable that is not set, and
-  would name the current folder.
+  Raises:
+    argparse.ArgumentTypeError: it is empty, an address or too long.
   """
-  if not text:
-    raise argparse.ArgumentTypeError("it is empty; name a path")
   try:
-    os.lstat(text)
+    converted = names.local(text)
+    os.lstat(converted)
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from None
   except OSError as error:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
-  return pathlib.Path(text)
+  return converted
 
 
 def make_folder(flag: str, folder: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mixaug_jax import runs
 from mixaug_jax.analysis import calibration
+from mixaug_jax.comparison import same_data
 from mixaug_jax.comparison.plan import Cell
 from mixaug_jax.training.result import Result
 
@@ -49,9 +50,12 @@ def read(cells: Iterable[Cell]) -> dict[str, dict[int, FinishedRun]]:
   They are compared on test, or on validation where a run has no test split.
 
   Raises:
-    UserError: a run directory is damaged.
+    UserError: a run directory is damaged, or the runs have different data.
   """
   opened = [(cell, runs.open_run(cell.workdir)) for cell in cells]
+  for number, (cell, run) in enumerate(opened):
+    if run.identity:
+      same_data.check(cell, run.identity, (c for c, _ in opened[:number]))
   has_test = all(run.result.test for _, run in opened)
   split = "test" if has_test else "validation"
   found: dict[str, dict[int, FinishedRun]] = {}

@@ -55,7 +55,9 @@ def write(comparison: Comparison, command: str) -> str:
     raise UserError(f"{root}: {error}; delete the older ones") from None
   page = _content(comparison, numbers, command)
   results.write(comparison, numbers)
-  records.write_text(root / "report.html", render.render(**page))
+  # The command and the title may hold a path that is not UTF-8.
+  html = render.render(**page).encode("utf-8", "backslashreplace").decode()
+  records.write_text(root / "report.html", html)
   return f"{page['verdict']}\n{root / 'report.html'} shows it all"
 
 

@@ -16,6 +16,7 @@ from mixaug_jax.comparison import figures, summary
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
+from mixaug_jax.errors import UserError
 
 _SHEET_STEP = 2  # An early step; any would do.
 _SHEET_IMAGES = 8
@@ -25,9 +26,18 @@ _BATCH = 64
 
 
 def compared_images(comparison: Comparison) -> data.Split:
-  """Opens the split that arms are compared on."""
-  config = comparison.first.run.config
-  return getattr(data.load(config.data, config.seed), comparison.split)
+  """Opens the split that arms are compared on.
+
+  Raises:
+    UserError: the data changed since the runs were trained.
+  """
+  sets, changed = comparison.first.run.datasets()
+  if changed:
+    raise UserError(
+      "the pictures need the data that the runs were trained on, which "
+      f"changed: {'; '.join(changed)}; restore them"
+    )
+  return sets.by_name()[comparison.split]
 
 
 def network_input(run: FinishedRun) -> Any:

@@ -174,7 +174,9 @@ def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
     raise UserError(f"{workdir} is a file; name a folder")
   # The baseline first; ConfigDict sorts the others by name.
   names = sorted(config.arms, key=lambda name: name != config.baseline)
-  resolved = {name: _resolved(config, name) for name in names}
+  # One stored size for all arms, because all must see the same images.
+  stored = max(config_lib.stored_size(_arm(config, name)) for name in names)
+  resolved = {name: _resolved(config, name, stored) for name in names}
   cells = []
   for seed in range(config.seeds):
     for name in names:
@@ -229,8 +231,8 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
   return arm
 
 
-def _resolved(config: ConfigDict, name: str) -> ConfigDict:
-  """The config of an arm, for any seed."""
+def _resolved(config: ConfigDict, name: str, stored: int) -> ConfigDict:
+  """The config of an arm, for any seed, with a size of stored images."""
   if not re.fullmatch(r"[\w+-]+", name):
     raise UserError(
       f"config.arms: {name!r} must be the name of a folder, of letters, digits "
@@ -243,6 +245,7 @@ def _resolved(config: ConfigDict, name: str) -> ConfigDict:
         f"config.arms.{name}: {key} must be the same in all arms; set "
         f"config.base.{key} instead"
       )
+  arm.data.cache_size = stored
   with _naming(name):
     return config_lib.resolve(arm)
 

@@ -69,7 +69,8 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
 
 def title(comparison: Comparison) -> str:
   data = comparison.first.run.config.data
-  name = pathlib.Path(data.dir).name if data.name == "folder" else data.name
+  files = data.name in ("csv", "folder")
+  name = pathlib.Path(data.dir).name if files else data.name
   return f"Which augmentation? {name}"
 
 

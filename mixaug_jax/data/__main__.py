@@ -11,7 +11,9 @@ def main(argv: Sequence[str]) -> None:
   action = parser.add_mutually_exclusive_group(required=True)
   action.add_argument("--info", action="store_true", help="list the caches")
   action.add_argument("--clear", action="store_true", help="remove all caches")
-  parser.add_argument("--cache_dir", help="default: the user's cache directory")
+  parser.add_argument(
+    "--cache_dir", type=flags.path, help="default: the user's cache directory"
+  )
   arguments = flags.parse(parser, argv)
   if arguments.clear:
     freed = cache.clear(arguments.cache_dir)

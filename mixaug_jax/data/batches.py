@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mixaug_jax.data import cache
-from mixaug_jax.data.datasets import Split
+from mixaug_jax.data import decoding
+from mixaug_jax.data.splits import Split
 
 HostBatch = dict[str, np.ndarray]
 Place = Callable[[HostBatch], Any]
 
 _PREFETCH = 2  # Batches that are ready ahead of time.
 _ALIGNMENT = 64  # Bytes.
+_BLOCK = 64  # Images that a thread copies at a time.
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> float:
@@ -145,13 +146,13 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
   images = _aligned((len(split), *split.store.shape[1:]))
 
   def copy(first: int) -> None:
-    rows = split.rows[first : first + cache.BLOCK]
-    out = images[first : first + cache.BLOCK]
+    rows = split.rows[first : first + _BLOCK]
+    out = images[first : first + _BLOCK]
     # The default mode would fill a buffer first and copy it to `out`.
     np.take(split.store, rows, axis=0, out=out, mode="clip")
 
-  with cache.threads() as pool:
-    list(pool.map(copy, range(0, len(split), cache.BLOCK)))
+  with decoding.threads() as pool:
+    list(pool.map(copy, range(0, len(split), _BLOCK)))
   return {"image": images, "label": split.labels}
 
 

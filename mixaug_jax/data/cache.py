@@ -1,9 +1,10 @@
 """A cache of decoded images: decoded once, memory-mapped afterwards.
 
-A cache is a folder, named by a hash of the source's fingerprint and the
-settings. It contains `images.bin`, uint8 `[N, S, S, 3]`, and `header.json`. A
-build writes into `NAME.part`, block by block with a journal, so that an
-interrupted build continues where it stopped, and renames the folder at the end.
+A cache is a folder, named by a hash of the content of the source and the
+settings. It contains `images.bin`, uint8 `[N, S, S, 3]`, `rows.npy`, which
+describes each image, and `header.json`. A build writes into `NAME.part`, block
+by block with a journal, so that an interrupted build continues where it
+stopped, and renames the folder at the end.
 """
 
 import concurrent.futures
@@ -18,23 +19,31 @@ import re
 import shutil
 import sys
 import zlib
+from typing import Any
 
 import numpy as np
 import platformdirs
 from tqdm import tqdm
 
 from mixaug_jax import files
-from mixaug_jax.data.decode import BadImage, Settings, decode
+from mixaug_jax.data.decode import BadImage, Settings
+from mixaug_jax.data.decoding import (
+  Rows,
+  decode_row,
+  decode_rows,
+  pixel_hash,
+  threads,
+)
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
 
 BLOCK = 64  # Images per entry of the journal and per checksum.
 _VERIFIED_BYTES = 256 * 2**20  # Compared with checksums at each opening.
+_COMPARED_IMAGES = 4  # Decoded again at each opening.
 _MARGIN_BYTES = 64 * 2**20  # Disk space that a build leaves free.
-_FORMAT = 1
+_FORMAT = 2
 _NAME = re.compile(r"[0-9a-f]{24}(\.part)?")
-
-Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
+_ROW = np.dtype([("hash", "<u8"), ("share", "<f4")])
 
 
 def root(directory: str | None = None) -> pathlib.Path:
@@ -45,8 +54,12 @@ def root(directory: str | None = None) -> pathlib.Path:
 
 
 def open_or_build(
-  source: Source, square: Settings, directory: str | None = None
-) -> tuple[np.ndarray, Bad]:
+  source: Source,
+  square: Settings,
+  directory: str | None = None,
+  *,
+  keep_images: bool = True,
+) -> Rows:
   """Opens the decoded images of a source, and builds the cache if necessary.
 
   Processes that start together wait until one of them has built it.
@@ -55,10 +68,11 @@ def open_or_build(
     source: the images.
     square: how images become squares.
     directory: the folder of all caches, as in `root`.
+    keep_images: false stores only what describes the images.
 
   Returns:
-    Images, uint8 `[N, S, S, 3]`, memory-mapped and read-only, and the
-    rows that could not be read, which are black.
+    All rows. The images are memory-mapped and read-only, or `[0, S, S, 3]`
+    without `keep_images`.
 
   Raises:
     UserError: the disk is full, or the directory cannot be written.
@@ -66,8 +80,10 @@ def open_or_build(
   settings = {
     "format": _FORMAT,
     "source": source.fingerprint(),
+    "ids": hashlib.sha256("\0".join(source.ids).encode()).hexdigest(),
     "shape": [len(source), square.size, square.size, 3],
     "square": dataclasses.asdict(square),
+    "images": keep_images,
   }
   text = json.dumps(settings, sort_keys=True)
   name = hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -75,10 +91,10 @@ def open_or_build(
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(place.with_suffix(".lock")):
-      opened = _open(place)
+      opened = _open(place, source, square, settings)
       if opened is None:
         _build(place, source, square, settings)
-        opened = _open(place)
+        opened = _open(place, source, square, settings)
   except OSError as error:
     raise UserError(
       f"cannot store decoded images in {place.parent}: {error.strerror}; set "
@@ -112,7 +128,8 @@ def _state(place: pathlib.Path) -> str:
   try:
     header = json.loads((place / "header.json").read_text("utf-8"))
     count, side, _, _ = header["shape"]
-    return f"{count:,} images of {side:d}x{side:d}"
+    what = "images" if header["images"] else "checksums of images"
+    return f"{count:,} {what} of {side:d}x{side:d}"
   except FileNotFoundError:
     return "unfinished"
   except (OSError, ValueError, KeyError, TypeError):
@@ -131,56 +148,23 @@ def clear(directory: str | None = None) -> int:
   return freed
 
 
-def decode_rows(
-  source: Source,
-  rows: np.ndarray,
-  square: Settings,
-  pool: concurrent.futures.Executor,
-) -> tuple[np.ndarray, Bad]:
-  """Decodes some rows of a source on the threads of `pool`.
-
-  Returns:
-    Images, uint8 `[M, S, S, 3]`, and the rows that could not be read,
-    which are black.
-  """
-  images = np.zeros((len(rows), square.size, square.size, 3), np.uint8)
-
-  def one(place: int) -> str | None:
-    try:
-      item = source[int(rows[place])]
-      images[place] = decode(item["image"], square).pixels
-    except (BadImage, OSError) as error:
-      return str(error)
-    return None
-
-  reasons = pool.map(one, range(len(rows)))
-  bad = {
-    int(row): reason
-    for row, reason in zip(rows, reasons, strict=True)
-    if reason is not None
-  }
-  return images, bad
-
-
-def threads() -> concurrent.futures.ThreadPoolExecutor:
-  """Returns a pool for `decode_rows`; the decoders release the GIL."""
-  count = (
-    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-  )
-  return concurrent.futures.ThreadPoolExecutor(count, "decode")
-
-
 def _build(
-  place: pathlib.Path, source: Source, square: Settings, settings: dict
+  place: pathlib.Path,
+  source: Source,
+  square: Settings,
+  settings: dict[str, Any],
 ) -> None:
   """Builds into `place.part`, and continues an interrupted build."""
   part = place.with_suffix(".part")
   images_path, journal_path = part / "images.bin", part / "journal"
   shape = tuple(settings["shape"])
-  size = int(np.prod(shape, dtype=np.int64))
+  kept = bool(settings["images"])
+  size = int(np.prod(shape, dtype=np.int64)) * kept
+  if not shape[0]:
+    raise ValueError("a source without images")
   done = _read_journal(journal_path) if images_path.exists() else {}
   blocks = range(-(-shape[0] // BLOCK))
-  missing = size * (len(blocks) - len(done)) // max(1, len(blocks))
+  missing = size * (len(blocks) - len(done)) // len(blocks)
   free = shutil.disk_usage(place.parent).free
   if free < missing + _MARGIN_BYTES:
     raise UserError(
@@ -188,14 +172,13 @@ def _build(
       f"{free / 2**30:.1f} GiB are free; free some space, lower "
       "config.data.cache_size, or set config.data.placement=stream"
     )
+  what = f"{size / 2**20:,.1f} MiB" if kept else "only checksums"
   print(
-    f"decoding {shape[0]:,} images to {shape[1]}x{shape[2]}, once: "
-    f"{size / 2**20:,.1f} MiB in {place}",
+    f"decoding {shape[0]:,} images to {shape[1]}x{shape[2]}, once: {what} in "
+    f"{place}",
     file=sys.stderr,
   )
   part.mkdir(exist_ok=True)
-  if size == 0:
-    raise ValueError("a source without images")
   with (
     open(images_path, "r+b" if done else "w+b") as file,
     open(journal_path, "a") as journal,
@@ -211,33 +194,44 @@ def _build(
   ):
     file.truncate(size)
 
-    def store(block: int, decoded: np.ndarray, bad: Bad) -> None:
-      file.seek(block * BLOCK * decoded[0].size)
-      file.write(decoded)
-      file.flush()
-      os.fsync(file.fileno())  # Before the journal lists the block.
-      done[block] = {"crc": zlib.crc32(decoded), "bad": bad}
+    def store(block: int, rows: Rows) -> None:
+      if kept:
+        file.seek(block * BLOCK * rows.images[0].size)
+        file.write(rows.images)
+        file.flush()
+        os.fsync(file.fileno())  # Before the journal lists the block.
+      done[block] = {
+        "crc": zlib.crc32(rows.images),
+        "bad": rows.bad,
+        "hashes": rows.hashes.tolist(),
+        "shares": rows.shares.tolist(),
+        "peak": rows.peak,
+      }
       journal.write(json.dumps({"block": block, **done[block]}) + "\n")
       journal.flush()
-      bar.update(len(decoded))
+      bar.update(len(rows.images))
 
     stored = None  # The previous block is stored while this one is decoded.
     for block in [block for block in blocks if block not in done]:
       rows = np.arange(block * BLOCK, min(shape[0], (block + 1) * BLOCK))
-      decoded, bad = decode_rows(source, rows, square, pool)
+      decoded = decode_rows(source, rows, square, pool)
       if stored:
         stored.result()
-      stored = storing.submit(store, block, decoded, bad)
+      stored = storing.submit(store, block, decoded)
     if stored:
       stored.result()
+  entries = [done[block] for block in blocks]
+  rows = np.zeros(shape[0], _ROW)
+  rows["hash"] = np.concatenate([np.uint64(e["hashes"]) for e in entries])
+  rows["share"] = np.concatenate([e["shares"] for e in entries])
+  np.save(part / "rows.npy", rows)
+  peaks = [e["peak"] for e in entries if e["peak"] is not None]
   header = {
     **settings,
-    "crc": [done[block]["crc"] for block in blocks],
-    "bad": {
-      row: reason
-      for block in blocks
-      for row, reason in done[block]["bad"].items()
-    },
+    "crc": [e["crc"] for e in entries],
+    "rows_crc": zlib.crc32(rows),
+    "bad": {row: why for e in entries for row, why in e["bad"].items()},
+    "peak": max(peaks, default=None),
   }
   (part / "header.json").write_text(json.dumps(header))
   journal_path.unlink()
@@ -255,19 +249,34 @@ def _read_journal(path: pathlib.Path) -> dict[int, dict]:
   return done
 
 
-def _open(place: pathlib.Path) -> tuple[np.ndarray, Bad] | None:
+def _open(
+  place: pathlib.Path,
+  source: Source,
+  square: Settings,
+  settings: dict[str, Any],
+) -> Rows | None:
   """Opens a finished cache; removes a damaged one with a warning."""
   if not place.exists():
     return None
   try:
     header = json.loads((place / "header.json").read_text())
+    if any(header[key] != value for key, value in settings.items()):
+      raise ValueError("it is the cache of other data")
     shape = tuple(header["shape"])
-    images = np.memmap(place / "images.bin", np.uint8, "r", shape=shape)
-    _verify(images, header["crc"])
-    return images, {int(row): why for row, why in header["bad"].items()}
+    rows = np.load(place / "rows.npy", allow_pickle=False)
+    if zlib.crc32(rows) != header["rows_crc"] or rows.shape != shape[:1]:
+      raise ValueError("the checksum of rows.npy is wrong")
+    if settings["images"]:
+      images = np.memmap(place / "images.bin", np.uint8, "r", shape=shape)
+      _verify(images, header["crc"])
+    else:
+      images = np.zeros((0, *shape[1:]), np.uint8)
+    bad = {int(row): why for row, why in header["bad"].items()}
+    _compare(source, square, rows["hash"])
+    return Rows(images, bad, rows["hash"], rows["share"], header["peak"])
   except (ValueError, KeyError, TypeError, OSError) as error:
     print(
-      f"the cache {place} is damaged ({error}) and is built again",
+      f"the cache {place} cannot be used ({error}) and is built again",
       file=sys.stderr,
     )
     shutil.rmtree(place)
@@ -286,3 +295,20 @@ def _verify(images: np.ndarray, checksums: list[int]) -> None:
     rows = images[block * BLOCK : (block + 1) * BLOCK]
     if zlib.crc32(np.ascontiguousarray(rows)) != checksums[block]:
       raise ValueError(f"the checksum of block {block} is wrong")
+
+
+def _compare(source: Source, square: Settings, hashes: np.ndarray) -> None:
+  """Decodes a few images again, because a fingerprint may miss a change.
+
+  Raises:
+    ValueError: an image is not what the cache holds.
+  """
+  good = np.flatnonzero(hashes)
+  places = np.linspace(0, max(0, len(good) - 1), _COMPARED_IMAGES)
+  for row in np.unique(good[places[: len(good)].astype(int)]):
+    try:
+      decoded = decode_row(source, int(row), square)
+    except (BadImage, OSError) as error:
+      raise ValueError(f"{source.ids[row]}: {error}") from error
+    if pixel_hash(decoded.pixels) != hashes[row]:
+      raise ValueError(f"{source.ids[row]} has other pixels now")

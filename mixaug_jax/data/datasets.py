@@ -1,82 +1,36 @@
 """The splits of a run: opens `config.data` as train, validation and test."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import registry
-from mixaug_jax.data import cache, decode, selection
+from mixaug_jax.data import decode, duplicates, selection, splits
+from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
-from mixaug_jax.data.sources import Opener, Source, Subset
+from mixaug_jax.data.identity import Identity, SplitIdentity
+from mixaug_jax.data.sources import Opener, Source, left_out
+from mixaug_jax.data.splits import Split
 from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
 # The values of `config.data.name`, apart from `tfds:NAME` and
 # `package.module:Name`.
 SOURCES: dict[str, Opener] = {
+  "csv": CsvSource,
   "digits": Digits,
   "folder": Folder,
   "stanford_dogs": TfdsDataset("stanford_dogs"),
 }
 
-# With the placement `auto`, larger data sets are decoded again each epoch.
-_LARGEST_CACHE_BYTES = 200 * 2**30
-# With the placement `auto`, the largest share of an accelerator's memory that a
-# split may occupy.
-_DEVICE_SHARE = 0.25
+# A network that sees a smaller share of a picture is worth a warning.
+_LITTLE = 0.5
 
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """Examples to train or evaluate on.
-
-  Attributes:
-    labels: int32 `[N]`.
-    ids: a name for each example.
-    placement: where the images are: `device`, `host` or `stream`.
-    rows: int64 `[N]`, the row of each example in `store` and `source`.
-    store: decoded images, uint8 `[M, S, S, 3]`; None with `stream`.
-    source: the source of the images.
-    square: how images become squares.
-  """
-
-  labels: np.ndarray
-  ids: Sequence[str]
-  placement: str
-  rows: np.ndarray
-  store: np.ndarray | None
-  source: Source
-  square: decode.Settings
-
-  def __len__(self) -> int:
-    return len(self.rows)
-
-  def images(self, positions: np.ndarray) -> np.ndarray:
-    """Returns the images at some positions, uint8 `[b, S, S, 3]`.
-
-    Raises:
-      UserError: `stream` meets an image that cannot be read.
-    """
-    rows = self.rows[positions]
-    if self.store is not None:
-      return self.store[rows]
-    with cache.threads() as pool:
-      decoded, bad = cache.decode_rows(self.source, rows, self.square, pool)
-    _refuse(self.source, bad, len(rows))
-    return decoded
-
-  def keep(self, positions: np.ndarray) -> "Split":
-    """Returns the examples at `positions`, which may repeat."""
-    return dataclasses.replace(
-      self,
-      labels=self.labels[positions],
-      ids=[self.ids[p] for p in positions],
-      rows=self.rows[positions],
-    )
+UNREADABLE = "unreadable images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +43,11 @@ class Datasets:
     test: the test set; None if the data set has none.
     class_names: the name of every class id.
     skipped: ids of the images left out by `on_error='skip'`, and the reasons.
+    left_out: by split and reason, the names of all that is not read.
+    duplicates: images that stand in two splits or under two labels.
+    seen: the share of a picture that the network sees, in (0, 1]: the mean
+      over train, without augmentation.
+    warnings: sentences about the data that need attention.
   """
 
   train: Split
@@ -96,6 +55,31 @@ class Datasets:
   test: Split | None
   class_names: tuple[str, ...]
   skipped: dict[str, str]
+  left_out: dict[str, selection.LeftOut]
+  duplicates: duplicates.Duplicates
+  seen: float
+  warnings: list[str]
+
+  def by_name(self) -> dict[str, Split]:
+    """Returns the splits that exist."""
+    found = {"train": self.train, "validation": self.validation}
+    return {**found, "test": self.test} if self.test is not None else found
+
+  @functools.cached_property
+  def identity(self) -> Identity:
+    """Describes what the splits are, for `data.json`."""
+    return Identity(
+      class_names=list(self.class_names),
+      splits={
+        name: SplitIdentity.of(x.ids, x.labels, x.hashes, len(self.class_names))
+        for name, x in self.by_name().items()
+      },
+      left_out={
+        split: {reason: len(names) for reason, names in reasons.items()}
+        for split, reasons in self.left_out.items()
+      },
+      duplicates=self.duplicates.to_json(),
+    )
 
 
 def load(
@@ -104,11 +88,14 @@ def load(
   *,
   sources: Mapping[str, Source] | None = None,
   placement: str | None = None,
+  class_names: Sequence[str] | None = None,
 ) -> Datasets:
   """Opens the data of `config.data` and decodes what is not cached.
 
   A source without validation gives a stratified share of train instead, drawn
-  by the seed. Every class with at least two examples keeps one in both.
+  by the seed, and one without any split gives a share to test first, drawn by
+  `config.test_seed`. Every class with at least two examples keeps one in each
+  part. Copies of an image stay in one part.
 
   Args:
     config: `config.data`.
@@ -116,56 +103,59 @@ def load(
     sources: the splits by name, as `Opener.splits` returns them; None opens
       those of `config.name`.
     placement: replaces `config.placement`; None keeps it.
+    class_names: the classes of a trained run. Labels become its class ids, by
+      name, and the images of other classes are left out. None takes the
+      classes that `config.classes` chooses.
 
   Raises:
     UserError: a mistake in the config, reported before anything is decoded
       where possible, or an image that cannot be read.
   """
-  if sources is None:
-    sources = open_sources(config)
-  names = sources["train"].class_names
-  if len(names) < 2:
-    raise UserError(
-      f"there is only one class, {names[0]!r}; a classifier needs two"
-    )
-  if config.classes is not None:
-    kept = selection.classes(config.classes, names)
-    names = tuple(names[c] for c in kept)
-    sources = {
-      name: Subset(s, np.flatnonzero(np.isin(s.labels, kept)), kept)
-      for name, s in sources.items()
-    }
-  square = decode.settings(config)
-  splits: dict[str, Split] = {}
+  sources = dict(open_sources(config) if sources is None else sources)
+  if not config.test:
+    sources.pop("test", None)
+  found = {name: {**left_out(source)} for name, source in sources.items()}
+  selection.check(sources)
+  sources, names = selection.select(sources, config.classes, class_names, found)
+  parts: dict[str, Split] = {}
   skipped: dict[str, str] = {}
+  peaks, share = [], 1.0
   for name, source in sources.items():
-    splits[name], bad = _read(
+    reading = splits.read(
       source,
-      square,
+      decode.settings(config),
       placement or config.placement,
       cache_dir=config.cache_dir,
       skip_bad=config.on_error == "skip",
     )
-    skipped |= bad
-  train = splits["train"]
+    parts[name] = reading.split
+    peaks += [] if reading.peak is None else [reading.peak]
+    skipped |= reading.unreadable
+    if reading.unreadable:
+      found[name][UNREADABLE] = list(reading.unreadable)
+    if name in ("all", "train"):
+      share = reading.share
   rng = np.random.default_rng(seed)
-  if "validation" not in splits:
-    rest, held_out = selection.hold_out(
-      train.labels, config.validation_fraction, rng
-    )
-    train, splits["validation"] = train.keep(rest), train.keep(held_out)
+  _divide(parts, config, rng)
+  copies = _copies(parts, config.duplicates)
+  train = parts["train"]
   if config.examples_per_class is not None:
     train = train.keep(
       selection.per_class(train.labels, config.examples_per_class, rng)
     )
   if config.oversample:
     train = train.keep(selection.oversampled(train.labels))
+  seen = share * (config.image_size / decode.settings(config).size) ** 2
   return Datasets(
     train=train,
-    validation=splits["validation"],
-    test=splits.get("test"),
+    validation=parts["validation"],
+    test=parts.get("test"),
     class_names=names,
     skipped=skipped,
+    left_out={name: reasons for name, reasons in found.items() if reasons},
+    duplicates=copies,
+    seen=seen,
+    warnings=[*copies.describe(), *_warnings(seen, peaks, config.bits)],
   )
 
 
@@ -189,83 +179,63 @@ def open_sources(config: ConfigDict) -> Mapping[str, Source]:
       f"config.data.name={name} has no method splits(directory); docs/data.md "
       "shows a source with one"
     )
-  splits = opener.splits(config.dir)
-  if "train" not in splits:
+  return opener.splits(config.dir)
+
+
+def _divide(
+  parts: dict[str, Split], config: ConfigDict, rng: np.random.Generator
+) -> None:
+  """Holds out the splits that the data set does not have."""
+  if "all" in parts:
+    parts["train"] = parts.pop("all")
+    if config.test:
+      own = np.random.default_rng(config.test_seed)
+      _hold_out(parts, "test", config.test_fraction, own)
+  if "validation" not in parts:
+    _hold_out(parts, "validation", config.validation_fraction, rng)
+
+
+def _hold_out(
+  parts: dict[str, Split],
+  name: str,
+  fraction: float,
+  rng: np.random.Generator,
+) -> None:
+  """Moves a share of train into a new split."""
+  train = parts["train"]
+  rest, held_out = selection.hold_out(train.labels, fraction, rng, train.hashes)
+  if not len(held_out):
     raise UserError(
-      f"config.data.name={name} has no split train, but "
-      f"{', '.join(splits) or 'none'}"
+      f"no class of train has two images, so none can be held out for {name}; "
+      f"add images, or a folder {name}/"
     )
-  return splits
+  parts["train"], parts[name] = train.keep(rest), train.keep(held_out)
 
 
-def _read(
-  source: Source,
-  square: decode.Settings,
-  placement: str,
-  *,
-  cache_dir: str | None,
-  skip_bad: bool,
-) -> tuple[Split, dict[str, str]]:
-  """Decodes or opens a source, and skips or refuses unreadable images.
+def _warnings(seen: float, peaks: Sequence[int], bits: int) -> list[str]:
+  """Returns sentences about what the network does not see."""
+  lines = []
+  if seen < _LITTLE:
+    lines.append(
+      f"the network sees only {seen:.0%} of an average picture; leave "
+      "config.data.cache_size unset, or set config.data.resize=squash"
+    )
+  if peaks:
+    lines.append(decode.range_warning(max(peaks), bits))
+  return [line for line in lines if line]
 
-  Returns:
-    The split, and the ids of the skipped images with the reasons.
-  """
-  placement = _placement(placement, len(source) * square.size**2 * 3)
-  store, bad = None, {}
-  if isinstance(source[0]["image"], np.ndarray) and len(source) < 5000:
-    # A few arrays need no cache on disk.
-    with cache.threads() as pool:
-      store, bad = cache.decode_rows(
-        source, np.arange(len(source)), square, pool
-      )
-  elif placement != "stream":
-    store, bad = cache.open_or_build(source, square, cache_dir)
-  elif skip_bad:
-    bad = _scan(source, square)
-  if not skip_bad:
-    _refuse(source, bad, len(source))
-  rows = np.array([r for r in range(len(source)) if r not in bad], np.int64)
-  split = Split(
-    labels=source.labels[rows],
-    ids=[source.ids[row] for row in rows],
-    placement=placement,
-    rows=rows,
-    store=store,
-    source=source,
-    square=square,
+
+def _copies(parts: Mapping[str, Split], how: str) -> duplicates.Duplicates:
+  """Finds copies; raises UserError if `how` is `error` and there are any."""
+  found = duplicates.find(
+    {
+      name: duplicates.Examples(x.ids, x.labels, x.hashes)
+      for name, x in sorted(parts.items(), key=lambda part: part[0] == "test")
+    }
   )
-  return split, {source.ids[row]: why for row, why in bad.items()}
-
-
-def _scan(source: Source, square: decode.Settings) -> cache.Bad:
-  """Decodes all images once, to find those that a stream must skip."""
-  bad: cache.Bad = {}
-  with cache.threads() as pool:
-    for first in range(0, len(source), cache.BLOCK):
-      rows = np.arange(first, min(len(source), first + cache.BLOCK))
-      bad |= cache.decode_rows(source, rows, square, pool)[1]
-  return bad
-
-
-def _refuse(source: Source, bad: cache.Bad, count: int) -> None:
-  """Raises UserError if one of `count` images is bad."""
-  if bad:
-    row, why = next(iter(bad.items()))
+  if found and how == "error":
     raise UserError(
-      f"{len(bad)} of {count:,} images cannot be read, the first is "
-      f"{source.ids[row]}: {why}; repair or remove them, or set "
-      "config.data.on_error=skip to leave them out"
+      f"{'; '.join(found.describe())}; remove the copies, or set "
+      "config.data.duplicates=report"
     )
-
-
-def _placement(placement: str, size: int) -> str:
-  """Resolves `auto` for a split whose decoded images take `size` bytes."""
-  if placement != "auto":
-    return placement
-  if size > _LARGEST_CACHE_BYTES:
-    return "stream"
-  memory = jax.local_devices()[0].memory_stats() or {}
-  if size <= _DEVICE_SHARE * memory.get("bytes_limit", 0):
-    return "device"
-  return "host"
+  return found

@@ -1,25 +1,50 @@
 """Decodes images to uint8 squares with Pillow, which releases the GIL.
 
-The result is always upright RGB: EXIF rotation is applied, greyscale and
-palettes are expanded, CMYK is converted, transparent pixels become white, 16
-bits become 8, and an animation gives its first frame.
+The result is always upright RGB: the orientation of EXIF is applied, greyscale
+and palettes are expanded, CMYK is converted, transparent pixels become white,
+16 bits become 8, and an animation gives its first frame.
 """
 
+import contextlib
 import dataclasses
 import io
+import re
 import warnings
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from mixaug_jax.data import image_metadata
 from mixaug_jax.errors import UserError
 
+# The common formats of pictures; JPEG includes the MPO files of cameras. Pillow
+# knows many more, whose rarely used decoders are a risk with files of unknown
+# origin; one of them, EPS, starts another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 # Larger images are refused, because they may be decompression bombs.
 MAX_PIXELS = 100_000_000
-# Pillow warns at a smaller size. The filter is set once, and not around each
-# opening, because all threads share the filters.
+# Pillow warns at a smaller size, and about damaged metadata. The filters are
+# set once, and not around each opening, because all threads share them.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_ORIENTATION_IN_XMP = re.compile(r"""tiff:Orientation(?:=["']|>)([1-8])""")
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+_PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
+_BITS = (10, 12, 14, 16)  # The values of config.data.bits.
+
+_Encoded = bytes | bytearray | memoryview
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +55,8 @@ class Settings:
     size: the side of the square, in pixels.
     resize: `crop` scales the short side and keeps the centre; `squash` scales
       both sides; `pad` scales the long side and adds black.
-    bits: the bits that 16-bit files use: 10, 12, 14 or 16.
+    bits: the bits that 16-bit files use: 10, 12, 14 or 16. Their values, 0 to
+      `2**bits - 1`, become 8 bits by a shift to the right.
   """
 
   size: int
@@ -52,7 +78,8 @@ class Decoded:
     pixels: uint8 RGB `[size, size, 3]`.
     height: of the upright picture, in pixels.
     width: likewise.
-    peak: the brightest value of a 16-bit file; None for other images.
+    peak: the brightest value of a file of 16 or 32 bits; None for images that
+      state their own range.
   """
 
   pixels: np.ndarray
@@ -65,29 +92,71 @@ class BadImage(Exception):  # noqa: N818 (an image, not an error of ours)
   """An image that cannot be read; the text is the reason."""
 
 
-def decode(image: bytes | np.ndarray, settings: Settings) -> Decoded:
+def decode_square(image: bytes | np.ndarray, settings: Settings) -> Decoded:
   """Decodes an image to a square, resampled bilinearly and antialiased.
 
   Args:
-    image: an encoded image, or uint8 `[H, W, 3]`.
+    image: an encoded image in one of `FORMATS`; or an array `[H, W]`,
+      `[H, W, 1]` or `[H, W, 3]`, of uint8 or of floats in [0, 1], which are
+      rounded to 8 bits.
     settings: the square.
 
   Raises:
-    BadImage: the image cannot be read.
+    BadImage: the image cannot be read, or has values outside its range.
   """
-  try:
-    if isinstance(image, np.ndarray):
-      height, width = image.shape[:2]
-      picture = Image.fromarray(image)
-    else:
-      height, width = picture_size(image)
-      picture = _open(image, settings.size)
-    pixels = np.asarray(_square(picture, settings.size, settings.resize))
-    return Decoded(pixels, height, width)
-  except BadImage:
-    raise
-  except Exception as error:  # Pillow's decoders raise many types.
-    raise BadImage(_reason(error, image)) from error
+
+  def of_file(encoded: _Encoded) -> Decoded:
+    picture = _open(encoded)
+    size = picture.size
+    # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is faster.
+    # Twice the target size is kept for antialiasing.
+    picture.draft("RGB", (2 * settings.size, 2 * settings.size))
+    depth, full = _depth(picture, encoded)  # Loading clears it.
+    picture.load()
+    orientation = _orientation(picture)
+    width, height = size[::-1] if orientation >= 5 else size
+    upright, peak = _eight_bits(picture, depth, full, settings.bits)
+    if orientation > 1:
+      upright = upright.transpose(_UPRIGHT[orientation])
+    square = _square(_rgb(upright), settings.size, settings.resize)
+    return Decoded(np.asarray(square), height, width, peak)
+
+  with _reasons(image):
+    if isinstance(image, _Encoded):
+      return _despite_metadata(of_file, image)
+    pixels = _checked(image)
+    picture = _rgb(Image.fromarray(pixels))
+    square = _square(picture, settings.size, settings.resize)
+    return Decoded(np.asarray(square), *pixels.shape[:2])
+
+
+def decode(
+  image: bytes | np.ndarray, size: int, resize: str = "crop", bits: int = 16
+) -> np.ndarray:
+  """Returns the pixels of `decode_square`, uint8 `[size, size, 3]`."""
+  return decode_square(image, Settings(size, resize, bits)).pixels
+
+
+def range_warning(peak: int, bits: int) -> str | None:
+  """Returns a warning if 16-bit images use a small part of their range.
+
+  Args:
+    peak: the brightest value of all of them, as in `Decoded`.
+    bits: `Settings.bits`.
+  """
+  fitting = next(b for b in _BITS if peak < 2**b or b == _BITS[-1])
+  if fitting >= bits:
+    return None
+  if peak < 256:
+    advice = "store them as 8-bit files"
+  else:
+    advice = (
+      f"if their values have {fitting} bits, set config.data.bits={fitting}"
+    )
+  return (
+    f"the brightest value of all 16-bit images is {peak:,} of "
+    f"{2**bits - 1:,}, so that they are dark; {advice}"
+  )
 
 
 def box_in_square(
@@ -119,13 +188,22 @@ def box_in_square(
 
 
 def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
-  """Returns height and width of the upright picture, without its pixels."""
-  if isinstance(image, np.ndarray):
-    return image.shape[:2]
-  picture = Image.open(io.BytesIO(image))
-  width, height = picture.size
-  sideways = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-  return (width, height) if sideways else (height, width)
+  """Returns height and width of the upright picture, as `decode` does.
+
+  Raises:
+    BadImage: the image cannot be read.
+  """
+
+  def of_file(encoded: _Encoded) -> tuple[int, int]:
+    picture = _open(encoded)
+    width, height = picture.size
+    sideways = _orientation(picture) >= 5
+    return (width, height) if sideways else (height, width)
+
+  with _reasons(image):
+    if isinstance(image, _Encoded):
+      return _despite_metadata(of_file, image)
+    return _checked(image).shape[:2]
 
 
 def read(path: str, settings: Settings) -> np.ndarray:
@@ -136,36 +214,168 @@ def read(path: str, settings: Settings) -> np.ndarray:
   """
   try:
     with open(path, "rb") as file:
-      return decode(file.read(), settings).pixels
+      return decode_square(file.read(), settings).pixels
   except (OSError, BadImage) as error:
     why = getattr(error, "strerror", None) or error
     raise UserError(f"cannot read the image {path}: {why}") from None
 
 
-def _open(encoded: bytes, size: int) -> Image.Image:
-  picture = Image.open(io.BytesIO(encoded))
+@contextlib.contextmanager
+def _reasons(image: object) -> Iterator[None]:
+  """Turns all errors into `BadImage`; Pillow's decoders raise many types."""
+  try:
+    yield
+  except BadImage:
+    raise
+  except Exception as error:
+    raise BadImage(_reason(error, image)) from error
+
+
+def _despite_metadata(read: Callable[[_Encoded], _T], encoded: _Encoded) -> _T:
+  """Calls `read` for a file; if it fails, again without metadata."""
+  try:
+    return read(encoded)
+  except BadImage:
+    raise
+  except Exception:
+    with contextlib.suppress(Exception):
+      return read(image_metadata.removed(bytes(encoded)))
+    raise
+
+
+def _open(encoded: _Encoded) -> Image.Image:
+  """Opens a file; TIFF is decoded, other formats are not yet."""
+  picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
   if picture.width * picture.height > MAX_PIXELS:
     raise BadImage(
       f"{picture.width}x{picture.height} pixels are more than "
       f"{MAX_PIXELS:,}; it may be a decompression bomb"
     )
-  # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is faster. Twice
-  # the target size is kept for antialiasing.
-  picture.draft("RGB", (2 * size, 2 * size))
-  ImageOps.exif_transpose(picture, in_place=True)
-  return _rgb(picture)
+  if picture.format == "TIFF":
+    picture.load()  # This applies its orientation, which changes its size.
+  return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+  """Returns the orientation of EXIF or XMP, 1 to 8; 1 if it is unreadable."""
+  if picture.format == "TIFF":
+    return 1  # Loading has applied it.
+  with contextlib.suppress(Exception):  # Broken EXIF raises many types.
+    value = picture.getexif()[ExifTags.Base.Orientation]
+    value = int(value[0] if isinstance(value, bytes) else value)
+    return value if value in _UPRIGHT else 1
+  xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp", "")
+  if isinstance(xmp, bytes):
+    xmp = xmp.decode(errors="replace")
+  found = _ORIENTATION_IN_XMP.search(xmp)
+  return int(found[1]) if found else 1
+
+
+def _depth(picture: Image.Image, encoded: _Encoded) -> tuple[int, bool]:
+  """Returns the bits of a sample, and whether it is known to use all of them.
+
+  A program that stores 12 bits in 16 leaves the others empty, so only the user
+  knows the range of 16 bits.
+  """
+  bits = 8
+  if picture.format == "PNG":
+    bits = encoded[24]
+  elif picture.format == "TIFF":
+    bits = max(picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
+  elif picture.format == "PPM":
+    arguments = picture.tile[0][3]  # Ends with the maximum that a file states.
+    if arguments == "I;16B" or arguments[-1] == 65535:
+      bits = 16
+    elif picture.mode == "I":  # Pillow scales the maximum to 16 bits.
+      return 16, True
+  return bits, bits < 16
+
+
+def _eight_bits(
+  picture: Image.Image, depth: int, full: bool, bits: int
+) -> tuple[Image.Image, int | None]:
+  """Converts a picture of more than 8 bits, where Pillow has not done it.
+
+  Pillow gives the upper 8 of 16 bits of colours; their peak is rounded up.
+
+  Args:
+    picture: a decoded file.
+    depth: as `_depth` returns it.
+    full: likewise.
+    bits: `Settings.bits`.
+
+  Returns:
+    The picture, and its brightest value as in `Decoded`.
+  """
+  if picture.mode == "F":
+    return Image.fromarray(_from_floats(np.asarray(picture))), None
+  if picture.mode.startswith("I"):
+    values = np.asarray(picture)
+    low, peak = int(values.min()), int(values.max())
+    used = depth if full else bits
+    if low < 0 or peak >= 2**used:
+      raise BadImage(
+        f"its values are {low:,} to {peak:,}, but config.data.bits={bits} "
+        f"stands for 0 to {2**used - 1:,}"
+      )
+    grey = (values >> (used - 8)).astype(np.uint8)
+    if picture.format == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == 0:
+      grey = 255 - grey  # In the file, 0 is white.
+    # A PNG may declare one value as transparent.
+    grey[values == picture.info.get("transparency", -1)] = 255
+    return Image.fromarray(grey), None if full else peak
+  if depth <= 8 or full:
+    return picture, None
+  if bits < 16:
+    raise BadImage(
+      f"it has 16 bits per colour, and config.data.bits={bits} is only for "
+      "greyscale without transparency; convert it to 8 bits per colour"
+    )
+  bands = zip(picture.getbands(), picture.getextrema(), strict=True)
+  brightest = max(high for band, (_, high) in bands if band != "A")
+  return picture, brightest << 8 | 255
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-  if picture.mode.startswith("I"):  # Pillow would clip 16 bits at 255.
-    array = np.asarray(picture).astype(np.int64)
-    picture = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
   if picture.has_transparency_data:
     picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture)
   # Converting RGB to RGB would copy it.
   return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _checked(image: object) -> np.ndarray:
+  """Returns the pixels of an array, uint8 `[H, W]` or `[H, W, 3]`."""
+  if not isinstance(image, np.ndarray):
+    raise BadImage(
+      f"it is of type {type(image).__name__}; a source gives encoded bytes or "
+      "NumPy arrays"
+    )
+  channels = image.shape[2:]
+  if image.ndim < 2 or not image.size or channels not in ((), (1,), (3,)):
+    raise _bad_array(image)
+  if image.dtype.kind == "f":
+    image = _from_floats(image)
+  elif image.dtype != np.uint8:
+    raise _bad_array(image)
+  return image[..., 0] if channels == (1,) else image
+
+
+def _from_floats(values: np.ndarray) -> np.ndarray:
+  """Rounds [0, 1] to 8 bits."""
+  low, high = values.min(), values.max()
+  if not (low >= 0 and high <= 1):  # Also true of NaN.
+    raise _bad_array(values, f" with values from {low:g} to {high:g}")
+  return np.rint(values * 255).astype(np.uint8)
+
+
+def _bad_array(array: np.ndarray, values: str = "") -> BadImage:
+  shape = ", ".join(map(str, array.shape))
+  return BadImage(
+    f"it is an array {array.dtype} [{shape}]{values}; an array must be uint8, "
+    "or floats in [0, 1], of shape [H, W], [H, W, 1] or [H, W, 3]"
+  )
 
 
 def _square(picture: Image.Image, size: int, resize: str) -> Image.Image:
@@ -184,9 +394,9 @@ def _square(picture: Image.Image, size: int, resize: str) -> Image.Image:
   )
 
 
-def _reason(error: Exception, image: bytes | np.ndarray) -> str:
-  if isinstance(image, bytes) and not image:
+def _reason(error: Exception, image: object) -> str:
+  if isinstance(image, _Encoded) and not image:
     return "the file is empty"
   if isinstance(error, Image.UnidentifiedImageError):
-    return "it is not an image in a known format"
+    return f"it is damaged or not an image in {', '.join(FORMATS)}"
   return str(error).partition("\n")[0] or type(error).__name__

@@ -1,30 +1,43 @@
 """A folder of image files as a data source."""
 
-import hashlib
+import os
 import pathlib
 
-import numpy as np
-
-from mixaug_jax.data.sources import Item
+from mixaug_jax.data import class_names as class_names_lib
+from mixaug_jax.data import split_names, tree
+from mixaug_jax.data.labelled_files import LabelledFiles
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import local_path, printable
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+_OUTSIDE = "images outside of a class folder"
+_ADVICE = (
+  "; move its images into a folder for each class, or list them in a CSV file "
+  "(config.data.name=csv)"
+)
 
 
-class Folder:
+class Folder(LabelledFiles):
   """A folder of images, `CLASS/FILE`, in the order of their names.
+
+  Folders below a class folder belong to the class.
 
   Args:
     root: the folder of one split.
-    class_names: the classes that may occur; None takes the sub-folders.
+    class_names: the classes that may occur; None takes the class folders.
+    base: the folder that ids are relative to; None: the one around `root`.
 
   Raises:
-    UserError: no folder, no images, or a class that is not in `class_names`.
+    UserError: no images, no permission, or a class that is not in
+      `class_names`.
   """
 
   @classmethod
   def splits(cls, directory: str | None) -> dict[str, "Folder"]:
-    """Opens the folders `train/` and, where they exist, `validation/`, `test/`.
+    """Opens the splits of a folder, under their usual names.
+
+    Returns:
+      `train` and, where they exist, `validation` and `test`. A folder without
+      splits, `DIR/<class>/*`, is `all`.
 
     Raises:
       UserError: no directory, or a mistake in one of the folders.
@@ -32,67 +45,99 @@ class Folder:
     if directory is None:
       raise UserError(
         "config.data.dir must name the folder that contains "
-        "train/<class>/<image>"
+        "train/<class>/<image> or <class>/<image>"
       )
-    root = pathlib.Path(directory)
-    train = cls(root / "train")
-    others = {
-      name: cls(root / name, train.class_names)
-      for name in ("validation", "test")
-      if (root / name).is_dir()
-    }
-    return {"train": train, **others}
+    root = local_path("config.data.dir", directory)
+    shown = printable(str(root))
+    if not os.path.isdir(root):
+      raise UserError(
+        f"there is no folder {shown} that can be read; config.data.dir must "
+        "contain train/<class>/<image> or <class>/<image>"
+      )
+    here = tree.Tree(root)
+    entries = here.entries(root)
+    folders = {os.path.basename(p): p for p, inode in entries if inode}
+    roles = split_names.by_role(folders, shown)
+    if not folders:
+      raise UserError(
+        f"{shown} contains neither train/<class>/<image> nor <class>/<image>"
+        f"{_ADVICE if entries else ''}"
+      )
+    if not roles:
+      return {"all": cls(root, base=root)}
+    if "train" not in roles:
+      raise UserError(
+        f"{shown} has {' and '.join(roles.values())}, but no train; add "
+        "train/<class>/<image>, or rename a folder that is a class"
+      )
+    train = cls(pathlib.Path(folders[roles["train"]]))
+    sources = {"train": train}
+    for role, name in list(roles.items())[1:]:
+      path = folders[name]
+      content = tree.Tree(path).entries(path)
+      if content and not any(inode for _, inode in content):
+        for image, _ in content:
+          here.leave_out(f"images of {name}/ without a class", image)
+      else:
+        sources[role] = cls(pathlib.Path(path), train.class_names)
+    for path, inode in entries:
+      if inode is None:
+        here.leave_out(_OUTSIDE, path)
+      elif os.path.basename(path) not in roles.values():
+        here.leave_out("folders that are no split", path)
+    for reason, names in here.left_out.items():
+      train.left_out[reason] = [*names, *train.left_out.get(reason, ())]
+    return sources
 
   def __init__(
-    self, root: pathlib.Path, class_names: tuple[str, ...] | None = None
+    self,
+    root: pathlib.Path,
+    class_names: tuple[str, ...] | None = None,
+    base: pathlib.Path | None = None,
   ):
-    if not root.is_dir():
+    base = root.parent if base is None else base
+    found = tree.Tree(base)
+    folders: dict[str, list[str]] = {}
+    for path, inode in found.entries(root):
+      if inode is None:
+        found.leave_out(_OUTSIDE, path)
+      else:
+        name = class_names_lib.canonical(os.path.basename(path))
+        folders.setdefault(name, []).append(path)
+    shown = printable(str(root))
+    if not folders and _OUTSIDE in found.left_out:
+      raise UserError(f"{shown} has no folders for the classes{_ADVICE}")
+    if class_names is None:
+      _refuse_nested(root, folders)
+    known = sorted(folders) if class_names is None else class_names
+    if unknown := set(folders) - set(known):
       raise UserError(
-        f"there is no folder {root}; config.data.dir must contain "
-        "train/<class>/<image>"
-      )
-    found = tuple(sorted(x.name for x in root.iterdir() if x.is_dir()))
-    self.class_names = found if class_names is None else class_names
-    if unknown := set(found) - set(self.class_names):
-      raise UserError(
-        f"{root} has a class that train does not have: {min(unknown)}; all "
+        f"{shown} has a class that train does not have: {min(unknown)}; all "
         "splits must have the classes of train"
       )
-    self._root = root
-    self._files: list[pathlib.Path] = []
-    labels = []
-    for label, name in enumerate(self.class_names):
-      folder = root / name
-      files = sorted(
-        path
-        for path in (folder.rglob("*") if folder.is_dir() else ())
-        if path.suffix.lower() in EXTENSIONS and path.is_file()
+    files, labels = [], []
+    for label, name in enumerate(known):
+      images = [
+        image for path in folders.get(name, ()) for image in found.images(path)
+      ]
+      if not images and class_names is None:
+        raise UserError(tree.no_image(folders[name][0]))
+      files += images
+      labels += [label] * len(images)
+    if not files:
+      raise UserError(f"there is no image in {shown}/<class>")
+    ids = [found.name(file) for file in files]
+    super().__init__(base, files, ids, labels, tuple(known), found.left_out)
+
+
+def _refuse_nested(root: pathlib.Path, folders: dict[str, list[str]]) -> None:
+  """Raises UserError if the only class folder holds folders: train/train/*."""
+  if len(folders) > 1:
+    return
+  for name, (path, *_) in folders.items():
+    below = any(inode for _, inode in tree.Tree(path).entries(path))
+    if below or name == root.name:
+      raise UserError(
+        f"{printable(str(root))} contains only the folder {name}; move its "
+        f"content up one level, or set config.data.dir={printable(path)}"
       )
-      if not files and class_names is None:
-        raise UserError(
-          f"there is no image in {folder}; add some "
-          f"({', '.join(EXTENSIONS)}) or remove the folder"
-        )
-      self._files += files
-      labels += [label] * len(files)
-    if not self._files:
-      raise UserError(f"there is no image in {root}/<class>")
-    self.labels = np.array(labels, np.int32)
-    self.ids = [str(path.relative_to(root.parent)) for path in self._files]
-
-  def __len__(self) -> int:
-    return len(self._files)
-
-  def __getitem__(self, index: int) -> Item:
-    return {
-      "image": self._files[index].read_bytes(),
-      "label": int(self.labels[index]),
-      "id": self.ids[index],
-    }
-
-  def fingerprint(self) -> str:
-    digest = hashlib.sha256(str(self._root.absolute()).encode())
-    for path in self._files:
-      stat = path.stat()
-      digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

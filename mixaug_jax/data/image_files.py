@@ -1,29 +1,37 @@
 """Image files that a user names, one by one or by their folders."""
 
+import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
-from mixaug_jax.data.folder import EXTENSIONS
+from mixaug_jax.data import tree
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import printable
 
 
 def find(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   """Returns the files among `paths`, and the images below the folders.
 
+  What is left out of a folder is printed on stderr.
+
   Raises:
-    UserError: a folder without an image.
+    UserError: a folder without an image, or without permission.
   """
   files = []
   for path in paths:
-    if not path.is_dir():
+    if not os.path.isdir(path):
       files.append(path)
       continue
-    found = [
-      file
-      for file in sorted(path.rglob("*"))
-      if file.suffix.lower() in EXTENSIONS and file.is_file()
-    ]
-    if not found:
-      raise UserError(f"there is no image in {path} ({', '.join(EXTENSIONS)})")
-    files += found
+    found = tree.Tree(path)
+    images = found.images(path)
+    if not images:
+      raise UserError(tree.no_image(path))
+    if found.left_out:
+      print(
+        f"mixaug_jax: left out of {printable(str(path))}: "
+        f"{tree.counts(found.left_out)}",
+        file=sys.stderr,
+      )
+    files += map(pathlib.Path, images)
   return files

@@ -1,10 +1,115 @@
-"""Choice of the classes and the examples that a split keeps, from labels."""
+"""Choice of the classes and the examples that a split keeps."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixaug_jax.data.sources import Source, Subset
 from mixaug_jax.errors import UserError
+
+# Names of what is not read, by reason.
+LeftOut = dict[str, list[str]]
+
+UNKNOWN_CLASSES = "images of classes that the run does not know"
+
+
+def check(sources: Mapping[str, Source]) -> None:
+  """Raises UserError if the sources do not belong together."""
+  if not {"train", "all"} & set(sources):
+    raise UserError(
+      f"the data set has no split train, but {', '.join(sources) or 'none'}"
+    )
+  names = next(iter(sources.values())).class_names
+  for split, source in sources.items():
+    labels = np.asarray(source.labels)
+    if not len(source) == len(source.ids) == labels.size:
+      raise UserError(
+        f"the source of {split} has {len(source)} examples, {labels.size} "
+        f"labels and {len(source.ids)} ids; it must have as many of each"
+      )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+      raise UserError(
+        f"the source of {split} has labels of the type {labels.dtype} and the "
+        f"shape {list(labels.shape)}; they must be integers [N]"
+      )
+    if tuple(source.class_names) != tuple(names):
+      raise UserError(
+        f"the source of {split} has other class names than the first split; "
+        "all splits must have the same"
+      )
+
+
+def select(
+  sources: Mapping[str, Source],
+  chosen: str | None,
+  class_names: Sequence[str] | None,
+  found: dict[str, LeftOut],
+) -> tuple[dict[str, Source], tuple[str, ...]]:
+  """Keeps the examples of the wanted classes, with new class ids.
+
+  Args:
+    sources: by split.
+    chosen: `config.data.classes`.
+    class_names: as in `load`.
+    found: what is left out; it gets the examples without a wanted class.
+
+  Returns:
+    The sources that have an example, and the class names.
+  """
+  names = next(iter(sources.values())).class_names
+  if class_names is not None:
+    wanted = tuple(class_names)
+  elif chosen is not None:
+    wanted = tuple(names[c] for c in classes(chosen, names))
+  else:
+    wanted = tuple(names)
+  if len(wanted) < 2:
+    raise UserError(
+      f"there is only one class, {wanted[0]!r}; a classifier needs two"
+    )
+  number = {_composed(name): i for i, name in enumerate(wanted)}
+  new_ids = np.array([number.get(_composed(n), -1) for n in names], np.int32)
+  kept: dict[str, Source] = {}
+  for split, source in sources.items():
+    labels = np.asarray(source.labels)
+    known = (labels >= 0) & (labels < len(names))
+    labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
+    _note(found[split], "images whose label is not a class", source, ~known)
+    if chosen is None:
+      _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
+    rows = np.flatnonzero(labels >= 0)
+    if len(rows) < len(source) or wanted != tuple(names):
+      source = Subset(source, rows, labels[rows], wanted)
+    if len(rows):
+      kept[split] = source
+    elif split in ("train", "all"):
+      raise UserError(
+        f"no image of {split} has one of the classes {', '.join(wanted[:5])}; "
+        "check the data"
+      )
+  return kept, wanted
+
+
+def _note(
+  found: LeftOut, reason: str, source: Source, missing: np.ndarray
+) -> None:
+  """Records the examples of a source that a mask `[N]` marks, if any."""
+  if missing.any():
+    found[reason] = [source.ids[row] for row in np.flatnonzero(missing)]
+
+
+def describe(found: Mapping[str, LeftOut]) -> list[str]:
+  """Returns a line for each split: what is left out, counted by reason."""
+  return [
+    f"left out of {split}: "
+    + ", ".join(
+      f"{len(names):,} {reason}, the first: {names[0]}"
+      for reason, names in reasons.items()
+    )
+    for split, reasons in found.items()
+    if reasons
+  ]
 
 
 def classes(chosen: str, names: Sequence[str]) -> list[int]:
@@ -23,7 +128,7 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
         f"config.data.classes must be 2 to {len(names)}, got {chosen}"
       )
     return list(range(int(chosen)))
-  wanted = [name.strip() for name in chosen.split(",")]
+  wanted = [_composed(name.strip()) for name in chosen.split(",")]
   if unknown := [name for name in wanted if name not in names]:
     raise UserError(
       f"config.data.classes: there is no class {unknown[0]!r}; the first "
@@ -34,34 +139,64 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
   return [names.index(name) for name in dict.fromkeys(wanted)]
 
 
+def _composed(name: str) -> str:
+  """Returns a name in composed form, in which sources have their classes."""
+  return unicodedata.normalize("NFC", name)
+
+
 def hold_out(
-  labels: np.ndarray, fraction: float, rng: np.random.Generator
+  labels: np.ndarray,
+  fraction: float,
+  rng: np.random.Generator,
+  hashes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Splits examples into two stratified parts, for train and validation.
+  """Splits examples into two stratified parts; copies stay in one part.
 
   Args:
     labels: the class of each example, `[N]`.
     fraction: the share of each class to hold out. Every class with two
-      examples or more keeps at least one in both parts.
+      examples or more keeps at least one in both parts, even if it consists of
+      copies of one image.
     rng: draws the examples.
+    hashes: equal for copies, `[N]`; None: there are no copies.
 
   Returns:
     Positions in `labels` of the rest and of the held-out part, both sorted.
-
-  Raises:
-    UserError: no class has two examples.
+    The latter is empty if no class has two examples.
   """
-  taken = []
+  groups = np.arange(len(labels))
+  if hashes is not None:
+    groups = np.unique(hashes, return_inverse=True)[1]
+  held = np.zeros(len(labels), bool)
+  part: dict[int, bool] = {}  # Whether a group of copies is held out.
   for positions in _by_class(labels, rng):
-    count = max(1, round(fraction * len(positions)))
-    taken.append(positions[: min(count, len(positions) - 1)])
-  held_out = np.sort(np.concatenate(taken))
-  if not len(held_out):
-    raise UserError(
-      "no class of train has two images, so none can be held out for "
-      "validation; add images, or a folder validation/"
-    )
-  return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+    wanted = max(1, round(fraction * len(positions)))
+    wanted = min(wanted, len(positions) - 1)
+    members: dict[int, list[int]] = {}
+    for position in positions:
+      members.setdefault(groups[position], []).append(position)
+    # Copies under another label may have decided already.
+    taken = sum(len(m) for g, m in members.items() if part.get(g))
+    for group, copies in members.items():
+      if group not in part:
+        part[group] = taken + len(copies) <= wanted
+        taken += len(copies) * part[group]
+      held[copies] = part[group]
+    if not held[positions].any():
+      _hold_smallest(held, members, positions[:wanted])
+    elif held[positions].all():
+      held[positions[wanted:]] = False
+  return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _hold_smallest(
+  held: np.ndarray, members: dict[int, list[int]], otherwise: np.ndarray
+) -> None:
+  """Holds out the smallest group of copies of a class with several groups."""
+  if len(members) > 1:
+    held[min(members.values(), key=len)] = True
+  else:
+    held[otherwise] = True
 
 
 def per_class(

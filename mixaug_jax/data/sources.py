@@ -12,7 +12,11 @@ import numpy as np
 
 
 class Item(TypedDict):
-  """One example: an encoded image, or uint8 `[H, W, 3]`; its class; a name."""
+  """One example: an encoded image or an array; its class; a name.
+
+  An array is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`, of uint8 or of floats in
+  [0, 1].
+  """
 
   image: bytes | np.ndarray
   label: int
@@ -65,29 +69,25 @@ class Opener(Protocol):
 
 
 class Subset:
-  """Some examples of a source, optionally with fewer classes.
+  """Some examples of a source, with class ids of their own.
 
   Args:
     source: the source of the examples.
     rows: the rows of the examples in it, int `[M]`.
-    classes: the ids of the classes to keep, in their new order; None keeps all
-      classes and their ids.
+    labels: their class ids, int32 `[M]`.
+    class_names: by these class ids.
   """
 
   def __init__(
     self,
     source: Source,
     rows: np.ndarray,
-    classes: Sequence[int] | None = None,
+    labels: np.ndarray,
+    class_names: Sequence[str],
   ):
     self._source, self._rows = source, np.asarray(rows)
-    self.labels = source.labels[self._rows]
-    self.class_names = source.class_names
-    if classes is not None:
-      renumbered = np.full(len(source.class_names), -1, np.int32)
-      renumbered[list(classes)] = np.arange(len(classes))
-      self.labels = renumbered[self.labels]
-      self.class_names = tuple(source.class_names[c] for c in classes)
+    self.labels = np.asarray(labels, np.int32)
+    self.class_names = tuple(class_names)
     self.ids = [source.ids[row] for row in self._rows]
 
   @property

@@ -1,22 +1,29 @@
-"""TFDS data sets as sources, read from ArrayRecord without TensorFlow.
+"""TFDS data sets as sources, read without TensorFlow.
 
 The preparation of most data sets needs TensorFlow. It happens once, in a
-separate process. Images stay encoded.
+separate process, and writes ArrayRecord. A data set that was prepared before,
+as ArrayRecord or TFRecord, is read as it is. Images stay encoded.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
+import hashlib
 import importlib.util
 import pathlib
 import subprocess
 import sys
+import textwrap
 import urllib.parse
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from mixaug_jax.data import split_names
 from mixaug_jax.data.sources import Item
+from mixaug_jax.data.tfrecord import TfRecords
 from mixaug_jax.errors import UserError
 
 _PREPARE = """
@@ -40,27 +47,28 @@ class Tfds:
   Args:
     builder: the builder of a data set with the features `image` and `label`.
     split: the name of the split.
+
+  Raises:
+    UserError: files are missing or damaged.
   """
 
   def __init__(self, builder: Any, split: str):
-    import tensorflow_datasets as tfds
-
     features = builder.info.features
     self._has_boxes = "objects" in features and "bbox" in features["objects"]
     self.class_names = tuple(features["label"].names)
-    self._fingerprint = (
-      f"{builder.data_path} {split} {builder.info.splits[split].num_examples} "
-      f"{builder.info.splits[split].num_bytes}"
-    )
-    self._records = builder.as_data_source(
-      split, decoders={"image": tfds.decode.SkipDecoding()}
-    )
     labels, ids = [], []
-    for index in range(len(self._records)):
-      record = self._records[index]
-      labels.append(record["label"])
-      name = record.get("image/filename", str(index))
-      ids.append(name.decode() if isinstance(name, bytes) else name)
+    with _sentences(builder.data_path):
+      self._records = _open_records(builder, split)
+      self._fingerprint = _fingerprint(builder, split)
+      for index in range(len(self._records)):
+        record = self._records[index]
+        # ArrayRecord gives empty records for a file that is cut off.
+        if record["label"] is None or not record["image"]:
+          raise ValueError(f"record {index} of {split} cannot be read")
+        labels.append(record["label"])
+        ids.append(_printable(record.get("image/filename", str(index))))
+    if len(set(ids)) < len(ids):
+      ids = [f"{index}/{name}" for index, name in enumerate(ids)]
     self.labels = np.array(labels, np.int32)
     self.ids = ids
 
@@ -111,37 +119,155 @@ class TfdsDataset:
       directory: the folder of prepared data sets; None: the default of TFDS.
 
     Raises:
-      UserError: an unknown name, a data set without images or labels, or one
-        that cannot be prepared.
+      UserError: an unknown name, a data set without images, labels or the
+        split train, or one that cannot be prepared or is damaged.
     """
+    found = self._builder(directory)
+    _check_features(self.name, found.info.features)
+    if not found.data_path.exists():
+      _prepare(self.name, directory, found)
+      found = self._builder(directory)
+    if not (found.data_path / "dataset_info.json").exists():
+      raise _damaged(found.data_path, "dataset_info.json is missing")
+    names = found.info.splits
+    roles = split_names.by_role(names, f"the TFDS data set {self.name}")
+    if "train" not in roles:
+      raise UserError(
+        f"the TFDS data set {self.name} has no split train, but "
+        f"{', '.join(sorted(names)) or 'none'}; train on another data set"
+      )
+    return {role: Tfds(found, split) for role, split in roles.items()}
+
+  def _builder(self, directory: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    def builder() -> Any:
-      return tfds.builder(
-        self.name, data_dir=directory, file_format="array_record"
-      )
-
     try:
-      found = builder()
+      return tfds.builder(self.name, data_dir=directory)
     except tfds.core.DatasetNotFoundError:
+      place = pathlib.Path(directory or "") / self.name
+      if directory and place.is_dir():
+        raise _damaged(
+          place, "dataset_info.json or features.json is missing"
+        ) from None
       near = difflib.get_close_matches(self.name, tfds.list_builders(), 1)
       hint = f"; did you mean tfds:{near[0]}?" if near else ""
       raise UserError(
         f"config.data.name: TFDS has no data set {self.name!r}{hint}"
       ) from None
-    if missing := {"image", "label"} - set(found.info.features):
+    except Exception as error:  # TFDS raises many types.
       raise UserError(
-        f"config.data.name: the data set {self.name} has no feature "
-        f"{min(missing)!r}; it is not for image classification"
-      )
-    if not found.data_path.exists():
-      _prepare(self.name, directory, found)
-      found = builder()
-    return {
-      split: Tfds(found, split)
-      for split in ("train", "validation", "test")
-      if split in found.info.splits
-    }
+        f"cannot open the TFDS data set {self.name} in "
+        f"{directory or 'the default folder of TFDS'}: {_one_line(error)}; "
+        "check its name and its files"
+      ) from error
+
+
+def _check_features(name: str, features: Any) -> None:
+  """Raises UserError if the features are not an image and its class."""
+  import tensorflow_datasets as tfds
+
+  kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+  features = dict(features.items())
+  for key, kind in kinds.items():
+    feature = features.get(key)
+    if feature is None:
+      reason = f"has no feature {key!r}"
+      others = [k for k, f in features.items() if isinstance(f, kind)]
+      if others:
+        reason += f", but {', '.join(others)} of the same type"
+    elif not isinstance(feature, kind):
+      reason = f"has a feature {key!r} of type {type(feature).__name__}"
+    elif key == "image" and np.dtype(feature.np_dtype).kind == "f":
+      reason = "has images of floats"
+    elif key == "label" and not feature.num_classes:
+      reason = "has labels without a number of classes"
+    else:
+      continue
+    raise UserError(
+      f"config.data.name: the data set {name} {reason}; it is not for image "
+      "classification (a source of your own can read it: docs/data.md)"
+    )
+
+
+def _open_records(builder: Any, split: str) -> Sequence[Any]:
+  """Returns the examples of a split, with images still encoded."""
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.file_adapters import FileFormat
+
+  decoders = {"image": tfds.decode.SkipDecoding()}
+  info = builder.info
+  formats = {info.file_format, *info.alternative_file_formats}
+  if FileFormat.ARRAY_RECORD in formats:
+    return builder.as_data_source(split, decoders=decoders)
+  if FileFormat.TFRECORD not in formats:
+    raise UserError(
+      f"the TFDS data set in {builder.data_path} is prepared as "
+      f"{info.file_format.value}; remove it and prepare it again, with "
+      "file_format='array_record'"
+    )
+  files = [pathlib.Path(path) for path in info.splits[split].filepaths]
+  records = TfRecords(files, info.splits[split].shard_lengths)
+  return _Examples(records, info.features, decoders)
+
+
+class _Examples(Sequence[Any]):
+  """Decoded examples of serialised ones."""
+
+  def __init__(self, records: Sequence[bytes], features: Any, decoders: Any):
+    self._records, self._features = records, features
+    self._decoders = decoders
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> Any:
+    return self._features.deserialize_example_np(
+      self._records[index], decoders=self._decoders
+    )
+
+
+def _fingerprint(builder: Any, split: str) -> str:
+  """Hashes the names, sizes and times of the files of a split."""
+  paths = [
+    builder.data_path / "dataset_info.json",
+    *builder.info.splits[split].filepaths,
+  ]
+  digest = hashlib.sha256(split.encode())
+  for path in map(pathlib.Path, paths):
+    stat = path.stat()
+    digest.update(f"\n{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+  return digest.hexdigest()
+
+
+def _printable(name: str | bytes) -> str:
+  if isinstance(name, bytes):
+    name = name.decode(errors="surrogateescape")
+  return name if name.isprintable() else name.encode("unicode_escape").decode()
+
+
+@contextlib.contextmanager
+def _sentences(place: Any) -> Iterator[None]:
+  """Turns all errors of TFDS and ArrayRecord into a `UserError`."""
+  try:
+    yield
+  except UserError:
+    raise
+  except FileNotFoundError as error:
+    raise _damaged(place, f"{error.filename} is missing") from error
+  except Exception as error:
+    raise _damaged(place, _one_line(error)) from error
+
+
+def _damaged(place: Any, reason: str) -> UserError:
+  return UserError(
+    f"the TFDS data set in {place} is incomplete or damaged: {reason}; copy it "
+    "again, or remove it and prepare it again"
+  )
+
+
+def _one_line(error: Exception) -> str:
+  text = textwrap.shorten(str(error), 300, placeholder=" ...")
+  return text or type(error).__name__
 
 
 def _prepare(name: str, data_dir: str | None, builder: Any) -> None:

@@ -31,7 +31,7 @@ class _Saved(NamedTuple):
   Attributes:
     checkpoint: the directory of the checkpoint.
     chosen: which weights of it, one of `result.CHOSEN`.
-    class_names: by class id; None in an unfinished run.
+    class_names: by class id; None if the run does not hold them.
   """
 
   checkpoint: pathlib.Path
@@ -70,7 +70,7 @@ class RunWeights:
 
     workdir = _directory(self.name)
     config, result = _read_config(workdir), records.read_result(workdir)
-    folder, class_names = workdir / checkpoint.CHECKPOINTS, None
+    folder = workdir / checkpoint.CHECKPOINTS
     steps = [int(x.name) for x in folder.glob("*") if x.name.isdigit()]
     if config is None or not steps:
       raise UserError(
@@ -81,7 +81,8 @@ class RunWeights:
       chosen, step = result.chosen, result.chosen_step
       class_names = result.class_names
     else:
-      step = max(steps)
+      data, step = records.read_data(workdir), max(steps)
+      class_names = data and data.class_names
       chosen = config["evaluate"]["checkpoint"]
       if chosen == "best":
         step = checkpoint.read_loop(folder / str(step)).best_step or step
@@ -211,7 +212,7 @@ def _is_run(pretrained: str) -> bool:
 def _new_head(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | None:
   """Returns why a head of `theirs` is not one of `ours`, or None if it is."""
   if theirs is None:
-    return "an unfinished run does not name its classes"
+    return f"the run does not name its classes in {records.DATA_FILE}"
   if len(theirs) != len(ours):
     return f"the run has {len(theirs):,} classes, the data {len(ours):,}"
   for number, (one, other) in enumerate(zip(theirs, ours, strict=True)):

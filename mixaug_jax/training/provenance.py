@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from mixaug_jax import config as config_lib
+from mixaug_jax.data import selection
 from mixaug_jax.training import records
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
@@ -18,13 +20,19 @@ from mixaug_jax.training.result import Examples, Measured, Result, Validation
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(exp: Experiment, loaded: str | None, first: int) -> str:
+def describe(
+  exp: Experiment,
+  loaded: str | None,
+  first: int,
+  stored: Mapping[str, Any] | None,
+) -> str:
   """Describes a run: data, model, length, devices, and how it starts.
 
   Args:
     exp: the run.
     loaded: a sentence about the weights that were loaded, if any.
     first: the step that the run resumes from, 0 for a new run.
+    stored: the config of the run before it was resumed, if any.
   """
   sets, config = exp.datasets, exp.config
   sizes = [
@@ -40,12 +48,20 @@ def describe(exp: Experiment, loaded: str | None, first: int) -> str:
   count = jax.device_count()
   run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
-    f"classes; {config.model.name} at {config.data.image_size} px; mixing: "
+    f"classes; the network sees {sets.seen:.0%} of an image, at "
+    f"{config.data.image_size} px; {config.model.name}; mixing: "
     f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
     f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
-  resuming = f"resuming from step {first}" if first else None
-  return "\n".join(filter(None, (run, loaded, resuming)))
+  lines = [run, *selection.describe(sets.left_out)]
+  lines += [f"warning: {text}" for text in sets.warnings]
+  lines += filter(None, [loaded])
+  if first:
+    lines.append(f"resuming from step {first}")
+    there = config_lib.completed(stored or {})
+    if changed := config_lib.differences(config, there, harmless=True):
+      lines.append(f"resuming with other values of {', '.join(changed)}")
+  return "\n".join(lines)
 
 
 def result(

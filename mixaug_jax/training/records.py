@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import files
+from mixaug_jax.data.identity import Identity, changes
 from mixaug_jax.errors import UserError
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Result, from_json
 
 CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"
 RESULT_FILE = "result.json"
 SKIPPED_FILE = "skipped_images.txt"
 
@@ -33,6 +35,37 @@ def write_result(workdir: pathlib.Path, result: Result) -> None:
   """Writes result.json."""
   text = json.dumps(result.to_json(), indent=2) + "\n"
   write_text(workdir / RESULT_FILE, text)
+
+
+def write_data(workdir: pathlib.Path, identity: Identity) -> None:
+  """Writes data.json."""
+  text = json.dumps(identity.to_json(), indent=2) + "\n"
+  write_text(workdir / DATA_FILE, text)
+
+
+def read_data(workdir: pathlib.Path) -> Identity | None:
+  """Reads data.json; returns None without one. Raises UserError."""
+  path = workdir / DATA_FILE
+  content = _read(path)
+  if content is None:
+    return None
+  try:
+    return from_json(Identity, content)
+  except ValueError:
+    raise UserError(
+      f"{path} is damaged; delete it if the data are those of the run, and "
+      "repeat the command"
+    ) from None
+
+
+def check_data(workdir: pathlib.Path, identity: Identity) -> None:
+  """Raises UserError if a run was trained on other data than `identity`."""
+  there = read_data(workdir)
+  if there and (changed := changes(there, identity)):
+    raise UserError(
+      f"the data changed since {workdir} was trained: {'; '.join(changed)}; "
+      "restore them, or name another directory"
+    )
 
 
 def write_predictions(

@@ -80,11 +80,20 @@ class JsonLinesWriter(ScalarWriter):
 def rewind(path: pathlib.Path, size: int) -> None:
   """Cuts a file back to the `size` in bytes that a checkpoint recorded.
 
-  The resumed run writes what follows again, which may be half a line.
+  The resumed run writes what follows again, which may be half a line. A file
+  that is shorter has lost rows; a warning reports it.
   """
-  if path.exists():
+  found = path.stat().st_size if path.exists() else 0
+  if found < size:
+    progress.write(
+      f"warning: {path} has {found:,} bytes, but {size:,} when the checkpoint "
+      "was saved; rows of earlier steps are lost"
+    )
+  if found:
     with open(path, "r+b") as file:
-      file.truncate(min(size, path.stat().st_size))
+      # An incomplete last line would spoil the next one.
+      text = file.read(min(size, found))
+      file.truncate(text.rfind(b"\n") + 1)
 
 
 class ConsoleWriter(ScalarWriter):

@@ -16,11 +16,16 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data, runs
-from mixaug_jax.data.decode import BadImage, Settings, decode
+from mixaug_jax.data.decode import (
+  BadImage,
+  Settings,
+  decode_square,
+  picture_size,
+)
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 from mixaug_jax.training.checkpoint import Checkpoints
@@ -99,6 +104,12 @@ def _images():
     ("P", "PNG"),
     ("I;16", "PNG"),
     ("RGB", "WEBP"),
+    ("RGB", "AVIF"),
+    ("RGB", "GIF"),
+    ("RGB", "BMP"),
+    ("RGB", "TIFF"),
+    ("I;16", "TIFF"),
+    ("RGB", "PPM"),
   ):
     array = rng.integers(0, 256, (24, 31, 3), np.uint8)
     if mode == "I;16":
@@ -106,7 +117,9 @@ def _images():
     else:
       picture = Image.fromarray(array).convert(mode)
     file = io.BytesIO()
-    picture.save(file, format)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(file, format, exif=exif)
     yield file.getvalue()
 
 
@@ -119,9 +132,10 @@ def test_image_files(capsys):
     begin = time.monotonic()
     try:
       resize = rng.choice(["crop", "squash", "pad"])
-      square = decode(broken, Settings(16, resize)).pixels
-      assert square.shape == (16, 16, 3)
-      assert square.dtype == np.uint8
+      decoded = decode_square(broken, Settings(16, resize))
+      assert decoded.pixels.shape == (16, 16, 3)
+      assert decoded.pixels.dtype == np.uint8
+      assert (decoded.height, decoded.width) == picture_size(broken)
     except BadImage as error:
       refused += 1
       _one_sentence(error)

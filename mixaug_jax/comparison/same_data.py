@@ -1,0 +1,35 @@
+"""Checks that the runs of a comparison are trained on the same data."""
+
+from collections.abc import Iterable
+
+from mixaug_jax.comparison.plan import Cell
+from mixaug_jax.data.identity import Identity, changes
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import records
+
+
+def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:
+  """Compares the data of a run with those of others.
+
+  Runs of one seed have the same splits. Runs of different seeds may draw
+  different validation splits, but have the same classes and test images.
+
+  Args:
+    cell: the run.
+    identity: what its data are.
+    others: the runs to compare with; the finished ones are.
+
+  Raises:
+    UserError: they were trained on different data.
+  """
+  for other in others:
+    there = records.read_data(other.workdir) if other.finished else None
+    if there is None:  # A run of an older version has none.
+      continue
+    splits = None if other.seed == cell.seed else ["test"]
+    if different := changes(there, identity, splits):
+      raise UserError(
+        f"{cell.name} and {other.name} have different data: in {cell.name}, "
+        f"{'; '.join(different)}; restore the data, or delete the runs of the "
+        "older ones"
+      )

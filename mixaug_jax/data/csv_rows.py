@@ -1,0 +1,223 @@
+"""Reads lists of image files and their classes from CSV files."""
+
+import codecs
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from mixaug_jax import names
+from mixaug_jax.data import class_names, tree
+from mixaug_jax.errors import UserError
+
+_DELIMITERS = (",", "\t", ";")
+# The usual names of the columns, without case, spaces, `_`, `-` and a plural s.
+# A name of the first group that occurs is the column.
+_Names = Sequence[set[str]]
+_PATH: _Names = (
+  {"path", "file", "filename", "filepath", "image", "img", "imagepath"}
+  | {"imgpath", "imagefile", "imagename"},
+  {"id", "imageid"},
+)
+_CLASS: _Names = (
+  {"class", "classname", "label", "labelname", "category", "target"}
+  | {"breed", "species"},
+)
+_SPLIT: _Names = ({"split", "subset", "partition", "dataset"},)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of a list.
+
+  Attributes:
+    line: its last line in the file, from 1.
+    path: the path of the image; not empty.
+    label: the class; empty in a list without classes.
+    split: what the column `split` holds; None if there is no such column.
+  """
+
+  line: int
+  path: str
+  label: str
+  split: str | None
+
+
+def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
+  """Reads a CSV file of at least one row.
+
+  Args:
+    file: its path.
+    optional_class: accepts a list without classes; its labels are empty.
+
+  Raises:
+    UserError: the file cannot be read, or a row is wrong.
+  """
+  lines = list(_cells(file, _text(file)))
+  header = lines[0][1] if lines and _is_header(lines[0][1]) else None
+  if len(lines) == (header is not None):
+    raise UserError(f"{shown(file)} has no rows of path and class")
+  if header:
+    lines = lines[1:]
+    columns = [_column(file, header, c) for c in (_PATH, _CLASS, _SPLIT)]
+    width = len(header)
+  else:
+    width = len(lines[0][1])
+    columns = [0, 1 if width > 1 else None, None]
+    if width > 2 or not _is_image(lines[0][1][0]):
+      raise mistake(
+        file,
+        lines[0][0],
+        "it is neither a header with the columns path and class nor a row of "
+        "an image and its class",
+      )
+  path, label, split = columns
+  if path is None or (label is None and not optional_class):
+    missing = "path" if path is None else "class"
+    raise UserError(
+      f"{shown(file)} has no column {missing}; name one of its columns so in "
+      "the first line"
+    )
+  rows = []
+  for line, cells in lines:
+    if len(cells) > width:
+      raise mistake(
+        file,
+        line,
+        f"{len(cells)} cells in place of {width}; put a text with a delimiter "
+        "in quotes",
+      )
+    cells += [""] * (width - len(cells))
+    try:
+      rows.append(
+        Row(
+          line,
+          _path(cells[path]),
+          "" if label is None else _class(cells[label]),
+          None if split is None else cells[split],
+        )
+      )
+    except ValueError as error:
+      raise mistake(file, line, str(error)) from None
+  return rows
+
+
+def _path(cell: str) -> str:
+  """Returns the path in a cell; raises ValueError."""
+  if not cell:
+    raise ValueError("the path is empty; add it or remove the row")
+  if "\0" in cell:
+    raise ValueError("the path holds a zero byte; remove it")
+  return str(names.local(cell))
+
+
+def _class(cell: str) -> str:
+  """Returns the class name in a cell; raises ValueError."""
+  if not cell:
+    raise ValueError("the class is empty; add it or remove the row")
+  try:
+    cell.encode()
+  except UnicodeEncodeError:
+    raise ValueError("the class is not UTF-8; save the list as UTF-8") from None
+  return class_names.canonical(cell)
+
+
+def _text(file: pathlib.Path) -> str:
+  """Reads a text, in UTF-16 if it begins so, otherwise in UTF-8.
+
+  Other bytes become surrogates, as in the names of files that are not UTF-8.
+  """
+  try:
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+      return content.decode("utf-16")
+    return content.decode("utf-8-sig", "surrogateescape")
+  except OSError as error:
+    raise UserError(f"cannot read {shown(file)}: {error.strerror}") from None
+  except UnicodeDecodeError:
+    raise UserError(f"{shown(file)} is damaged; save it as UTF-8") from None
+
+
+def _cells(file: pathlib.Path, text: str) -> Iterator[tuple[int, list[str]]]:
+  """Yields the rows that are not blank, with the number of their last line.
+
+  The delimiter is the one that makes the first row a header, or an image and
+  its class.
+  """
+  reader = lambda delimiter, strict: csv.reader(
+    io.StringIO(text, newline=""),
+    delimiter=delimiter,
+    skipinitialspace=True,
+    strict=strict,
+  )
+  for delimiter in _DELIMITERS:
+    first = next(filter(None, map(_stripped, reader(delimiter, False))), [])
+    if _is_header(first) or (len(first) == 2 and _is_image(first[0])):
+      break
+  else:
+    delimiter = _DELIMITERS[0]
+  rows = reader(delimiter, True)
+  try:
+    for row in rows:
+      if cells := _stripped(row):
+        yield rows.line_num, cells
+  except csv.Error as error:
+    raise mistake(file, rows.line_num, f"{error}; check the quotes") from None
+
+
+def _stripped(row: Sequence[str]) -> list[str]:
+  """Returns cells without spaces around them and without empty last cells."""
+  cells = [cell.strip() for cell in row]
+  while cells and not cells[-1]:
+    cells.pop()
+  return cells
+
+
+def _is_image(cell: str) -> bool:
+  return cell.lower().endswith(tree.SUFFIXES)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+  return bool(_matches(cells, _PATH)) or (
+    bool(_matches(cells, _CLASS)) and not any(map(_is_image, cells))
+  )
+
+
+def _matches(header: Sequence[str], wanted: _Names) -> list[int]:
+  """Returns the columns whose name is in the first group that has one."""
+  plain = [re.sub(r"[\s_-]", "", cell.lower()) for cell in header]
+  for group in wanted:
+    if found := [
+      column
+      for column, name in enumerate(plain)
+      if name in group or name.removesuffix("s") in group
+    ]:
+      return found
+  return []
+
+
+def _column(
+  file: pathlib.Path, header: Sequence[str], wanted: _Names
+) -> int | None:
+  """Returns the column with one of the names; raises UserError for two."""
+  found = _matches(header, wanted)
+  if len(found) > 1:
+    both = " and ".join(names.printable(header[column]) for column in found)
+    raise UserError(
+      f"{shown(file)} has the columns {both}, which mean the same; rename or "
+      "remove one"
+    )
+  return found[0] if found else None
+
+
+def shown(path: str | os.PathLike) -> str:
+  """Returns a path as messages show it."""
+  return names.printable(str(path))
+
+
+def mistake(file: pathlib.Path, line: int, what: str) -> UserError:
+  """Returns the error about a line of a list."""
+  return UserError(f"{shown(file)} line {line}: {what}")

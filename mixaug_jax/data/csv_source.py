@@ -1,0 +1,182 @@
+"""Lists of image files and their classes, in CSV files, as a data source."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from mixaug_jax import names
+from mixaug_jax.data import split_names, tree
+from mixaug_jax.data.csv_rows import Row, mistake, read, shown
+from mixaug_jax.data.labelled_files import LabelledFiles
+from mixaug_jax.errors import UserError
+
+_SUFFIXES = (".csv", ".tsv")
+
+
+class CsvSource(LabelledFiles):
+  """The rows of a CSV file: the path of an image and its class.
+
+  Paths are absolute, or relative to the folder of the file. docs/data.md
+  describes the format.
+
+  Args:
+    file: the CSV file.
+    class_names: the classes that may occur; None takes those of the rows.
+    rows: some of its rows; None reads them all.
+
+  Raises:
+    UserError: a mistake in a row, or no file of the list exists.
+  """
+
+  @classmethod
+  def splits(cls, directory: str | None) -> dict[str, "CsvSource"]:
+    """Opens the lists of a folder, or one list.
+
+    Returns:
+      The splits whose lists are in the folder, such as train.csv. The list of
+      one file is divided by its column `split`; without one it is `all`.
+
+    Raises:
+      UserError: no list, or a mistake in one.
+    """
+    if directory is None:
+      raise UserError(
+        "config.data.dir must name a CSV file, or the folder that contains "
+        "train.csv"
+      )
+    path = names.local_path("config.data.dir", directory)
+    if os.path.isdir(path):
+      return cls._of_folder(path)
+    if path.suffix.lower() not in _SUFFIXES:
+      raise UserError(
+        f"config.data.dir={shown(path)} is neither a folder with train.csv "
+        "nor a .csv or .tsv file"
+      )
+    rows = read(path)
+    if rows[0].split is None:
+      return {"all": cls(path, rows=rows)}
+    by_name: dict[str, list[Row]] = {}
+    for row in rows:
+      by_name.setdefault(row.split or "", []).append(row)
+    roles = split_names.by_role(by_name, f"the column split of {shown(path)}")
+    if unknown := by_name.keys() - set(roles.values()):
+      row = by_name[min(unknown)][0]
+      raise mistake(
+        path,
+        row.line,
+        f"the split {row.split!r} is not train, validation, test",
+      )
+    return cls._open({role: (path, by_name[n]) for role, n in roles.items()})
+
+  @classmethod
+  def _of_folder(cls, folder: pathlib.Path) -> dict[str, "CsvSource"]:
+    files = _lists(folder)
+    roles = split_names.by_role([file.stem for file in files], shown(folder))
+    if "train" not in roles:
+      found = ", ".join(shown(file.name) for file in files)
+      raise UserError(
+        f"{shown(folder)} has no train.csv, but {found or 'no CSV file'}; to "
+        "divide one list, set config.data.dir=FOLDER/LIST.csv"
+      )
+    lists, unlabelled = {}, {}
+    for role, name in roles.items():
+      file = next(file for file in files if file.stem == name)
+      rows = read(file, optional_class=role != "train")
+      if not rows[0].label:
+        unlabelled[f"images of {shown(file.name)} without a class"] = [
+          names.printable(row.path) for row in rows
+        ]
+        continue
+      for row in rows:
+        usual = split_names.NAMES[role]
+        if row.split is not None and row.split.lower() not in usual:
+          raise mistake(
+            file,
+            row.line,
+            f"the split is {row.split!r} in the list of {role}; to divide one "
+            f"list, set config.data.dir={shown(file)}",
+          )
+      lists[role] = file, rows
+    sources = cls._open(lists)
+    sources["train"].left_out |= unlabelled
+    if other := [f for f in files if f.stem not in roles.values()]:
+      sources["train"].left_out["lists that are no split"] = [
+        shown(file.name) for file in other
+      ]
+    return sources
+
+  @classmethod
+  def _open(
+    cls, lists: dict[str, tuple[pathlib.Path, Sequence[Row]]]
+  ) -> dict[str, "CsvSource"]:
+    """Opens splits, all with the classes of the first one."""
+    sources: dict[str, CsvSource] = {}
+    known = None
+    for role, (file, rows) in lists.items():
+      sources[role] = cls(file, known, rows)
+      known = sources[role].class_names
+    return sources
+
+  def __init__(
+    self,
+    file: pathlib.Path,
+    class_names: tuple[str, ...] | None = None,
+    rows: Sequence[Row] | None = None,
+  ):
+    if rows is None:
+      rows = read(file)
+    if class_names is None:
+      class_names = tuple(sorted({row.label for row in rows}))
+    ids = {name: label for label, name in enumerate(class_names)}
+    root = os.path.abspath(file.parent)
+    kept: dict[str, Row] = {}
+    left_out: dict[str, list[str]] = {}
+    for row in rows:
+      if row.label not in ids:
+        raise mistake(
+          file,
+          row.line,
+          f"train does not have the class {row.label}; all splits must have "
+          "the classes of train",
+        )
+      path = os.path.normpath(os.path.join(root, row.path))
+      first = kept.setdefault(path, row)
+      if first.label != row.label:
+        raise mistake(
+          file,
+          row.line,
+          f"{names.printable(row.path)} has the class {row.label}, but "
+          f"{first.label} in line {first.line}; keep one of them",
+        )
+      if first is not row:
+        place = f"{shown(file.name)}:{row.line}"
+        left_out.setdefault("rows that repeat a file", []).append(place)
+    if not any(map(os.path.exists, kept)):
+      first = names.printable(next(iter(kept)))
+      raise UserError(
+        f"none of the {len(kept):,} files that {shown(file)} names exists, "
+        f"the first is {first}; a path is relative to the folder of the CSV "
+        "file and has a suffix, such as train/0.jpg"
+      )
+    base = tree.Tree(root)
+    super().__init__(
+      root,
+      list(kept),
+      [
+        base.name(path if os.path.isabs(r.path) else os.path.normpath(r.path))
+        for path, r in kept.items()
+      ],
+      [ids[row.label] for row in kept.values()],
+      class_names,
+      left_out,
+    )
+
+
+def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the CSV files in a folder that are not hidden."""
+  try:
+    found = sorted(os.listdir(folder))
+  except OSError as error:
+    raise UserError(f"cannot read {shown(folder)}: {error.strerror}") from None
+  files = [folder / name for name in found if not name.startswith(".")]
+  return [file for file in files if file.suffix.lower() in _SUFFIXES]

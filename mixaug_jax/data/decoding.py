@@ -1,0 +1,91 @@
+"""Decodes rows of a source on threads, and describes what was decoded."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+
+import numpy as np
+
+from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
+from mixaug_jax.data.sources import Source
+
+Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Decoded rows of a source.
+
+  Attributes:
+    images: uint8 `[M, S, S, 3]`; black where an image cannot be read.
+    bad: the rows that cannot be read, by their number in the source.
+    hashes: of the pixels of each square, uint64 `[M]`; 0 where it is bad.
+    shares: the share of each picture that its square shows, float32 `[M]`, in
+      (0, 1]; 0 where it is bad.
+    peak: the brightest value of all 16-bit files; None without any.
+  """
+
+  images: np.ndarray
+  bad: Bad
+  hashes: np.ndarray
+  shares: np.ndarray
+  peak: int | None
+
+
+def decode_rows(
+  source: Source,
+  rows: np.ndarray,
+  square: Settings,
+  pool: concurrent.futures.Executor,
+) -> Rows:
+  """Decodes some rows of a source on the threads of `pool`."""
+  images = np.zeros((len(rows), square.size, square.size, 3), np.uint8)
+  hashes = np.zeros(len(rows), np.uint64)
+  shares = np.zeros(len(rows), np.float32)
+
+  def one(place: int) -> tuple[str | None, int | None]:
+    try:
+      decoded = decode_row(source, int(rows[place]), square)
+    except (BadImage, OSError) as error:
+      return getattr(error, "strerror", None) or str(error), None
+    images[place] = decoded.pixels
+    hashes[place] = pixel_hash(decoded.pixels)
+    shares[place] = share_in_square(decoded, square)
+    return None, decoded.peak
+
+  outcomes = list(pool.map(one, range(len(rows))))
+  bad = {
+    int(row): reason
+    for row, (reason, _) in zip(rows, outcomes, strict=True)
+    if reason is not None
+  }
+  peak = max((p for _, p in outcomes if p is not None), default=None)
+  return Rows(images, bad, hashes, shares, peak)
+
+
+def decode_row(source: Source, row: int, square: Settings) -> Decoded:
+  """Decodes one row; raises BadImage or OSError."""
+  return decode_square(source[row]["image"], square)
+
+
+def pixel_hash(pixels: np.ndarray) -> int:
+  """Returns a hash of 64 bits, never 0: the first ones of SHA-256."""
+  digest = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+  return int.from_bytes(digest[:8], "little") or 1
+
+
+def share_in_square(decoded: Decoded, square: Settings) -> float:
+  """Returns the share of a picture that its square shows, in (0, 1]."""
+  if square.resize != "crop":
+    return 1.0
+  short, long = sorted((decoded.height, decoded.width))
+  return short / long
+
+
+def threads() -> concurrent.futures.ThreadPoolExecutor:
+  """Returns a pool for `decode_rows`; the decoders release the GIL."""
+  count = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+  )
+  return concurrent.futures.ThreadPoolExecutor(count, "decode")

@@ -1,0 +1,95 @@
+"""Images that stand in two splits or under two labels, by their pixels."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """What is compared of a split.
+
+  Attributes:
+    ids: the name of each example.
+    labels: class ids, int `[N]`.
+    hashes: of the pixels, uint64 `[N]`.
+  """
+
+  ids: Sequence[str]
+  labels: np.ndarray
+  hashes: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Duplicates:
+  """Pairs of examples with equal pixels, by their ids.
+
+  Attributes:
+    across: by two splits, one pair for each example of the second split that
+      the first one holds as well.
+    labels: one pair for each example whose pixels an earlier one has under
+      another label.
+  """
+
+  across: Mapping[tuple[str, str], Sequence[Pair]]
+  labels: Sequence[Pair]
+
+  def __bool__(self) -> bool:
+    return bool(self.across or self.labels)
+
+  def describe(self) -> list[str]:
+    """Returns a sentence for each kind."""
+    lines = [
+      f"{len(pairs):,} {'image' if len(pairs) == 1 else 'images'} of {second} "
+      f"{'is' if len(pairs) == 1 else 'are'} also in {first}; the first: "
+      f"{pairs[0][1]}, there {pairs[0][0]}"
+      for (first, second), pairs in self.across.items()
+    ]
+    if self.labels:
+      count, (one, other) = len(self.labels), self.labels[0]
+      has = "image has" if count == 1 else "images have"
+      lines.append(
+        f"{count:,} {has} a copy with another label; the first: {other}, a "
+        f"copy of {one}"
+      )
+    return lines
+
+  def to_json(self) -> dict[str, Any]:
+    return {
+      "across_splits": {
+        f"{first}, {second}": len(pairs)
+        for (first, second), pairs in self.across.items()
+      },
+      "under_two_labels": len(self.labels),
+    }
+
+
+def find(splits: Mapping[str, Examples]) -> Duplicates:
+  """Compares the pixels of all examples of all splits."""
+  across = {}
+  for first, second in itertools.combinations(splits, 2):
+    ours, theirs = splits[first], splits[second]
+    hashes, rows = np.unique(ours.hashes, return_index=True)
+    places = np.searchsorted(hashes, theirs.hashes).clip(max=len(hashes) - 1)
+    pairs = [
+      (ours.ids[rows[places[row]]], theirs.ids[row])
+      for row in np.flatnonzero(hashes[places] == theirs.hashes)
+    ]
+    if pairs:
+      across[first, second] = pairs
+  every = list(splits.values())
+  ids = list(itertools.chain.from_iterable(x.ids for x in every))
+  labels = np.concatenate([x.labels for x in every])
+  _, first, group = np.unique(
+    np.concatenate([x.hashes for x in every]),
+    return_index=True,
+    return_inverse=True,
+  )
+  original = first[group]
+  differ = np.flatnonzero(labels != labels[original])
+  return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])

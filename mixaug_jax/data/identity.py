@@ -1,0 +1,140 @@
+"""What the splits of a run are: class names, counts, hashes of ids and pixels.
+
+A run stores it as `data.json`. A resumed run, an evaluation and a comparison
+compare it with the data that they find.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import PIL
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitIdentity:
+  """What a split is.
+
+  Attributes:
+    examples: their number.
+    per_class: their number by class id.
+    ids: a hash of the ids and labels, in order.
+    pixels: a hash of the decoded images, in order.
+  """
+
+  examples: int
+  per_class: list[int]
+  ids: str
+  pixels: str
+
+  @classmethod
+  def of(
+    cls,
+    ids: Sequence[str],
+    labels: np.ndarray,
+    hashes: np.ndarray,
+    classes: int,
+  ) -> "SplitIdentity":
+    """Describes a split.
+
+    Args:
+      ids: the name of each example.
+      labels: class ids, int32 `[N]`.
+      hashes: of the pixels, uint64 `[N]`.
+      classes: their number.
+    """
+    names = hashlib.sha256("\0".join(ids).encode())
+    names.update(np.asarray(labels, "<i4").tobytes())
+    return cls(
+      examples=len(ids),
+      per_class=np.bincount(labels, minlength=classes).tolist(),
+      ids=names.hexdigest(),
+      pixels=hashlib.sha256(np.asarray(hashes, "<u8").tobytes()).hexdigest(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+  """What the data of a run are, the content of `data.json`.
+
+  Attributes:
+    class_names: by class id.
+    splits: by name.
+    left_out: by split and reason, how many files or examples were left out.
+    duplicates: how many images stand in two splits, and under two labels.
+    pillow: the version of Pillow, which decoded the images.
+  """
+
+  class_names: list[str]
+  splits: dict[str, SplitIdentity]
+  left_out: dict[str, dict[str, int]]
+  duplicates: dict[str, Any]
+  pillow: str = PIL.__version__
+
+  def to_json(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+
+def changes(
+  there: Identity, here: Identity, splits: Iterable[str] | None = None
+) -> list[str]:
+  """Returns what differs between two identities, as a sentence each.
+
+  Pixels that another version of Pillow decoded may differ in the last bits, so
+  they are compared only between equal versions.
+
+  Args:
+    there: the data that a run was trained on.
+    here: the data that is found now.
+    splits: the splits to compare; None compares all.
+  """
+  lines = []
+  if there.class_names != here.class_names:
+    return [_class_changes(there.class_names, here.class_names)]
+  if splits is None:
+    splits = {**there.splits, **here.splits}
+  for name in splits:
+    before, now = there.splits.get(name), here.splits.get(name)
+    if before is None or now is None:
+      if before is not now:
+        lines.append(f"there is {'no' if now is None else 'a new'} {name} now")
+    elif before.per_class != now.per_class:
+      lines.append(_count_changes(name, there.class_names, before, now))
+    elif before.ids != now.ids:
+      lines.append(f"other images, or another order, are in {name}")
+    elif before.pixels != now.pixels and there.pillow == here.pillow:
+      lines.append(f"images of {name} have other pixels")
+  return lines
+
+
+def _class_changes(before: Sequence[str], now: Sequence[str]) -> str:
+  gone = [name for name in before if name not in now]
+  new = [name for name in now if name not in before]
+  parts = []
+  if gone:
+    parts.append(f"the class {', '.join(gone[:5])} is gone")
+  if new:
+    parts.append(f"the class {', '.join(new[:5])} is new")
+  return " and ".join(parts) or "the classes have another order"
+
+
+def _count_changes(
+  name: str,
+  class_names: Sequence[str],
+  before: SplitIdentity,
+  now: SplitIdentity,
+) -> str:
+  changed = [
+    f"{class_name} {new} instead of {old}"
+    for class_name, old, new in zip(
+      class_names, before.per_class, now.per_class, strict=True
+    )
+    if old != new
+  ]
+  more = f" and {len(changed) - 3} classes more" if len(changed) > 3 else ""
+  return (
+    f"{name} has {now.examples:,} images instead of {before.examples:,} "
+    f"({', '.join(changed[:3])}{more})"
+  )

@@ -1,0 +1,66 @@
+"""A source of image files whose classes are known."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mixaug_jax.data.sources import Item
+
+
+class LabelledFiles:
+  """Image files and their classes; see `Source`.
+
+  Args:
+    root: the folder that `ids` are relative to.
+    files: the path of each image. A file that is missing is an image that
+      cannot be read.
+    ids: as in `Source`.
+    labels: likewise.
+    class_names: likewise.
+    left_out: likewise.
+  """
+
+  def __init__(
+    self,
+    root: str | os.PathLike,
+    files: Sequence[str],
+    ids: Sequence[str],
+    labels: Sequence[int],
+    class_names: tuple[str, ...],
+    left_out: Mapping[str, Sequence[str]],
+  ):
+    self._root = os.path.abspath(root)
+    self._files = files
+    self.ids = ids
+    self.labels = np.array(labels, np.int32)
+    self.class_names = class_names
+    self.left_out = dict(left_out)
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def __getitem__(self, index: int) -> Item:
+    return {
+      "image": pathlib.Path(self._files[index]).read_bytes(),
+      "label": int(self.labels[index]),
+      "id": self.ids[index],
+    }
+
+  def fingerprint(self) -> str:
+    """Hashes names, sizes and times of the files, labels and class names."""
+    digest = hashlib.sha256(os.fsencode(self._root))
+    for name in self.class_names:
+      digest.update(f"\0{name}".encode())
+    for file, name, label in zip(
+      self._files, self.ids, self.labels, strict=True
+    ):
+      try:
+        status = os.stat(file)
+        state = f"{status.st_size}\0{status.st_mtime_ns}"
+      except OSError:
+        state = "missing"
+      digest.update(f"\n{name}\0{label}\0{state}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""A split of a data set: its examples, and where their images are."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mixaug_jax.data import cache, decoding
+from mixaug_jax.data.decode import BadImage, Settings
+from mixaug_jax.data.sources import Source
+from mixaug_jax.errors import UserError
+
+# Fewer images that a source has as arrays need no cache on disk.
+_FEW = 5000
+# With the placement `auto`, larger data sets are decoded again each epoch.
+_LARGEST_CACHE_BYTES = 200 * 2**30
+# With the placement `auto`, the largest share of an accelerator's memory that a
+# split may occupy.
+_DEVICE_SHARE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples to train or evaluate on.
+
+  Attributes:
+    labels: int32 `[N]`.
+    ids: a name for each example.
+    placement: where the images are: `device`, `host` or `stream`.
+    rows: int64 `[N]`, the row of each example in `store` and `source`.
+    store: decoded images, uint8 `[M, S, S, 3]`; None with `stream`.
+    source: the source of the images.
+    square: how images become squares.
+    hashes: of the pixels of each example, uint64 `[N]`.
+  """
+
+  labels: np.ndarray
+  ids: Sequence[str]
+  placement: str
+  rows: np.ndarray
+  store: np.ndarray | None
+  source: Source
+  square: Settings
+  hashes: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def images(self, positions: np.ndarray) -> np.ndarray:
+    """Returns the images at some positions, uint8 `[b, S, S, 3]`.
+
+    Raises:
+      UserError: `stream` meets an image that has become unreadable.
+    """
+    rows = self.rows[positions]
+    if self.store is not None:
+      return self.store[rows]
+    with decoding.threads() as pool:
+      decoded = decoding.decode_rows(self.source, rows, self.square, pool)
+    _refuse(self.source, decoded.bad, len(rows))
+    return decoded.images
+
+  def keep(self, positions: np.ndarray) -> "Split":
+    """Returns the examples at `positions`, which may repeat."""
+    return dataclasses.replace(
+      self,
+      labels=self.labels[positions],
+      ids=[self.ids[p] for p in positions],
+      rows=self.rows[positions],
+      hashes=self.hashes[positions],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """A split as it was read, and what was met on the way.
+
+  Attributes:
+    split: the readable examples.
+    unreadable: the ids of the others, and the reasons.
+    share: the mean share of a picture that its square shows, in (0, 1].
+    peak: the brightest value of all 16-bit files; None without any.
+  """
+
+  split: Split
+  unreadable: dict[str, str]
+  share: float
+  peak: int | None
+
+
+def read(
+  source: Source,
+  square: Settings,
+  placement: str,
+  *,
+  cache_dir: str | None = None,
+  skip_bad: bool = False,
+) -> Reading:
+  """Decodes a source, or opens what was decoded before.
+
+  Args:
+    source: one example at least.
+    square: how images become squares.
+    placement: `auto`, or as in `Split.placement`.
+    cache_dir: as in `cache.root`.
+    skip_bad: whether to leave unreadable images out.
+
+  Raises:
+    UserError: an image cannot be read and `skip_bad` is false, or no image of
+      a class can be read.
+  """
+  placement = _placement(placement, len(source) * square.size**2 * 3)
+  if _has_arrays(source):
+    with decoding.threads() as pool:
+      everything = np.arange(len(source))
+      rows = decoding.decode_rows(source, everything, square, pool)
+  else:
+    keep = placement != "stream"
+    rows = cache.open_or_build(source, square, cache_dir, keep_images=keep)
+  if not skip_bad:
+    _refuse(source, rows.bad, len(source))
+  good = np.array([r for r in range(len(source)) if r not in rows.bad], int)
+  _check_classes(source, good, rows.bad)
+  split = Split(
+    labels=source.labels[good],
+    ids=[source.ids[row] for row in good],
+    placement=placement,
+    rows=good,
+    store=None if placement == "stream" else rows.images,
+    source=source,
+    square=square,
+    hashes=rows.hashes[good],
+  )
+  unreadable = {source.ids[row]: why for row, why in rows.bad.items()}
+  return Reading(split, unreadable, float(rows.shares[good].mean()), rows.peak)
+
+
+def _has_arrays(source: Source) -> bool:
+  """Returns whether a source holds a few images as arrays."""
+  try:
+    return len(source) < _FEW and isinstance(source[0]["image"], np.ndarray)
+  except (BadImage, OSError):  # The first image may be unreadable.
+    return False
+
+
+def _refuse(source: Source, bad: decoding.Bad, count: int) -> None:
+  """Raises UserError if one of `count` images is bad."""
+  if bad:
+    row, why = next(iter(bad.items()))
+    raise UserError(
+      f"{len(bad)} of {count:,} images cannot be read, the first is "
+      f"{source.ids[row]}: {why}; repair or remove them, or set "
+      "config.data.on_error=skip to leave them out"
+    )
+
+
+def _check_classes(source: Source, good: np.ndarray, bad: decoding.Bad) -> None:
+  """Raises UserError if a class has images and none of them can be read."""
+  empty = np.setdiff1d(source.labels, source.labels[good])
+  if len(empty):
+    row, why = next(
+      (r, w) for r, w in bad.items() if source.labels[r] == empty[0]
+    )
+    raise UserError(
+      f"no image of the class {source.class_names[empty[0]]} can be read, the "
+      f"first is {source.ids[row]}: {why}; repair the images, or leave the "
+      "class out by config.data.classes"
+    )
+
+
+def _placement(placement: str, size: int) -> str:
+  """Resolves `auto` for a split whose decoded images take `size` bytes."""
+  if placement != "auto":
+    return placement
+  if size > _LARGEST_CACHE_BYTES:
+    return "stream"
+  memory = jax.local_devices()[0].memory_stats() or {}
+  if size <= _DEVICE_SHARE * memory.get("bytes_limit", 0):
+    return "device"
+  return "host"

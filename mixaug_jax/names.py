@@ -1,0 +1,59 @@
+"""Names and paths that come from a disk, a list or a command line."""
+
+import os
+import pathlib
+import re
+
+from mixaug_jax.errors import UserError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def printable(text: str) -> str:
+  r"""Returns a name with backslash escapes for what cannot be printed.
+
+  Control characters and bytes that are not UTF-8 are escaped, and with them the
+  backslash itself, so that different names stay different.
+
+      >>> printable("two\nlines")
+      'two\\nlines'
+
+  Args:
+    text: a name as `os.listdir` returns it.
+  """
+  return "".join(
+    c
+    if c.isprintable() and c != "\\"
+    else c.encode("unicode_escape").decode("ascii")
+    for c in text
+  )
+
+
+def local(text: str) -> pathlib.Path:
+  """Converts text to a path on this machine; a leading `~` is the home folder.
+
+  Raises:
+    ValueError: the text is empty or an address, such as `gs://bucket/photos`.
+  """
+  if not text:
+    # It comes from a shell variable that is not set, and would name the current
+    # folder.
+    raise ValueError("it is empty; name a path")
+  if _ADDRESS.match(text):
+    raise ValueError(
+      f"{text} is an address; mount it, for example with gcsfuse, or copy the "
+      "data, and name a local path"
+    )
+  return pathlib.Path(os.path.expanduser(text))
+
+
+def local_path(key: str, text: str) -> pathlib.Path:
+  """Converts the value of a key as `local` does.
+
+  Raises:
+    UserError: the value is empty or an address; the sentence names the key.
+  """
+  try:
+    return local(text)
+  except ValueError as error:
+    raise UserError(f"{key}: {error}") from None
