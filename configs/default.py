@@ -107,7 +107,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
   model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
-  model.pretrained = placeholder(str)  # keras, torchvision, timm/NAME, a path.
+  # keras, torchvision, timm/NAME, the path of a file or of a run directory.
+  model.pretrained = placeholder(str)
   model.allow_partial = False  # Take a weight file that lacks some arrays.
   model.sync_batch_norm = False  # Take batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam
 from mixaug_jax.data import decode
-from mixaug_jax.errors import NoActivationMaps, UserError, first_line
+from mixaug_jax.errors import NoActivationMaps, UserError
+from mixaug_jax.training import checkpoint as checkpoint_lib
 from mixaug_jax.training import parallel
-from mixaug_jax.training.checkpoint import damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,23 +125,12 @@ def read_variables(
   Raises:
     UserError: the checkpoint is damaged or does not fit the model.
   """
-  import orbax.checkpoint as ocp
-
-  if why := damage(checkpoint):
-    raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
+  variables = checkpoint_lib.read_variables(checkpoint, average)
   like = models.abstract_variables(model, image_size)
-  if average:
-    like = {"ema": like}
-  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-  try:
-    restored = ocp.PyTreeCheckpointer().restore(
-      checkpoint.absolute() / "state",
-      args=ocp.args.PyTreeRestore(
-        like, jax.tree.map(lambda _: as_numpy, like), partial_restore=True
-      ),
-    )
-  except Exception as error:  # Orbax raises whatever its readers raise.
+  shapes = lambda tree: jax.tree.map(np.shape, tree)
+  if shapes(variables) != shapes(like):
     raise UserError(
-      f"the checkpoint {checkpoint} cannot be read: {first_line(error)}"
-    ) from error
-  return restored["ema"] if average else restored
+      f"the checkpoint {checkpoint} is not one of this run: its arrays do not "
+      "fit the model"
+    )
+  return variables

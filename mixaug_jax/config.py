@@ -134,21 +134,23 @@ def _settle_weights(model: ConfigDict) -> None:
 
   The config of a run then describes its model and its input in full, so that
   the weight file is not needed again. A value that the user sets stays, unless
-  it contradicts published weights.
+  it contradicts weights whose settings are known for certain.
   """
   from mixaug_jax.models.preprocessing import PREPROCESSING
+  from mixaug_jax.training import pretrained
   from mixaug_jax.weights import sources
 
-  source = sources.resolve(model.pretrained, model.name, model.allow_partial)
+  source = pretrained.resolve(model.pretrained, model.name, model.allow_partial)
   for key, value in (source.settings if source else sources.DEFAULTS).items():
     if model[key] is None:
       model[key] = value
-    elif model[key] != value and source and source.published:
+    elif model[key] != value and source and source.certain:
       raise UserError(
         f"config.model.{key} is {model[key]}, but the weights {source.name} "
         f"ask for {value}; leave it unset"
       )
-  if model.preprocessing not in PREPROCESSING:
+  # It is None if the weights are those of a run that is gone.
+  if model.preprocessing not in (None, *PREPROCESSING):
     raise UserError(
       "config.model.preprocessing must be one of "
       f"{', '.join(PREPROCESSING)}, got {model.preprocessing!r}"

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from mixaug_jax.command import exits, flags, jax_setup
 
@@ -58,38 +57,17 @@ def main(argv: Sequence[str]) -> None:
     validation,
     batch_size=run.config.evaluate.batch_size,
     average=arguments.average,
+    likelihood=run.likelihood,
   )
   report = {
     "split": name,
     "examples": len(split),
     "average": arguments.average,
+    "loss": run.likelihood.loss_name,
+    "probabilities": run.likelihood.kind,
     "views": measured,
   }
-  print(json.dumps(report, indent=2) if arguments.json else table(report))
-
-
-def table(report: dict[str, Any]) -> str:
-  """Returns the measures as aligned text."""
-  labels = {
-    name: f"{name} ({row['views']})" for name, row in report["views"].items()
-  }
-  width = max(map(len, labels.values()))
-  lines = [
-    f"{report['split']}, {report['examples']:,} images; views averaged by "
-    f"{report['average']}; ECE: expected calibration error, scaled: by a "
-    "temperature fitted on validation",
-    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
-    f"{'ms/image':>10}",
-  ]
-  for name, row in report["views"].items():
-    scaled = row["calibration_error_scaled"]
-    lines.append(
-      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
-      f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
-      f"{'-' if scaled is None else f'{scaled:.2%}':>8}"
-      f"{row['milliseconds']:10.2f}"
-    )
-  return "\n".join(lines)
+  print(json.dumps(report, indent=2) if arguments.json else views.table(report))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
   from mixaug_jax.analysis import predictions, views
 
   run = runs.open_run(arguments.workdir)
-  network = run.classifier()
+  network, likelihood = run.classifier(), run.likelihood
   predict = network.predictor(arguments.views)
   draw, taken = None, set()
   if arguments.output:
@@ -37,21 +37,24 @@ def main(argv: Sequence[str]) -> None:
   rows, errors = predictions.classify(
     paths,
     lambda path: decode.read(path, network.square),
-    lambda images: views.averaged(predict(images)),
+    lambda images: views.averaged(predict(images), "logits", likelihood),
     run.result.class_names,
+    likelihood,
     draw,
   )
   if errors and len(paths) == 1:
     raise errors[0]
   for error in errors:
     print(f"mixaug_jax: {error}", file=sys.stderr)
-  print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
+  table = _table(rows, likelihood.note)
+  print(json.dumps(rows, indent=2) if arguments.json else table)
   if errors:
     raise UserError(
-      f"{len(errors)} of {len(paths)} images could not be read; the others are "
-      "predicted"
+      f"{len(errors)} of {len(paths)} images could not be read or predicted; "
+      "the others are predicted"
       if rows
-      else "none of the images could be read; name JPEG or PNG files"
+      else "none of the images could be read or predicted; name JPEG or PNG "
+      "files"
     )
 
 
@@ -60,11 +63,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "predict", "Classifies images by the chosen weights of a finished run."
   )
   parser.add_argument("--workdir", type=flags.path, required=True)
-  parser.add_argument(
-    "--output",
-    type=flags.path,
-    help="a folder for class activation overlays, one PNG for each image",
-  )
+  help_text = "a folder for class activation overlays, one PNG for each image"
+  parser.add_argument("--output", type=flags.path, help=help_text)
   parser.add_argument(
     "--stage",
     help="Grad-CAM of this stage, e.g. stage2; default: CAM of the last one",
@@ -82,9 +82,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   return flags.parse(parser, argv)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-  """A line for each image and class."""
-  lines = []
+def _table(rows: list[dict[str, Any]], note: str) -> str:
+  """The note on the probabilities, then a line for each image and class."""
+  lines = [note] if note else []
   for row in rows:
     lines.append(row["image"])
     lines += [

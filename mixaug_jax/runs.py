@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import classifier, data
 from mixaug_jax import config as config_lib
+from mixaug_jax.analysis import likelihood
 from mixaug_jax.data import labelled, selection
 from mixaug_jax.data.identity import Identity, changes
 from mixaug_jax.errors import UserError
@@ -52,6 +53,11 @@ class Run:
   workdir: pathlib.Path
   config: ConfigDict
   result: Result
+
+  @property
+  def likelihood(self) -> likelihood.Likelihood:
+    """The meaning of the logits, which follows the loss."""
+    return likelihood.of_loss(self.config.loss.name)
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:

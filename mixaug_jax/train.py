@@ -18,6 +18,7 @@ from mixaug_jax.training import (
   experiment,
   lock,
   preemption,
+  pretrained,
   provenance,
   records,
 )
@@ -52,6 +53,7 @@ def train(
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: SIGTERM came; the state is saved.
   """
+  config = pretrained.recalled(config, workdir)
   if finished := records.finished_result(config, workdir):
     return finished
   new = not saved_in(workdir)

@@ -15,9 +15,10 @@ import time
 import numpy as np
 import pytest
 
-from mixaug_jax import classifier, compare
+from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import launch, page, pictures, plan, words
+from mixaug_jax.analysis import calibration, likelihood
+from mixaug_jax.comparison import figures, launch, page, pictures, plan, words
 from mixaug_jax.errors import NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -194,6 +195,95 @@ def test_a_page_without_activation_maps_gives_the_reason(
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
   assert "No activation maps: the head is not linear." in text
   assert r"--config.data.dir=caf\udce9" in text
+
+
+def test_predictions_that_are_not_numbers_count_as_wrong(finished, tmp_path):
+  root, _ = finished
+  shutil.copytree(root / "runs", tmp_path / "runs")
+  cell = tmp_path / "runs" / "cut" / "seed_1"
+  with np.load(cell / "predictions_test.npz") as file:
+    content = dict(file)
+  content["logits"][:7] = np.nan
+  np.savez(cell / "predictions_test.npz", **content)
+  comparison = plan.make(
+    plan.load(str(root / "small.py"), {}), tmp_path / "runs"
+  )
+  page.write(comparison, "command")
+  text = (tmp_path / "runs" / "report.html").read_text("utf-8")
+  assert "cut/1 are not numbers for 7 examples, which count as wrong" in text
+  right = content["logits"].argmax(-1) == content["labels"]
+  assert float(_csv(tmp_path / "runs")[3]["accuracy"]) == right[7:].sum() / 1000
+
+
+def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
+  drawn, captions = {}, []
+
+  def reliability(name, colour, confidence, *rest):
+    drawn[name] = confidence
+    return figures.Figure((1, 1))
+
+  def picture_table(_, texts, *rest):
+    captions.extend(texts)
+    return figures.Figure((1, 1))
+
+  monkeypatch.setattr(page.figures, "reliability", reliability)
+  monkeypatch.setattr(page.figures, "picture_table", picture_table)
+  path = tmp_path / "small.py"
+  text = SMALL.replace('"cut": {"mix": {"name": "cutmix"}}', _KINDS)
+  path.write_text(text.replace("steps = 20", "steps = 4"))
+  overrides = {"seeds": "1", "base.evaluate.batch_size": "200"}
+  overrides |= {"base.batch_size": "48", "base.log.writers": "console"}
+  comparison = plan.make(plan.load(str(path), overrides), tmp_path / "runs")
+  results = {c.arm: train.train(c.config, c.workdir) for c in comparison.cells}
+  page.write(comparison, "command")
+  numbers = json.loads((tmp_path / "runs" / "results.json").read_text())
+  arms, best = numbers["arms"], numbers["best"]
+  rows = {row["arm"]: row for row in _csv(tmp_path / "runs")}
+  for name, result in results.items():
+    loss = pytest.approx(result.test.loss, rel=1e-5)
+    assert arms[name]["loss"]["mean"] == float(rows[name]["loss"]) == loss
+    kind = "softmax" if name == "none" else "sigmoid"
+    assert arms[name]["loss_name"] == rows[name]["loss_name"] == kind
+    run = comparison.runs[name][0]
+    known = likelihood.of_loss(kind)
+    scale = calibration.fit_temperature(*_pair(run.validation), known)
+    assert arms[name]["temperature"]["mean"] == scale
+    for key, value in (("", 1.0), ("_scaled", scale)):
+      error = calibration.expected_calibration_error(
+        *_pair(run.compared), temperature=value, likelihood=known
+      )
+      assert arms[name][f"calibration_error{key}"]["mean"] == error
+    bins = calibration.reliability(*_pair(run.compared), likelihood=known)
+    np.testing.assert_array_equal(drawn[name], bins[1])
+    column = 1 + list(results).index(name)
+    chosen = pictures._telling(
+      comparison.first.correct, comparison.runs[best][0].correct
+    )
+    shares = known.probabilities(run.compared.logits[chosen]).max(-1)
+    assert [text[column].split("\n")[1] for text in captions] == [
+      f"{share:.0%}" for share in shares
+    ]
+  text = (tmp_path / "runs" / "report.html").read_text("utf-8")
+  assert "different losses (softmax: none; sigmoid: each, more)" in text
+  for arm in arms.values():
+    assert f"{arm['loss']['mean']:.3f} ({arm['loss_name']})" in text
+  assert text.count("need not sum to 1") == 2
+  curves = sorted((tmp_path / "runs" / "figures").glob("curve_train_loss*"))
+  assert [x.stem for x in curves] == [
+    "curve_train_loss_0",
+    "curve_train_loss_1",
+  ]
+  assert "Training loss, sigmoid" in text
+
+
+_KINDS = (
+  '"each": {"loss": {"name": "sigmoid"}}, '
+  '"more": {"loss": {"name": "sigmoid"}, "mix": {"name": "cutmix"}}'
+)
+
+
+def _pair(predictions):
+  return predictions.logits, predictions.labels
 
 
 def _csv(workdir):

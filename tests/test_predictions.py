@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from mixaug_jax.analysis import predictions
+from mixaug_jax.analysis.likelihood import SOFTMAX
 
 
 def test_equal_names_are_numbered_across_batches(tmp_path):
@@ -27,7 +28,9 @@ def test_a_name_that_cannot_be_printed_is_escaped_and_read(tmp_path):
   draw = lambda images, classes, files: files
   read = {path: image}.__getitem__
   logits = lambda images: np.zeros((len(images), 2))
-  (row,), errors = predictions.classify([path], read, logits, "ab", draw)
+  (row,), errors = predictions.classify(
+    [path], read, logits, "ab", SOFTMAX, draw
+  )
   assert row["image"] == row["overlay"] == f"{tmp_path}/two\\nlines\\udce9.png"
   assert row["image"].isprintable()
   assert not errors

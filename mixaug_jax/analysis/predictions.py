@@ -1,14 +1,15 @@
 """Predictions of image files: the most likely classes, and where they show."""
 
+import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import special
 
 from mixaug_jax.analysis import cam
+from mixaug_jax.analysis.likelihood import Likelihood
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
 
@@ -26,6 +27,7 @@ def classify(
   read: Callable[[pathlib.Path], np.ndarray],
   logits: Callable[[np.ndarray], np.ndarray],
   class_names: Sequence[str],
+  likelihood: Likelihood,
   draw: Draw | None = None,
 ) -> tuple[list[dict[str, Any]], list[UserError]]:
   """Predicts the five most likely classes of each image.
@@ -35,13 +37,15 @@ def classify(
     read: returns an image as stored, uint8 `[S, S, 3]`, or raises UserError.
     logits: takes images `[32, S, S, 3]`; returns `[32, C]`.
     class_names: by class id.
+    likelihood: the meaning of the logits.
     draw: draws images with their most likely classes; returns a file for each
       path.
 
   Returns:
     A dict for each image: `image`, its path, printable; `top`, dicts of `class`
-    and `probability`; and `overlay`, its drawing, if there is one. Then the
-    errors of the images that cannot be read.
+    and `probability`; `probabilities`, the kind of the likelihood; and
+    `overlay`, its drawing, if there is one. Then the errors of the images that
+    cannot be read or whose logits are not numbers.
   """
   rows, errors = [], []
   for first in range(0, len(paths), _BATCH):
@@ -56,13 +60,28 @@ def classify(
       continue
     # The batch is filled up, so that one program serves all.
     full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
-    probabilities = special.softmax(logits(full), axis=-1)
+    probabilities = likelihood.probabilities(logits(full))[: len(good)]
+    undefined = np.isnan(probabilities).any(-1)
+    errors += [
+      UserError(f"{path}: the logits of the network are not numbers")
+      for path in itertools.compress(good, undefined)
+    ]
+    if undefined.all():
+      continue
+    good = list(itertools.compress(good, ~undefined))
+    probabilities = probabilities[~undefined]
     new = [
-      {"image": printable(str(path)), "top": _top(row, class_names)}
-      for path, row in zip(good, probabilities, strict=False)
+      {
+        "image": printable(str(path)),
+        "top": _top(row, class_names),
+        "probabilities": likelihood.kind,
+      }
+      for path, row in zip(good, probabilities, strict=True)
     ]
     if draw is not None:
-      drawn = draw(full, probabilities.argmax(-1), good)
+      shown = np.resize(full[: len(undefined)][~undefined], full.shape)
+      classes = np.resize(probabilities.argmax(-1), _BATCH)
+      drawn = draw(shown, classes, good)
       for row, file in zip(new, drawn, strict=True):
         row["overlay"] = printable(str(file))
     rows += new

@@ -1,33 +1,34 @@
 """Test-time augmentation: what views of an image measure, and their cost."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from mixaug_jax import data
 from mixaug_jax.analysis import calibration
+from mixaug_jax.analysis.likelihood import Likelihood
 
 # Takes stored images, uint8 `[B, S, S, 3]`; returns logits `[V, B, C]`.
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
-def averaged(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+def averaged(
+  logits: np.ndarray, how: str, likelihood: Likelihood
+) -> np.ndarray:
   """Returns the mean over views.
 
   Args:
     logits: `[V, N, C]`.
-    how: `logits` averages them, `probabilities` their softmax.
+    how: `logits` averages them, `probabilities` the probabilities.
+    likelihood: the meaning of the logits.
 
   Returns:
-    `[N, C]`: logits whose softmax is the averaged prediction.
+    `[N, C]`: logits whose probabilities are the averaged prediction.
   """
-  if how == "logits":
-    return logits.mean(0)
-  log = logits - special.logsumexp(logits, axis=-1, keepdims=True)
-  return special.logsumexp(log, axis=0) - np.log(len(logits))
+  return logits.mean(0) if how == "logits" else likelihood.of_mean(logits)
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
   *,
   batch_size: int,
   average: str,
+  likelihood: Likelihood,
 ) -> dict[str, dict[str, Any]]:
   """Measures each named group of views, and all of them together.
 
@@ -46,12 +48,14 @@ def evaluate(
     validation: the images to fit the temperature on; None: it stays unknown.
     batch_size: the number of images that a predictor is given at a time.
     average: `logits` or `probabilities`, see `averaged`.
+    likelihood: the meaning of the logits.
 
   Returns:
     For each name, and for their union where there are several: `views` (their
     number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
     and `calibration_error_scaled` after scaling by `temperature`, both None
-    without validation, and `milliseconds` for an image.
+    without validation, `undefined` (the number of images whose logits hold a
+    NaN, see `calibration`), and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
@@ -64,25 +68,65 @@ def evaluate(
   measured = {}
   for chosen in [[name] for name in names] + [names] * (len(names) > 1):
     of = lambda parts, chosen=chosen: averaged(
-      np.concatenate([parts[name] for name in chosen]), average
+      np.concatenate([parts[name] for name in chosen]), average, likelihood
     )
     ours, truth = of(logits), split.labels
-    error = calibration.expected_calibration_error
+    error = functools.partial(
+      calibration.expected_calibration_error, likelihood=likelihood
+    )
     temperature = scaled = None
     if validation is not None:
-      temperature = calibration.fit_temperature(of(fitting), validation.labels)
+      temperature = calibration.fit_temperature(
+        of(fitting), validation.labels, likelihood
+      )
       scaled = error(ours, truth, temperature=temperature)
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
       "accuracy": calibration.top_k_accuracy(ours, truth, 1),
       "top5_accuracy": calibration.top_k_accuracy(ours, truth, 5),
-      "loss": calibration.cross_entropy(ours, truth),
+      "loss": likelihood.loss(ours, truth),
       "calibration_error": error(ours, truth),
       "temperature": temperature,
       "calibration_error_scaled": scaled,
+      "undefined": int(calibration.undefined(ours).sum()),
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }
   return measured
+
+
+def table(report: dict[str, Any]) -> str:
+  """Returns the measures as aligned text.
+
+  Args:
+    report: what `evaluate` returned as `views`; `split` and the number of its
+      `examples`; `average`; the names of the `loss` and the `probabilities`.
+  """
+  labels = {
+    name: f"{name} ({row['views']})" for name, row in report["views"].items()
+  }
+  width = max(map(len, labels.values()))
+  lines = [
+    f"{report['split']}, {report['examples']:,} images; views averaged by "
+    f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
+    f"error of {report['probabilities']} probabilities, scaled: by a "
+    "temperature fitted on validation",
+    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
+    f"{'ms/image':>10}",
+  ]
+  for name, row in report["views"].items():
+    scaled = row["calibration_error_scaled"]
+    lines.append(
+      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
+      f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
+      f"{'-' if scaled is None else f'{scaled:.2%}':>8}"
+      f"{row['milliseconds']:10.2f}"
+    )
+    if row["undefined"]:
+      lines.append(
+        f"{labels[name]}: the logits of {row['undefined']:,} images are not "
+        "numbers; they count as wrong"
+      )
+  return "\n".join(lines)
 
 
 def _logits(

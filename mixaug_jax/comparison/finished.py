@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax import runs
+from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import same_data
 from mixaug_jax.comparison.plan import Cell
 from mixaug_jax.training.result import Result
@@ -40,7 +41,7 @@ class FinishedRun:
   @property
   def correct(self) -> np.ndarray:
     """Which examples of `split` are classified correctly, bool `[N]`."""
-    return self.compared.logits.argmax(-1) == self.compared.labels
+    return calibration.correct(self.compared.logits, self.compared.labels)
 
 
 def read(cells: Iterable[Cell]) -> dict[str, dict[int, FinishedRun]]:

@@ -1,7 +1,7 @@
 """Writes the page of a comparison, with its figures and its tables."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,12 @@ def _content(
     "split": split,
     "split_note": words.SPLIT_NOTE[split],
     "chosen": words.CHOSEN[first.result.chosen],
+    "losses": summary.losses(arms),
+    "notes": {
+      name: note
+      for name, of_arm in comparison.runs.items()
+      if (note := next(iter(of_arm.values())).run.likelihood.note)
+    },
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
     "seeds": sorted(set().union(*comparison.runs.values())),
@@ -133,11 +139,10 @@ def _figures(
     "curves": [
       drawn(
         figures.curves(series, paint, title, percent=percent),
-        f"curve_{of}_{key}",
+        f"curve_{name}",
         f"{title} by step",
       )
-      for of, key, title, percent in _CURVES
-      if (series := _series(comparison, of, key))
+      for name, title, percent, series in _curves(comparison, arms)
     ],
     "reliability": [
       drawn(
@@ -155,6 +160,32 @@ def _figures(
   }
 
 
+def _curves(
+  comparison: Comparison, arms: Mapping[str, Any]
+) -> Iterator[tuple[str, str, bool, dict[str, list]]]:
+  """Yields the name, the title, the unit and the series of each curve.
+
+  Each kind of loss has a figure of its own, because their values differ.
+  """
+  losses = summary.losses(arms)
+  for of, key, title, percent in _CURVES:
+    series = _series(comparison, of, key)
+    if key != "loss" or len(losses) == 1:
+      parts = [(f"{of}_{key}", title, series)]
+    else:
+      parts = [
+        (
+          f"{of}_{key}_{number}",
+          f"{title}, {loss}",
+          {n: x for n, x in series.items() if arms[n]["loss_name"] == loss},
+        )
+        for number, loss in enumerate(losses)
+      ]
+    for name, title, some in parts:
+      if some:
+        yield name, title, percent, some
+
+
 def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
   """The steps and values of a metric, by arm and seed."""
   series = {}
@@ -170,7 +201,9 @@ def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
 
 def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
   _, confidence, accuracy, count = calibration.reliability(
-    run.compared.logits, run.compared.labels
+    run.compared.logits,
+    run.compared.labels,
+    likelihood=run.run.likelihood,
   )
   return figures.reliability(name, colour, confidence, accuracy, count)
 

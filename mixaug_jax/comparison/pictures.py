@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixaug_jax import data, runs
-from mixaug_jax.analysis import calibration, cam, contact_sheet
+from mixaug_jax.analysis import cam, contact_sheet
 from mixaug_jax.comparison import figures, summary
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
@@ -64,7 +64,7 @@ def activation_maps(
     maps = network.activation_maps(stored, predicted)
     shown = _enlarged(network.shown(stored))
     pictures.append(cam.overlay(shown, cam.heatmap(maps, shown.shape[1])))
-    confidence = calibration.softmax(logits).max(-1)
+    confidence = run.run.likelihood.probabilities(np.float64(logits)).max(-1)
     captions.append(
       [
         f"{class_names[i]}\n{share:.0%}"

@@ -168,6 +168,8 @@ def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
     UserError: an arm that does not resolve, or a run of another config in
       the directory of a cell.
   """
+  from mixaug_jax.training import pretrained  # This imports JAX.
+
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f"{workdir} is a file; name a folder")
   # The baseline first; ConfigDict sorts the others by name.
@@ -181,7 +183,8 @@ def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
       of_seed = resolved[name].copy_and_resolve_references()
       with of_seed.unlocked():
         of_seed.seed = seed
-      cell = Cell(name, seed, of_seed, workdir / name / f"seed_{seed}")
+      of_run = workdir / name / f"seed_{seed}"
+      cell = Cell(name, seed, pretrained.recalled(of_seed, of_run), of_run)
       records.finished_result(cell.config, cell.workdir)
       cells.append(cell)
   return Comparison(

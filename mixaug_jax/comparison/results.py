@@ -42,7 +42,8 @@ def _row(run: FinishedRun) -> dict[str, Any]:
   return {
     "accuracy": float(run.correct.mean()),
     "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
-    "loss": calibration.cross_entropy(logits, labels),
+    "loss": run.run.likelihood.loss(logits, labels),
+    "loss_name": run.run.likelihood.loss_name,
     **validation,
     "chosen_step": run.result.chosen_step,
     "seconds": run.result.seconds,

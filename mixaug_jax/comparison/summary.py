@@ -1,5 +1,6 @@
 """The numbers of a comparison, from the predictions of all runs."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -67,6 +68,7 @@ def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
   names = measured[0].keys()
   results = [run.result for run in data]
   return {
+    "loss_name": data[0].run.likelihood.loss_name,
     "seeds": seeds,
     **{name: interval([m[name] for m in measured]) for name in names},
     "validation": {
@@ -91,14 +93,17 @@ def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
 
 def _measures(run: FinishedRun) -> dict[str, float]:
   logits, labels = run.compared.logits, run.compared.labels
+  likelihood = run.run.likelihood
   temperature = calibration.fit_temperature(
-    run.validation.logits, run.validation.labels
+    run.validation.logits, run.validation.labels, likelihood
   )
-  error = calibration.expected_calibration_error
+  error = functools.partial(
+    calibration.expected_calibration_error, likelihood=likelihood
+  )
   return {
     "accuracy": float(run.correct.mean()),
     "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
-    "loss": calibration.cross_entropy(logits, labels),
+    "loss": likelihood.loss(logits, labels),
     "calibration_error": error(logits, labels),
     "temperature": temperature,
     "calibration_error_scaled": error(logits, labels, temperature=temperature),
@@ -203,6 +208,11 @@ def confusions(runs: Mapping[int, FinishedRun]) -> np.ndarray:
     calibration.confusions(p.logits, p.labels, p.logits.shape[1])
     for p in predictions
   )
+
+
+def losses(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  """Returns the names of the losses of all arms, each once."""
+  return list(dict.fromkeys(arm["loss_name"] for arm in arms.values()))
 
 
 def goal_met(arm: Mapping[str, Any], goal: float) -> bool:

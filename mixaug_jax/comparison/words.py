@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax.analysis import calibration
 from mixaug_jax.analysis.statistics import Interval
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.training.result import Result
@@ -124,6 +125,22 @@ def warnings(comparison: Comparison) -> list[str]:
     warnings.append(
       f"{seeds} seeds are a rough estimate of the spread; the intervals are "
       "widened for that."
+    )
+  by_loss: dict[str, list[str]] = {}
+  for name, of_arm in comparison.runs.items():
+    run = next(iter(of_arm.values())).run
+    by_loss.setdefault(run.likelihood.loss_name, []).append(name)
+    for seed, each in of_arm.items():
+      if bad := int(calibration.undefined(each.compared.logits).sum()):
+        warnings.append(
+          f"The logits of {name}/{seed} are not numbers for {bad:,} examples, "
+          "which count as wrong; its loss and calibration are unknown."
+        )
+  if len(by_loss) > 1:
+    kinds = "; ".join(f"{x}: {', '.join(y)}" for x, y in by_loss.items())
+    warnings.append(
+      f"The arms are trained with different losses ({kinds}). Compare a loss "
+      "only between arms that share it."
     )
   if len(comparison.first.result.class_names) <= 5:
     warnings.append("With five classes or fewer, top-5 accuracy is 100 %.")

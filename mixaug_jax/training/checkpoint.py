@@ -6,15 +6,19 @@ of the loop. The position in the data is not stored, because it is the step.
 bits that the readers do not notice.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import zlib
+from collections.abc import Iterator
 from typing import Any, Self, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import traverse_util
 
 from mixaug_jax import files
 from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
@@ -202,6 +206,65 @@ def damage(checkpoint: pathlib.Path) -> str:
     if expected.get(name) != actual.get(name):
       return f"{name} is not what was saved"
   return ""
+
+
+def verify(checkpoint: pathlib.Path) -> None:
+  """Raises UserError if a checkpoint is missing or damaged."""
+  why = damage(checkpoint) if checkpoint.is_dir() else "it is missing"
+  if why:
+    raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
+
+
+def read_variables(checkpoint: pathlib.Path, average: bool) -> Any:
+  """Reads the variables of the model from a checkpoint.
+
+  Args:
+    checkpoint: directory of the checkpoint.
+    average: whether to read the moving averages instead.
+
+  Returns:
+    `params`, and `batch_stats` if the model has any, as numpy arrays.
+
+  Raises:
+    UserError: the checkpoint is damaged, or holds no averages.
+  """
+  verify(checkpoint)
+  directory = checkpoint.absolute() / "state"
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+  with _readable(checkpoint):
+    metadata = ocp.PyTreeCheckpointHandler().metadata(directory)
+    saved = getattr(metadata, "tree", metadata)
+    wanted = ("ema",) if average else ("params", "batch_stats")
+    like = {name: saved[name] for name in wanted if saved.get(name)}
+    if not like:
+      raise ValueError(f"it holds no {wanted[0]}")
+    shapes = traverse_util.flatten_dict(like)
+    like = traverse_util.unflatten_dict(dict.fromkeys(shapes, 0))
+    restored = ocp.PyTreeCheckpointer().restore(
+      directory,
+      args=ocp.args.PyTreeRestore(
+        like, jax.tree.map(lambda _: as_numpy, like), partial_restore=True
+      ),
+    )
+  return restored["ema"] if average else restored
+
+
+def read_loop(checkpoint: pathlib.Path) -> LoopState:
+  """Reads the state of the loop from a checkpoint; raises UserError."""
+  verify(checkpoint)
+  with _readable(checkpoint):
+    reader = ocp.Checkpointer(ocp.JsonCheckpointHandler())
+    return from_json(LoopState, reader.restore(checkpoint.absolute() / "loop"))
+
+
+@contextlib.contextmanager
+def _readable(checkpoint: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:  # Orbax raises whatever its readers raise.
+    raise UserError(
+      f"the checkpoint {checkpoint} cannot be read: {first_line(error)}"
+    ) from error
 
 
 def _rename_aside(checkpoint: pathlib.Path) -> str:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import augment, data, models
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
-from mixaug_jax.training import losses, optim, parallel, state
+from mixaug_jax.training import losses, optim, parallel, pretrained, state
 from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
@@ -40,7 +40,7 @@ class Experiment:
   recipe: Recipe
   steps: int
   steps_per_epoch: float
-  weights: weight_sources.WeightSource | None
+  weights: weight_sources.WeightSource | pretrained.RunWeights | None
 
   def log_at(self, step: int) -> bool:
     """Returns whether a line of the log falls on this step."""
@@ -147,7 +147,7 @@ def build(
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap checks come first, because loading may decode a whole data set.
-  weights = weight_sources.resolve(
+  weights = pretrained.resolve(
     config.model.pretrained, config.model.name, config.model.allow_partial
   )
   if weights is None:
@@ -159,6 +159,8 @@ def build(
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
+  if isinstance(weights, pretrained.RunWeights):
+    weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes = len(datasets.class_names)
   model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)

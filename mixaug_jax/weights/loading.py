@@ -73,18 +73,47 @@ def load(
     UserError: the file cannot be read or does not fit; it names every array
       that does not.
   """
-  arrays = dialects.translate_aliases(dialect, formats.read(path))
+  return assign(
+    dialects.translate_aliases(dialect, formats.read(path)),
+    dialects.entries(dialect, variables),
+    variables,
+    path=path,
+    source=source,
+    allow_partial=allow_partial,
+  )
+
+
+def assign(
+  arrays: formats.Arrays,
+  entries: dict[dialects.Path, dialects.Entry],
+  variables: Any,
+  *,
+  path: pathlib.Path,
+  source: str,
+  allow_partial: bool,
+  new_head: str | None = None,
+) -> tuple[Any, LoadReport]:
+  """Puts arrays into a model's variables, as `load` does.
+
+  Args:
+    arrays: by name.
+    entries: the name of each variable and its order of axes.
+    variables: as in `load`.
+    path: where the arrays come from; for errors.
+    source: as in `load`.
+    allow_partial: as in `load`.
+    new_head: why the head is not to be loaded, or None to judge by its shape.
+  """
   flat = traverse_util.flatten_dict(variables)
-  entries = dialects.entries(dialect, variables)
   head = [key for key in flat if key[1] == dialects.HEAD]
-  new_head = _new_head(entries, flat, head, arrays)
+  new_head = new_head or _new_head(entries, flat, head, arrays)
   if new_head:
     for key in head:
       arrays.pop(entries.pop(key).name, None)
   stray = [
     key
     for key in entries
-    if (kernel := dialects.normalised_kernel(key))
+    if (kernel := dialects.normalised_kernel(key)) in entries
     and entries[kernel].name not in arrays
   ]
   missing = [entries.pop(key).name for key in stray]

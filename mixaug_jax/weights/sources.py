@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ class WeightSource:
     fetch: returns the local file, which it downloads if need be; raises
       UserError.
     allow_partial: whether the file may lack arrays or hold others.
-    published: whether it is a known file rather than one of the user's.
+    certain: whether the settings are known, and not guessed from the format.
   """
 
   name: str
@@ -110,7 +111,7 @@ class WeightSource:
   settings: Mapping[str, Any]
   fetch: Callable[[], pathlib.Path]
   allow_partial: bool
-  published: bool
+  certain: bool
 
   @property
   def preprocessing(self) -> Preprocessing:
@@ -125,6 +126,11 @@ class WeightSource:
       source=self.name,
       allow_partial=self.allow_partial,
     )
+
+
+def is_published(pretrained: str) -> bool:
+  """Returns whether the text names published weights, and not a path."""
+  return pretrained in _PUBLISHED or pretrained.startswith("timm/")
 
 
 def resolve(
@@ -148,10 +154,10 @@ def resolve(
   if model not in dialects.DIALECTS:
     raise UserError(
       f"there are no pretrained weights for config.model.name={model}, only "
-      f"for {', '.join(dialects.DIALECTS)}; choose one of these, or unset "
-      "config.model.pretrained"
+      f"for {', '.join(dialects.DIALECTS)}; choose one of these, name a run "
+      "directory, or unset config.model.pretrained"
     )
-  preprocessing, published = None, True
+  preprocessing, certain = None, True
   if known := _PUBLISHED.get(pretrained):
     framework = known.framework
     if model not in known.digests:
@@ -168,16 +174,16 @@ def resolve(
     preprocessing = _timm_preprocessing(pretrained)
     fetch = functools.partial(_timm_file, pretrained, "model.safetensors")
   else:
-    path = pathlib.Path(pretrained).expanduser()
+    path = pathlib.Path(os.path.expanduser(pretrained))
     if path.suffix not in formats.READERS:
       raise UserError(
-        f"config.model.pretrained must be {', '.join(_PUBLISHED)}, timm/NAME "
-        f"or the path of a {', '.join(formats.READERS)} file, got "
-        f"{pretrained!r}"
+        f"config.model.pretrained must be {', '.join(_PUBLISHED)}, timm/NAME, "
+        f"the path of a {', '.join(formats.READERS)} file or a run directory, "
+        f"got {pretrained!r}"
       )
     framework = formats.READERS[path.suffix].framework
     fetch = functools.partial(_existing, path)
-    published = False
+    certain = False
   dialect = dialects.DIALECTS[model].get(framework)
   if dialect is None:
     raise UserError(
@@ -194,7 +200,7 @@ def resolve(
     },
     fetch=fetch,
     allow_partial=allow_partial,
-    published=published,
+    certain=certain,
   )
 
 
