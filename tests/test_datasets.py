@@ -277,7 +277,7 @@ def test_copies_are_reported_or_refused():
   across = {x for pairs in sets.duplicates.across.values() for x in pairs}
   assert across == {("train 5", "test 1")}
   assert len(sets.duplicates.labels) == 1
-  assert sets.identity.duplicates["under_two_labels"] == 1
+  assert sets.identity.under_two_labels == 1
   lines = "; ".join(sets.warnings)
   assert "1 image of test is also in" in lines
   assert "1 image has a copy with another label" in lines

@@ -76,7 +76,7 @@ def test_data_json_describes_every_split(original):
   examples = {name: x["examples"] for name, x in content["splits"].items()}
   assert examples == {"train": 18, "validation": 6, "test": 12}
   assert content["splits"]["validation"]["per_class"] == [3, 3]
-  assert content["duplicates"]["across_splits"] == {}
+  assert content["in_two_splits"] == {}
 
 
 def _add_images(root):
@@ -155,7 +155,7 @@ def test_a_new_run_may_replace_one_that_saved_nothing(place):
 
 def test_pixels_of_another_pillow_are_not_compared():
   split = identity.SplitIdentity(1, [1, 0], "ids", "pixels")
-  here = identity.Identity(["a", "b"], {"train": split}, {}, {})
+  here = identity.Identity(["a", "b"], {"train": split}, {}, {}, 0)
   other = dataclasses.replace(split, pixels="others")
   there = dataclasses.replace(here, splits={"train": other})
   assert identity.changes(there, here) == ["images of train have other pixels"]

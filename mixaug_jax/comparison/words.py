@@ -11,6 +11,7 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration
 from mixaug_jax.analysis.statistics import Interval
 from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.data.identity import Identity
 from mixaug_jax.training.result import Result
 
 CHOSEN = {
@@ -97,6 +98,21 @@ def setting(comparison: Comparison) -> str:
   )
 
 
+def _of_data(identity: Identity) -> list[str]:
+  """Returns what the first run found in its data, a sentence each."""
+  lines = [
+    f"{count:,} images of the split {second} are also in {first}."
+    for pair, count in identity.in_two_splits.items()
+    for first, second in [pair.split(", ")]
+  ]
+  if count := identity.under_two_labels:
+    lines.append(f"{count:,} images have a copy with another label.")
+  for split, reasons in identity.left_out.items():
+    what = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    lines.append(f"Left out of {split}: {what}.")
+  return lines
+
+
 def warnings(comparison: Comparison) -> list[str]:
   """Returns the limits of the figures, one sentence or two each."""
   warnings = []
@@ -115,6 +131,8 @@ def warnings(comparison: Comparison) -> list[str]:
       "There is no test set. The figures are those of validation and slightly "
       "too good, because the epochs were chosen on it."
     )
+  if identity := comparison.first.run.identity:
+    warnings += _of_data(identity)
   seeds = max(map(len, comparison.runs.values()))
   if seeds == 1:
     warnings.append(

@@ -78,7 +78,11 @@ class Datasets:
         split: {reason: len(names) for reason, names in reasons.items()}
         for split, reasons in self.left_out.items()
       },
-      duplicates=self.duplicates.to_json(),
+      in_two_splits={
+        ", ".join(pair): len(copies)
+        for pair, copies in self.duplicates.across.items()
+      },
+      under_two_labels=len(self.duplicates.labels),
     )
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -58,15 +57,6 @@ class Duplicates:
         f"copy of {one}"
       )
     return lines
-
-  def to_json(self) -> dict[str, Any]:
-    return {
-      "across_splits": {
-        f"{first}, {second}": len(pairs)
-        for (first, second), pairs in self.across.items()
-      },
-      "under_two_labels": len(self.labels),
-    }
 
 
 def find(splits: Mapping[str, Examples]) -> Duplicates:

@@ -63,14 +63,17 @@ class Identity:
     class_names: by class id.
     splits: by name.
     left_out: by split and reason, how many files or examples were left out.
-    duplicates: how many images stand in two splits, and under two labels.
+    in_two_splits: by two splits, how many images of the second one are also in
+      the first one.
+    under_two_labels: how many images have a copy with another label.
     pillow: the version of Pillow, which decoded the images.
   """
 
   class_names: list[str]
   splits: dict[str, SplitIdentity]
   left_out: dict[str, dict[str, int]]
-  duplicates: dict[str, Any]
+  in_two_splits: dict[str, int]
+  under_two_labels: int
   pillow: str = PIL.__version__
 
   def to_json(self) -> dict[str, Any]:
