@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, parallel, step
+from mixaug_jax.training import dropout, experiment, parallel, step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 24
@@ -23,16 +23,19 @@ SEED = np.uint32(0)
 class _Linear(nn.Module):
   """A network without batch norm, whose gradients are plain means."""
 
+  dropout: float = 0.0
+
   @nn.compact
   def __call__(self, x, *, train: bool, start="stem", stop="head"):
-    del train, start, stop
-    x = nn.relu(nn.Conv(8, (3, 3))(x)).mean((1, 2))
-    return nn.Dense(10)(x)
+    del start, stop
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    channels = nn.Dropout(self.dropout, (1, 2), deterministic=not train)
+    x = drop(channels(nn.relu(nn.Conv(8, (3, 3))(x))).mean((1, 2)))
+    return nn.Dense(10)(drop(x))
 
 
 def _experiment(model=None, **overrides):
   overrides = {"data.placement": "host", "batch_size": str(BATCH), **overrides}
-  overrides["evaluate.batch_size"] = "8"
   config = config_lib.load(f"{CONFIGS}/basic.py", overrides)
   exp = experiment.build(config)
   if model is not None:
@@ -80,9 +83,10 @@ MIXES = [
 ]
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("mix", MIXES)
-def test_four_devices_equal_one_without_batch_norm(mix):
-  exp = _experiment(_Linear(), **mix)
+def test_four_devices_equal_one_without_batch_norm(mix, rate):
+  exp = _experiment(_Linear(rate), **mix)
   assert jax.device_count() == 4
   chex.assert_trees_all_close(
     _one_step(exp, True), _one_step(exp, False), rtol=2e-5, atol=2e-6
@@ -105,10 +109,11 @@ def test_unsynchronised_batch_norm_differs():
     chex.assert_trees_all_close(many.params, one.params, rtol=1e-3, atol=2e-4)
 
 
-def test_accumulated_parts_equal_the_whole_batch():
-  whole = _experiment(_Linear(), **{"mix.name": "cutmix"})
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_accumulated_parts_equal_the_whole_batch(rate):
+  whole = _experiment(_Linear(rate), **{"mix.name": "cutmix"})
   parts = _experiment(
-    _Linear(), **{"mix.name": "cutmix", "optimizer.accumulate": "3"}
+    _Linear(rate), **{"mix.name": "cutmix", "optimizer.accumulate": "3"}
   )
   chex.assert_trees_all_close(
     _one_step(parts, True), _one_step(whole, True), rtol=2e-5, atol=2e-6
@@ -170,6 +175,71 @@ def test_replicated_outputs_are_equal_on_every_device():
       np.testing.assert_array_equal(shards[0], other)
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
-  with pytest.raises(UserError, match="does not divide over 4 devices; try 48"):
-    parallel.check_batch_size("batch_size", 50)
+class _Masks(nn.Module):
+  """Returns masks of dropout: two of one module, and one of another."""
+
+  @nn.compact
+  def __call__(self, x):
+    drop = nn.Dropout(0.5, deterministic=False)
+    channels = nn.Dropout(0.5, (1,), deterministic=False)
+    alone = jax.random.key_data(self.make_rng("dropout"))
+    return drop(x), drop(x), channels(x), alone
+
+
+def _masks(positions):
+  with dropout.by_position(positions):
+    return _Masks().apply(
+      {},
+      jnp.ones((len(positions), 8, 8)),
+      rngs=dropout.streams(jax.random.key(1), positions),
+    )
+
+
+def test_every_mask_of_dropout_differs_but_for_its_position():
+  *whole, alone = _masks(jnp.arange(6))
+  flat = np.concatenate([x.reshape(6, -1) for x in whole])
+  assert len(np.unique(flat, axis=0)) == 18
+  assert set(np.unique(flat)) == {0, 2}
+  np.testing.assert_array_equal(whole[2], whole[2][:, :1].repeat(8, 1))
+  *part, other = _masks(jnp.arange(4, 6))
+  for a, b in zip(whole, part, strict=True):
+    np.testing.assert_array_equal(a[4:], b)
+  # A module that draws for itself does not repeat that on other devices.
+  assert (alone != other).any()
+
+
+def test_dropout_over_another_axis_than_the_batch_is_that_of_flax():
+  class Tokens(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dropout(0.5, deterministic=False)(x)
+
+  x = jnp.ones((3, 8))
+  streams = dropout.streams(jax.random.key(1), jnp.arange(6))
+  expected = Tokens().apply({}, x, rngs={"dropout": streams["dropout"]})
+  with dropout.by_position(jnp.arange(6)):
+    np.testing.assert_array_equal(Tokens().apply({}, x, rngs=streams), expected)
+
+
+@pytest.mark.parametrize(
+  ("size", "parts", "sizes"),
+  [
+    (50, 1, "4 devices; try 48 or 52"),
+    (3, 1, "4 devices; try 4"),
+    (50, 3, "4 devices in 3 parts each; try 48 or 60"),
+  ],
+)
+def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(
+  size, parts, sizes
+):
+  with pytest.raises(UserError, match=f"{size} does not divide over {sizes}$"):
+    parallel.check_batch_size("batch_size", size, parts)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8])
+def test_images_of_any_number_are_spread_in_equal_shares(size):
+  images = np.arange(size * 3, dtype=np.uint8).reshape(size, 3)
+  placed = parallel.spread(images)
+  assert len({len(shard.data) for shard in placed.addressable_shards}) == 1
+  assert len(placed) == parallel.eval_batch_size(size) == (8 if size > 4 else 4)
+  np.testing.assert_array_equal(placed[:size], images)
