@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+HANG = 1200.0  # Seconds after which a process hangs, on any machine.
 KILLS = int(os.environ.get("KILLS", "4"))
 FLAGS = (
   "--config=configs/cutmix.py",
@@ -53,7 +54,7 @@ def _start_struck(workdir, *moment, **environment):
 
 def _finish(workdir, *extra, code=0, **environment):
   process = _start(workdir, *extra, **environment)
-  stdout, stderr = process.communicate(timeout=300)
+  stdout, stderr = process.communicate(timeout=HANG)
   assert process.returncode == code, stderr
   assert "Traceback" not in stderr
   return stdout + stderr
@@ -145,7 +146,7 @@ def test_sigkill_at_a_random_moment_changes_nothing(
     environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
   workdir = tmp_path / "run"
   process = _start_struck(workdir, "SIGKILL", *moment, **environment)
-  _, stderr = process.communicate(timeout=300)
+  _, stderr = process.communicate(timeout=HANG)
   assert process.returncode == -signal.SIGKILL, stderr
   output = _finish(workdir, **environment)
   assert _left_behind(workdir) == uninterrupted[1]
@@ -173,7 +174,7 @@ def test_sigterm_ends_a_run_and_costs_the_step_under_way_at_most(
 ):
   workdir = tmp_path / "run"
   process = _start_struck(workdir, "SIGTERM", phase, count, 0)
-  _, stderr = process.communicate(timeout=300)
+  _, stderr = process.communicate(timeout=HANG)
   assert process.returncode == 143, stderr
   assert "stopped by SIGTERM" in stderr
   assert "Traceback" not in stderr
@@ -188,14 +189,14 @@ def test_sigterm_ends_a_run_and_costs_the_step_under_way_at_most(
 
 def test_sigterm_before_the_run_has_anything_to_save_ends_it(tmp_path):
   process = _start_struck(tmp_path / "run", "SIGTERM", "writing", 1, 0)
-  process.communicate(timeout=60)
+  process.communicate(timeout=HANG)
   assert process.returncode in (-signal.SIGTERM, 143)
   assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_ctrl_c_while_compiling_ends_without_a_traceback(tmp_path):
   process = _start_struck(tmp_path / "run", "SIGINT", "compiling", 1, 0)
-  _, stderr = process.communicate(timeout=120)
+  _, stderr = process.communicate(timeout=HANG)
   assert process.returncode == 130, stderr
   assert "Traceback" not in stderr
 
@@ -274,7 +275,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_resumes(uninterrupted, tmp_path):
   try:
     (disk / "ballast").write_bytes(b"\0" * 3_000_000)
     process = _start(disk / "run")
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=HANG)
     assert process.returncode == 2, stderr
     # Threads of TensorStore may print messages of their own.
     assert "no space left" in stderr.lower()

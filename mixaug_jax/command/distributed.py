@@ -75,6 +75,9 @@ def join(flags: argparse.Namespace) -> None:
     ) from error
   finally:
     waiting.cancel()
+  from mixaug_jax.training import parallel
+
+  parallel.connect()
 
 
 def _report_waiting(address: str | None) -> None:

@@ -148,6 +148,17 @@ def from_first(function: Callable[[], str]) -> str:
   return received.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
+def connect() -> None:
+  """Connects the devices of all processes, which have just found each other.
+
+  Gloo, which connects CPUs, waits 30 s for another process. Later, one process
+  may compile for that much longer than another.
+  """
+  from_first(str)
+  run = jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)
+  jax.block_until_ready(run(np.ones(jax.local_device_count())))
+
+
 def to_global(tree: Any) -> Any:
   """Turns arrays of one process into arrays of all processes.
 
