@@ -25,7 +25,7 @@ HANG = 1200.0  # Seconds after which a process hangs, on any machine.
 KILLS = int(os.environ.get("KILLS", "4"))
 FLAGS = (
   "--config=configs/cutmix.py",
-  "--config.steps=60",
+  "--config.steps=40",
   "--config.batch_size=16",
   "--config.evaluate.every_epochs=5",
   "--config.checkpoint.every_steps=7",
@@ -124,8 +124,8 @@ def finished(uninterrupted, tmp_path):
 # kill. Compilation starts with an empty cache.
 _MOMENTS = (
   ("compiling", 1, 8.0),
-  ("saving", 9, 0.15),
-  ("evaluating", 5, 0.1),
+  ("saving", 6, 0.15),
+  ("evaluating", 4, 0.1),
   ("writing", 4, 0.02),
   ("training", 1, 0.5),
   ("starting", 1, 3.0),
@@ -165,7 +165,7 @@ def test_sigkill_at_a_random_moment_changes_nothing(
     ("compiling", 1),
     ("training", 1),
     ("evaluating", 2),
-    ("evaluating", 5),  # The last evaluation, of the chosen weights.
+    ("evaluating", 4),  # The last evaluation, of the chosen weights.
     ("saving", 3),
   ],
 )
@@ -179,8 +179,8 @@ def test_sigterm_ends_a_run_and_costs_the_step_under_way_at_most(
   assert "stopped by SIGTERM" in stderr
   assert "Traceback" not in stderr
   step = _newest(workdir).name
-  if count == 5:
-    assert step == "60"
+  if count == 4:
+    assert step == "40"
   else:
     assert f"stopped by SIGTERM at step {step}; saved" in stderr
   assert f"resuming from step {step}\n" in _finish(workdir)
@@ -245,7 +245,7 @@ def test_a_broken_last_line_of_metrics_is_written_again(
 ):
   (finished / "result.json").unlink()
   with open(finished / "metrics.jsonl", "a") as file:
-    file.write('{"step": 60, "spl')
+    file.write('{"step": 40, "spl')
   _finish(finished)
   assert _left_behind(finished) == uninterrupted[1]
 

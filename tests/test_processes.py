@@ -20,7 +20,7 @@ EXTRA = (
   # Rounding differs between the runs, and a high learning rate amplifies it.
   "--config.optimizer.learning_rate=0.005",
   "--config.evaluate.batch_size=252",
-  "--config.evaluate.every_epochs=4",
+  "--config.evaluate.every_epochs=8",
   "--config.log.every_steps=4",
   "--config.checkpoint.every_steps=6",
   "--config.checkpoint.keep=9",

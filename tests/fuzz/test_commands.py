@@ -24,7 +24,7 @@ from mixaug_jax.command import exits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))
-SECONDS = 60.0  # Of processor time, which a busy machine does not change.
+SECONDS = 60.0  # Processor time of a command, on a busy machine too.
 CONFIG = f"--config={ROOT}/configs/cutmix.py"
 SMALL = (
   "--config.steps=2",
@@ -268,6 +268,7 @@ def test_broken_flags_in_a_separate_process(here, capsys):
   tried = max(2, COUNT // 40)
   for number in range(tried):
     command, argv = _broken_flags(rng)
+    begin = os.times()
     done = subprocess.run(
       [
         *(sys.executable, "-m", f"mixaug_jax.{command}"),
@@ -278,6 +279,8 @@ def test_broken_flags_in_a_separate_process(here, capsys):
       text=True,
       timeout=1200,
     )
+    end = os.times()
+    assert end.children_user - begin.children_user < SECONDS
     assert done.returncode == 2, (number, command, argv, done.stderr)
     _assert_one_sentence(done.stderr, number, command, argv)
   assert _files(here) == before

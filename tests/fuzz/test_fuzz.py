@@ -28,7 +28,7 @@ from mixaug_jax.training.loop_state import LoopState
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))  # Inputs of each cheap kind.
-SECONDS = 60.0  # Processor time for one input; any machine is busy at times.
+SECONDS = 60.0  # Processor time for one input, on a busy machine too.
 
 
 def _one_sentence(error: Exception) -> None:
