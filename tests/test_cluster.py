@@ -5,7 +5,7 @@ as observed, GKE and TPU pods as `jax._src.clusters` reads them.
 """
 
 import argparse
-import time
+import threading
 
 import jax
 import pytest
@@ -185,7 +185,12 @@ def test_an_error_of_jax_becomes_one_sentence(join, monkeypatch):
 
 def test_a_long_wait_is_explained(join, monkeypatch, capsys):
   monkeypatch.setattr(distributed, "_PATIENCE_SECONDS", 0.01)
-  initialize = lambda *_, **__: time.sleep(0.5)
+  explain, explained = distributed._report_waiting, threading.Event()
+  monkeypatch.setattr(
+    *(distributed, "_report_waiting"),
+    lambda address: (explain(address), explained.set()),
+  )
+  initialize = lambda *_, **__: explained.wait(600)
   monkeypatch.setattr(jax.distributed, "initialize", initialize)
   argv = ("--coordinator_address=h:1", "--num_processes=2", "--process_id=1")
   join({}, *argv)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from mixaug_jax.training import losses, metrics
 
 
-@given(st.integers(0, 2**20), st.integers(2, 12), st.integers(1, 6))
+@given(
+  st.integers(0, 2**20), st.sampled_from([2, 5, 12]), st.sampled_from([1, 2, 6])
+)
 def test_in_top_equals_a_stable_sort(seed, classes, k):
   rng = np.random.default_rng(seed)
   # Few distinct values, so that ties are common.
@@ -34,7 +36,7 @@ def test_mixed_accuracy_is_the_label_mass_on_the_predicted_class():
   np.testing.assert_allclose(metrics.mixed_accuracy(logits, labels), [0.3, 0.0])
 
 
-@given(st.integers(0, 2**20), st.integers(1, 9))
+@given(st.integers(0, 2**20), st.sampled_from([1, 6, 9]))
 def test_padding_adds_nothing_to_the_sums(seed, padding):
   rng = np.random.default_rng(seed)
   logits = rng.normal(size=(6, 5)).astype(np.float32)

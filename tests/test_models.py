@@ -84,7 +84,7 @@ def my_net(tmp_path, monkeypatch):
 
 def _config(name, **overrides):
   settings = {"model.name": name, "steps": "4", "batch_size": "8"}
-  settings |= {"evaluate.every_epochs": "1", "evaluate.batch_size": "200"}
+  settings |= {"evaluate.every_epochs": "1"}
   return config_lib.load("configs/cutmix.py", settings | overrides)
 
 

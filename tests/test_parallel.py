@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, parallel, step
+from mixaug_jax.training import dropout, experiment, parallel, step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 24
@@ -25,14 +25,15 @@ class _Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train: bool, start="stem", stop="head"):
-    del train, start, stop
-    x = nn.relu(nn.Conv(8, (3, 3))(x)).mean((1, 2))
-    return nn.Dense(10)(x)
+    del start, stop
+    drop = nn.Dropout(0.5, deterministic=not train)
+    channels = nn.Dropout(0.2, (1, 2), deterministic=not train)
+    x = drop(channels(nn.relu(nn.Conv(8, (3, 3))(x))).mean((1, 2)))
+    return nn.Dense(10)(drop(x))
 
 
 def _experiment(model=None, **overrides):
   overrides = {"data.placement": "host", "batch_size": str(BATCH), **overrides}
-  overrides["evaluate.batch_size"] = "8"
   config = config_lib.load(f"{CONFIGS}/basic.py", overrides)
   exp = experiment.build(config)
   if model is not None:
@@ -61,11 +62,7 @@ def _one_step(exp, many: bool):
     )
     batch = parallel.shard(host)
   else:
-    model = exp.recipe.model
-    if getattr(model, "bn_axis_name", None):  # No axis outside pmap.
-      model = model.clone(bn_axis_name=None)
-    recipe = dataclasses.replace(exp.recipe, model=model)
-    run = jax.jit(step.make_train_step(recipe, step.Devices()))
+    run = jax.jit(step.make_train_step(exp.recipe, step.Devices()))
     batch = host
   for _ in range(2):
     state, measured = run(state, SEED, {}, batch)
@@ -89,18 +86,22 @@ def test_four_devices_equal_one_without_batch_norm(mix):
   )
 
 
-def test_four_devices_equal_one_with_synchronised_batch_norm():
+@pytest.fixture(scope="module")
+def one_device():
+  """State and metrics of a network with batch norm on one device."""
+  return _one_step(_experiment(**{"mix.name": "cutmix"}), False)
+
+
+def test_four_devices_equal_one_with_synchronised_batch_norm(one_device):
   overrides = {"model.sync_batch_norm": "true", "mix.name": "cutmix"}
   four = _one_step(_experiment(**overrides, **{"model.remat": "true"}), True)
-  one = _one_step(_experiment(**overrides), False)
-  chex.assert_trees_all_close(four, one, rtol=1e-3, atol=2e-4)
+  chex.assert_trees_all_close(four, one_device, rtol=1e-3, atol=2e-4)
 
 
-def test_unsynchronised_batch_norm_differs():
+def test_unsynchronised_batch_norm_differs(one_device):
   """Shows that the test above can fail."""
-  exp = _experiment(**{"mix.name": "cutmix"})
-  many, _ = _one_step(exp, True)
-  one, _ = _one_step(exp, False)
+  many, _ = _one_step(_experiment(**{"mix.name": "cutmix"}), True)
+  one, _ = one_device
   with pytest.raises(AssertionError):
     chex.assert_trees_all_close(many.params, one.params, rtol=1e-3, atol=2e-4)
 
@@ -170,6 +171,71 @@ def test_replicated_outputs_are_equal_on_every_device():
       np.testing.assert_array_equal(shards[0], other)
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
-  with pytest.raises(UserError, match="does not divide over 4 devices; try 48"):
-    parallel.check_batch_size("batch_size", 50)
+class _Masks(nn.Module):
+  """Returns masks of dropout: two of one module, and one of another."""
+
+  @nn.compact
+  def __call__(self, x):
+    drop = nn.Dropout(0.5, deterministic=False)
+    channels = nn.Dropout(0.5, (1,), deterministic=False)
+    alone = jax.random.key_data(self.make_rng("dropout"))
+    return drop(x), drop(x), channels(x), alone
+
+
+def _masks(positions):
+  with dropout.by_position(positions):
+    return _Masks().apply(
+      {},
+      jnp.ones((len(positions), 8, 8)),
+      rngs=dropout.streams(jax.random.key(1), positions),
+    )
+
+
+def test_every_mask_of_dropout_differs_but_for_its_position():
+  *whole, alone = _masks(jnp.arange(6))
+  flat = np.concatenate([x.reshape(6, -1) for x in whole])
+  assert len(np.unique(flat, axis=0)) == 18
+  assert set(np.unique(flat)) == {0, 2}
+  np.testing.assert_array_equal(whole[2], whole[2][:, :1].repeat(8, 1))
+  *part, other = _masks(jnp.arange(4, 6))
+  for a, b in zip(whole, part, strict=True):
+    np.testing.assert_array_equal(a[4:], b)
+  # A module that draws for itself does not repeat that on other devices.
+  assert (alone != other).any()
+
+
+def test_dropout_over_another_axis_than_the_batch_is_that_of_flax():
+  class Tokens(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dropout(0.5, deterministic=False)(x)
+
+  x = jnp.ones((3, 8))
+  streams = dropout.streams(jax.random.key(1), jnp.arange(6))
+  expected = Tokens().apply({}, x, rngs={"dropout": streams["dropout"]})
+  with dropout.by_position(jnp.arange(6)):
+    np.testing.assert_array_equal(Tokens().apply({}, x, rngs=streams), expected)
+
+
+@pytest.mark.parametrize(
+  ("size", "parts", "sizes"),
+  [
+    (50, 1, "4 devices; try 48 or 52"),
+    (3, 1, "4 devices; try 4"),
+    (50, 3, "4 devices in 3 parts each; try 48 or 60"),
+  ],
+)
+def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(
+  size, parts, sizes
+):
+  with pytest.raises(UserError, match=f"{size} does not divide over {sizes}$"):
+    parallel.check_batch_size("batch_size", size, parts)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8])
+def test_images_of_any_number_are_spread_in_equal_shares(size):
+  images = np.arange(size * 3, dtype=np.uint8).reshape(size, 3)
+  placed = parallel.spread(images)
+  assert len({len(shard.data) for shard in placed.addressable_shards}) == 1
+  assert len(placed) == parallel.eval_batch_size(size) == (8 if size > 4 else 4)
+  np.testing.assert_array_equal(placed[:size], images)

@@ -146,12 +146,12 @@ def test_the_keys_of_a_step(seed, step):
   fold = jax.random.fold_in
   root = fold(jax.random.key(seed), step)
   positions = jnp.arange(4, 8)
-  run = jax.jit(lambda *args: augment.step_keys(*args, positions, 1))
+  run = jax.jit(lambda *args: augment.step_keys(*args, positions))
   keys = run(jnp.uint32(seed), jnp.int32(step))
   expected = augment.StepKeys(
     augment=jnp.stack([fold(fold(root, 0), place) for place in range(4, 8)]),
     mix=fold(root, 1),
-    dropout=fold(fold(root, 2), 1),
+    dropout=fold(root, 2),
   )
   chex.assert_trees_all_equal(
     jax.tree.map(jax.random.key_data, keys),

@@ -43,7 +43,7 @@ def _terminated(program):
   assert process.stdout.readline() == "watching\n"
   begin = time.monotonic()
   process.send_signal(signal.SIGTERM)
-  stdout, stderr = process.communicate(timeout=300)
+  stdout, stderr = process.communicate(timeout=1200)
   return process.returncode, stdout, stderr, time.monotonic() - begin
 
 

@@ -165,8 +165,7 @@ def test_remat_takes_less_memory_and_changes_nothing(small):
 def test_a_patch_that_does_not_divide_the_image_is_reported():
   config = config_lib.load(
     "configs/cutmix.py",
-    {"model.name": "small_vit", "data.image_size": "18", "batch_size": "4"}
-    | {"evaluate.batch_size": "4"},
+    {"model.name": "small_vit", "data.image_size": "18"},
   )
   with pytest.raises(UserError, match=r"must be a multiple .* 4, got 18 x 18"):
     experiment.build(config)
@@ -181,8 +180,6 @@ def test_it_trains_resumes_evaluates_and_predicts(tmp_path, capsys):
     "optimizer.learning_rate": "0.003",
     "optimizer.layer_decay": "0.8",
     "optimizer.accumulate": "2",
-    "batch_size": "48",
-    "evaluate.batch_size": "200",
     "ema.decay": "0.9",
     "evaluate.checkpoint": "ema",
     "checkpoint.every_steps": "15",

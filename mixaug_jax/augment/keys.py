@@ -11,7 +11,7 @@ class StepKeys(NamedTuple):
   Attributes:
     augment: one key for each example, `[B]`; for `make_augment`.
     mix: one key for the whole global batch; for `mix` and `make_mixer`.
-    dropout: one key for each device.
+    dropout: one key for the whole global batch.
   """
 
   augment: jax.Array
@@ -23,26 +23,24 @@ def step_keys(
   seed: jax.Array | int,
   step: jax.Array | int,
   positions: jax.Array,
-  device: jax.Array | int = 0,
 ) -> StepKeys:
   """Returns the keys of all random streams of a training step.
 
   Every stream is folded from (seed, step): with 0 and the position for
-  augmentation, with 1 for mixing, with 2 and the device for dropout.
+  augmentation, with 1 for mixing, with 2 for dropout.
 
   Args:
     seed: the seed of the run, uint32 scalar.
     step: the number of the step, int32 scalar.
     positions: places of this device's examples in the global batch, int32
       `[B]`.
-    device: place of this device among all devices, int32 scalar.
   """
   seed_key = jax.random.key(seed)
   step_key = jax.random.fold_in(seed_key, step)
   return StepKeys(
     augment=example_keys(seed_key, step, positions),
     mix=jax.random.fold_in(step_key, 1),
-    dropout=jax.random.fold_in(jax.random.fold_in(step_key, 2), device),
+    dropout=jax.random.fold_in(step_key, 2),
   )
 
 

@@ -14,8 +14,6 @@ import threading
 
 from mixaug_jax.errors import UserError, first_line
 
-# Seconds without a heartbeat from one process until JAX ends the others.
-_HEARTBEAT_SECONDS = 40
 # Seconds of waiting for the others until a message names the reason.
 _PATIENCE_SECONDS = 10.0
 
@@ -67,7 +65,6 @@ def join(flags: argparse.Namespace) -> None:
     jax.distributed.initialize(
       *(address, count, index),
       local_device_ids=local_devices() if flags.process_id is None else [],
-      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
   except (ValueError, RuntimeError, OSError) as error:
     raise UserError(
@@ -78,6 +75,9 @@ def join(flags: argparse.Namespace) -> None:
     ) from error
   finally:
     waiting.cancel()
+  from mixaug_jax.training import parallel
+
+  parallel.connect()
 
 
 def _report_waiting(address: str | None) -> None:

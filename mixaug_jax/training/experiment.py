@@ -145,7 +145,6 @@ def build(
   """
   accumulate = config.optimizer.accumulate
   parallel.check_batch_size("batch_size", config.batch_size, accumulate)
-  parallel.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
   # Cheap checks come first, because loading may decode a whole data set.
   weights = pretrained.resolve(
     config.model.pretrained, config.model.name, config.model.allow_partial

@@ -70,11 +70,18 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
 
 
 def spread(images: np.ndarray) -> jax.Array:
-  """Puts `[B, ...]` on the local devices, split if their number divides B."""
+  """Puts `[B, ...]` on the local devices in equal shares.
+
+  Returns:
+    `[B', ...]`, where B' is B rounded up to a multiple of the devices; images
+    are repeated at the end.
+  """
   local = jax.local_devices()
+  size = _multiple(len(images), len(local))
+  if size > len(images):
+    images = np.resize(images, (size, *images.shape[1:]))
   mesh = Mesh(np.array(local), (AXIS,))
-  axis = PartitionSpec(AXIS if len(images) % len(local) == 0 else None)
-  return jax.device_put(images, NamedSharding(mesh, axis))
+  return jax.device_put(images, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any) -> Any:
@@ -87,12 +94,26 @@ def check_batch_size(key: str, size: int, parts: int = 1) -> None:
   """Raises UserError unless the parts of a batch are equal on every device."""
   count = jax.device_count()
   if size % (count * parts):
-    step = count * parts
-    near = max(step, round(size / step) * step)
+    above = _multiple(size, count * parts)
+    below = above - count * parts
+    near = f"{below} or {above}" if below else above
     of = f"{count} devices" + (f" in {parts} parts each" * (parts > 1))
     raise UserError(
       f"config.{key} {size} does not divide over {of}; try {near}"
     )
+
+
+def eval_batch_size(size: int) -> int:
+  """Returns `size`, rounded up to a multiple of the devices of all processes.
+
+  An evaluation is exact with batches of any size.
+  """
+  return _multiple(size, jax.device_count())
+
+
+def _multiple(size: int, of: int) -> int:
+  """Rounds up to a multiple."""
+  return -(-size // of) * of
 
 
 def clean_batch(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -125,6 +146,17 @@ def from_first(function: Callable[[], str]) -> str:
   row[: len(content)] = content
   received = np.asarray(multihost_utils.broadcast_one_to_all(row))
   return received.tobytes().rstrip(b"\0").decode(errors="replace")
+
+
+def connect() -> None:
+  """Connects the devices of all processes, which have just found each other.
+
+  Gloo, which connects CPUs, waits 30 s for another process. Later, one process
+  may compile for that much longer than another.
+  """
+  from_first(str)
+  run = jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)
+  jax.block_until_ready(run(np.ones(jax.local_device_count())))
 
 
 def to_global(tree: Any) -> Any:

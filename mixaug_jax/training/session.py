@@ -70,7 +70,7 @@ class Session:
     self._measure = functools.partial(
       evaluation.evaluate,
       self._eval_step,
-      batch_size=exp.config.evaluate.batch_size,
+      batch_size=parallel.eval_batch_size(exp.config.evaluate.batch_size),
       interrupted=stopping.now,
     )
 

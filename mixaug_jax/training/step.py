@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from mixaug_jax import augment, data
 from mixaug_jax.models.cpu import after
-from mixaug_jax.training import losses, metrics
+from mixaug_jax.training import dropout, losses, metrics
 from mixaug_jax.training.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
@@ -49,13 +49,9 @@ class Devices:
   def shard(self) -> augment.Shard:
     return augment.Shard(self.count, self.index(), self.gather)
 
-  def keys(
-    self, seed: jax.Array, step: jax.Array, examples: int
-  ) -> augment.StepKeys:
-    """Returns the keys of a step for this device's `examples`."""
-    index = self.index()
-    positions = index * examples + jnp.arange(examples)
-    return augment.step_keys(seed, step, positions, index)
+  def positions(self, examples: int) -> jax.Array:
+    """Returns the places of this device's examples in the global batch."""
+    return self.index() * examples + jnp.arange(examples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +118,7 @@ def network_input(
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
   """
-  keys = devices.keys(seed, step, len(images))
+  keys = augment.step_keys(seed, step, devices.positions(len(images)))
   augmented = recipe.augment(keys.augment, images)
   labels = jax.nn.one_hot(class_ids, recipe.num_classes)
   return recipe.mixer(
@@ -147,14 +143,15 @@ def make_train_step(
   parameter is not finite.
   """
 
-  def forward(params, batch_stats, images, labels, dropout_key):
-    logits, changed = recipe.model.apply(
-      {"params": params, "batch_stats": batch_stats},
-      recipe.preprocess(images),
-      train=True,
-      mutable=["batch_stats"],
-      rngs={"dropout": dropout_key},
-    )
+  def forward(params, batch_stats, key, images, labels, positions):
+    with dropout.by_position(positions):
+      logits, changed = recipe.model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        recipe.preprocess(images),
+        train=True,
+        mutable=["batch_stats"],
+        rngs=dropout.streams(key, positions),
+      )
     target = losses.smooth_labels(labels, recipe.label_smoothing)
     loss = jnp.mean(recipe.loss(logits, target))
     measured = {
@@ -170,9 +167,10 @@ def make_train_step(
     images, labels = network_input(
       recipe, seed, state.step, images, class_ids, devices
     )
-    dropout_key = devices.keys(seed, state.step, len(images)).dropout
+    positions = devices.positions(len(images))
+    key = augment.step_keys(seed, state.step, positions).dropout
     gradients, batch_stats, measured = _accumulated(
-      gradient, recipe.accumulate, state, images, labels, dropout_key
+      gradient, recipe.accumulate, state, key, (images, labels, positions)
     )
     gradients, batch_stats, measured = devices.mean(
       (gradients, batch_stats, measured)
@@ -201,7 +199,7 @@ def make_train_step(
   return step
 
 
-def _accumulated(gradient, parts, state, images, labels, key):
+def _accumulated(gradient, parts, state, key, examples):
   """Returns gradients, batch statistics and metrics, computed in equal parts.
 
   The parts are unrolled, because XLA's CPU convolutions use one thread inside
@@ -210,22 +208,16 @@ def _accumulated(gradient, parts, state, images, labels, key):
   """
   if parts == 1:
     gradients, (batch_stats, measured) = gradient(
-      state.params, state.batch_stats, images, labels, key
+      state.params, state.batch_stats, key, *examples
     )
     return gradients, batch_stats, measured
-  split = lambda x: jnp.split(x, parts)
+  split = (jnp.split(x, parts) for x in examples)
   batch_stats, total = state.batch_stats, None
-  for part, (some_images, some_labels) in enumerate(
-    zip(split(images), split(labels), strict=True)
-  ):
+  for images, labels, positions in zip(*split, strict=True):
     if total is not None:
-      some_images = after(some_images, total)
+      images = after(images, total)
     gradients, (batch_stats, measured) = gradient(
-      state.params,
-      batch_stats,
-      some_images,
-      some_labels,
-      jax.random.fold_in(key, part),
+      state.params, batch_stats, key, images, labels, positions
     )
     new = (gradients, measured)
     total = new if total is None else jax.tree.map(jnp.add, total, new)

@@ -33,7 +33,7 @@ from mixaug_jax.training.loop_state import LoopState
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))  # Inputs of each cheap kind.
-SECONDS = 60.0  # The time limit for one input.
+SECONDS = 60.0  # Processor time for one input, on a busy machine too.
 
 
 def _one_sentence(error: Exception) -> None:
@@ -129,7 +129,7 @@ def test_image_files(capsys):
   refused = 0
   for index in range(COUNT):
     broken = _mutated(images[index % len(images)], rng)
-    begin = time.monotonic()
+    begin = time.process_time()
     try:
       resize = rng.choice(["crop", "squash", "pad"])
       decoded = decode_square(broken, Settings(16, resize))
@@ -139,7 +139,7 @@ def test_image_files(capsys):
     except BadImage as error:
       refused += 1
       _one_sentence(error)
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
   _report("image files", COUNT, refused, capsys)
 
 
@@ -252,7 +252,7 @@ def test_weight_files(tmp_path, capsys):
       "model.pretrained": str(path),
       "model.allow_partial": rng.choice(["true", "false"]),
     }
-    begin = time.monotonic()
+    begin = time.process_time()
     try:
       changed = config_lib.load(f"{ROOT}/configs/mixup.py", overrides)
       model = changed.model
@@ -263,7 +263,7 @@ def test_weight_files(tmp_path, capsys):
     except UserError as error:
       refused += 1
       _one_sentence(error)
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert not proof.exists()
     path.unlink()
   _report("weight files", COUNT, refused, capsys)
