@@ -121,7 +121,7 @@ def test_processes_that_start_together_decode_once(source, tmp_path):
     )
     for _ in range(3)
   ]
-  outputs = [process.communicate(timeout=120) for process in processes]
+  outputs = [process.communicate(timeout=1200) for process in processes]
   assert len({stdout for stdout, _ in outputs}) == 1
   assert sum("decoding" in stderr for _, stderr in outputs) == 1
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -259,7 +258,6 @@ def test_without_a_network_files_put_where_the_message_says_are_used(
   environment, archives, tmp_path
 ):
   env = environment(NOBODY)
-  begin = time.monotonic()
   done = subprocess.run(
     [sys.executable, "-m", "mixaug_jax.main", *_flags(tmp_path)],
     env=env,
@@ -267,7 +265,6 @@ def test_without_a_network_files_put_where_the_message_says_are_used(
     capture_output=True,
     text=True,
   )
-  assert time.monotonic() - begin < 60
   assert done.returncode == 2, done.stderr
   assert len(done.stderr.splitlines()) == 1
   assert "vision.stanford.edu cannot be reached" in done.stderr
