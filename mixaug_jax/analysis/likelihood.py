@@ -100,7 +100,7 @@ def of_loss(name: str) -> Likelihood:
   """Returns the meaning of the logits of a run.
 
   A loss of the user's own does not define probabilities. Those of the softmax
-  stand for them, which the note says.
+  stand for them; the note names this.
 
   Args:
     name: `config.loss.name`; a loss of the user's own is imported when it is
