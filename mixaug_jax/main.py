@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from mixaug_jax import config as config_lib
 from mixaug_jax.command import distributed, exits, flags, jax_setup, summary
 
 
@@ -32,6 +33,9 @@ def main(argv: Sequence[str]) -> None:
   if jax.process_index() == 0:
     if finished:
       print(f"{workdir} is finished; its result:")
+      stored = config_lib.completed(records.read_config(workdir))
+      for text in config_lib.differences(config, stored, harmless=True):
+        print(f"this command has another {text}, which plays no part in it")
     print(summary.of_run(result, workdir))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -119,27 +120,36 @@ class Run:
     if directory is not None:
       config = self.config.data.copy_and_resolve_references()
       config.dir = directory
-      if config.name in ("digits", "stanford_dogs") or config.name.startswith(
-        "tfds:"
-      ):
-        config.name = "folder"
-      name, images, found = labelled.load_split(config, split, names)
+      config.name = labelled.source_name(config.name, directory)
+      try:
+        name, images, found = labelled.load_split(config, split, names)
+      except UserError as error:
+        text = str(error).replace("config.data.dir", "--data_dir")
+        raise UserError(text) from None
       notes = selection.describe({name: found})
       return name, images, None, [*notes, _NO_TEMPERATURE]
     try:
       sets, changed = self.datasets()
     except UserError as error:
+      there = self.config.data.dir
+      if there is None or os.path.exists(there):
+        raise
       raise UserError(
         f"{error}; if the data moved, name their folder by --data_dir"
       ) from None
     images = sets.by_name().get(split)
     if images is None:
       raise UserError(f"the data of {self.workdir} have no split {split}")
-    labelled.refuse_unknown(split, sets.left_out.get(split, {}), names)
+    found = sets.left_out.get(split, {})
+    if self.config.data.classes is None:
+      labelled.refuse_unknown(split, found, names)
     notes = [f"the data changed since the run: {text}" for text in changed]
-    same = not self.identity or not changes(
-      self.identity, sets.identity, ["validation"]
-    )
+    if selection.UNKNOWN_CLASSES in found:
+      notes += selection.describe({split: found})
+    if self.identity:
+      same = not changes(self.identity, sets.identity, ["validation"])
+    else:
+      same = not any("validation" in text for text in changed)
     if not same:
       notes.append(_NO_TEMPERATURE)
     return split, images, sets.validation if same else None, notes
@@ -158,7 +168,15 @@ class Run:
       self.config.seed,
       class_names=self.result.class_names,
     )
-    return sets, changes(self.identity, sets.identity) if self.identity else []
+    if self.identity is not None:
+      return sets, changes(self.identity, sets.identity)
+    stored = ["validation", *["test"] * (self.result.test is not None)]
+    return sets, [
+      f"other images, or another order, are in {name}"
+      for name in stored
+      if name not in sets.by_name()
+      or list(self.predictions(name).ids) != list(sets.by_name()[name].ids)
+    ]
 
   def classifier(self) -> classifier.Classifier:
     """Returns the network with its chosen weights. Raises UserError."""

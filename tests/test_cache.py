@@ -296,3 +296,33 @@ def test_checksums_are_stored_without_images(source, tmp_path):
   assert len(set(kept.hashes.tolist())) == COUNT
   states = {state for _, _, state in cache.info(directory)}
   assert f"{COUNT} checksums of images of 6x6" in states
+
+
+def test_an_image_that_can_be_read_again_is_decoded_again(tmp_path, capsys):
+  class Failing(Renewed):
+    def __getitem__(self, index):
+      if index == 4:
+        raise OSError(5, "Input/output error")
+      return super().__getitem__(index)
+
+  _, bad = _open(Failing(0), tmp_path)
+  assert bad == {4: "Input/output error"}
+  images, bad = _open(Renewed(0), tmp_path)
+  assert bad == {}
+  np.testing.assert_array_equal(images, Renewed(0).images)
+  assert "4 can be read now" in capsys.readouterr().err
+
+
+def test_files_of_equal_size_and_time_that_are_exchanged(source, tmp_path):
+  """Their change times differ, whatever their sizes and times are."""
+  files = sorted((tmp_path / "train").rglob("*.png"))
+  before = Folder(tmp_path / "train").fingerprint()
+  one, other = files[:2]
+  for file in files:
+    os.utime(file, (0, 0))
+  same = Folder(tmp_path / "train").fingerprint()
+  assert same != before
+  one.rename(tmp_path / "kept")
+  other.rename(one)
+  (tmp_path / "kept").rename(other)
+  assert Folder(tmp_path / "train").fingerprint() != same

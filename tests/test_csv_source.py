@@ -225,7 +225,7 @@ def test_what_is_no_list_is_one_sentence(folder):
   with pytest.raises(UserError, match=r"test\.csv line 2: train does not have"):
     open_(folder)
   (folder / "train.tsv").write_text(_text())
-  with pytest.raises(UserError, match="both name the split train"):
+  with pytest.raises(UserError, match="which name the same list"):
     open_(folder)
   (folder / "train.tsv").unlink()
   rows = [(*row, "test") for row in ROWS]

@@ -54,6 +54,11 @@ def test_digits_are_fifty_balanced_examples_that_the_seed_chooses():
   assert len(used) == len(set(used))
 
 
+def test_the_digits_have_no_folder():
+  with pytest.raises(UserError, match="add :folder to --config"):
+    _load(dir="photos")
+
+
 def test_digits_are_those_of_scikit_learn():
   expected = sklearn_datasets.load_digits()
   images, labels = load_digits()

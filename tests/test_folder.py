@@ -78,6 +78,30 @@ def test_an_image_is_in_the_order_of_its_parts_also_below_its_class(photos):
   ]
 
 
+@pytest.mark.parametrize(
+  ("places", "sentence"),
+  [
+    (("training_set/cat", "test_set/cat"), "test_set, training_set, which"),
+    (("train2017/cat", "val2017/cat"), "train2017, val2017, which look like"),
+    (("seg_train/a", "seg_test/a", "seg_pred/a"), "seg_test, seg_train, which"),
+    (("cat/train", "cat/test", "dog/train"), "cat has train and test, which"),
+  ],
+)
+def test_what_looks_like_splits_is_not_a_class(tmp_path, places, sentence):
+  for place in places:
+    _picture(tmp_path / place / "0.png")
+  with pytest.raises(UserError, match=sentence):
+    _open(tmp_path)
+
+
+def test_a_test_split_that_is_switched_off_is_not_read(photos):
+  shutil.copytree(photos / "train", photos / "test")
+  (photos / "test" / "cat").rename(photos / "test" / "unknown")
+  with pytest.raises(UserError, match=r"data\.test=false leaves test unread"):
+    _open(photos)
+  assert set(Folder.splits(str(photos), test=False)) == {"train"}
+
+
 def test_a_flat_test_folder_is_left_out_and_a_sibling_is_reported(photos):
   _picture(photos / "test" / "17.png")
   _picture(photos / "extra" / "cat" / "0.png")

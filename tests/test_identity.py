@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import evaluate, runs
+from mixaug_jax import data, evaluate, main, runs
 from mixaug_jax.comparison import plan, same_data
-from mixaug_jax.data import identity
+from mixaug_jax.data import identity, labelled
 from mixaug_jax.errors import UserError
 from mixaug_jax.train import train
 from mixaug_jax.training import records
@@ -112,6 +112,11 @@ def _swap_two_labels(root):
   (root / "kept.png").rename(dog / "200.png")
 
 
+def _move_an_image(root):
+  file = root / "test" / "cat" / "200.png"
+  file.rename(root / "test" / "dog" / "299.png")
+
+
 @pytest.mark.parametrize(
   ("change", "sentence"),
   [
@@ -121,6 +126,7 @@ def _swap_two_labels(root):
     (_add_a_class, "the class ant is new"),
     (_rename_an_image, "other images, or another order, are in test"),
     (_replace_pixels, "images of test have other pixels"),
+    (_move_an_image, r"test has images of other classes \(cat 5 instead of 6"),
     (_swap_two_labels, "images of test have other pixels"),
   ],
 )
@@ -145,6 +151,27 @@ def test_a_run_resumes_on_moved_data_and_prints_what_differs(place, capsys):
   assert runs.open_run(place / "run").config.data.dir == str(place / "moved")
 
 
+def test_the_draw_of_the_seed_is_from_the_same_images(original):
+  sets = [data.load(_config(original / "set").data, seed) for seed in range(3)]
+  assert len({x.identity.splits["validation"].ids for x in sets}) > 1
+  assert len({x.identity.drawn_from for x in sets}) == 1
+
+
+def test_a_run_without_data_json_resumes_with_a_warning(place, capsys):
+  (place / "run" / "data.json").unlink()
+  train(_config(place / "set"), place / "run")
+  assert "it is unknown whether the data changed" in capsys.readouterr().err
+  assert (place / "run" / "data.json").exists()
+
+
+def test_a_damaged_data_json_is_reported(place):
+  content = json.loads((place / "run" / "data.json").read_text())
+  content["splits"]["train"]["per_class"] = [18]
+  (place / "run" / "data.json").write_text(json.dumps(content))
+  with pytest.raises(UserError, match=r"data\.json is damaged"):
+    train(_config(place / "set"), place / "run")
+
+
 def test_a_new_run_may_replace_one_that_saved_nothing(place):
   shutil.rmtree(place / "run" / "checkpoints")
   _add_images(place / "set")
@@ -155,7 +182,7 @@ def test_a_new_run_may_replace_one_that_saved_nothing(place):
 
 def test_pixels_of_another_pillow_are_not_compared():
   split = identity.SplitIdentity(1, [1, 0], "ids", "pixels")
-  here = identity.Identity(["a", "b"], {"train": split}, {}, {}, 0)
+  here = identity.Identity(["a", "b"], {"train": split}, "drawn", {}, {}, 0)
   other = dataclasses.replace(split, pixels="others")
   there = dataclasses.replace(here, splits={"train": other})
   assert identity.changes(there, here) == ["images of train have other pixels"]
@@ -184,6 +211,12 @@ def test_evaluation_maps_classes_by_name(original, tmp_path, capsys):
   )
   _, split, _, _ = run.labelled("test", str(tmp_path / "less"))
   assert split.labels.tolist() == [1] * 5
+  (tmp_path / "val").mkdir()
+  (tmp_path / "less").rename(tmp_path / "val" / "valid")
+  name, split, _, _ = run.labelled("validation", str(tmp_path / "val"))
+  assert (name, split.labels.tolist()) == ("validation", [1] * 5)
+  with pytest.raises(UserError, match="--data_dir must contain"):
+    run.labelled("test", str(tmp_path / "nowhere"))
   report, notes = _evaluate(
     original / "run", f"--data_dir={tmp_path / 'other'}", capsys=capsys
   )
@@ -231,6 +264,11 @@ def test_evaluation_reports_changed_data(place, original, capsys):
   report, notes = _evaluate(place / "run", capsys=capsys)
   assert report["views"]["identity"]["temperature"] is None
   assert "no temperature is fitted" in notes
+  # The predictions of an older run, without data.json, name its images.
+  (place / "run" / "data.json").unlink()
+  report, notes = _evaluate(place / "run", capsys=capsys)
+  assert "other images, or another order, are in test" in notes
+  assert report["views"]["identity"]["temperature"] is None
   (place / "set").rename(place / "moved")
   with pytest.raises(UserError, match="if the data moved, name"):
     _evaluate(place / "run", capsys=capsys)
@@ -247,6 +285,9 @@ def test_runs_of_a_comparison_have_the_same_data(original):
   with pytest.raises(UserError, match="arm/0 and arm/0 have different data"):
     same_data.check(cell(0), changed, [cell(0)])
   same_data.check(cell(0), changed, [cell(1)])  # Another draw of validation.
+  grown = dataclasses.replace(mine, drawn_from="others")
+  with pytest.raises(UserError, match="the images of train and validation"):
+    same_data.check(cell(0), grown, [cell(1)])
   changed = dataclasses.replace(mine, splits={**mine.splits, "test": other})
   with pytest.raises(UserError, match=r"have different data.* test "):
     same_data.check(cell(0), changed, [cell(1)])
@@ -262,6 +303,26 @@ def test_a_comparison_refuses_to_train_on_other_data(original):
   assert not (original / "new").exists()
 
 
+def test_a_finished_run_prints_what_plays_no_part(original, capsys):
+  config = _config(original / "set")
+  keys = ("dir", "cache_dir", "image_size", "validation_fraction")
+  flags = [f"--config.data.{key}={config.data[key]}" for key in keys]
+  keys = ("batch_size", "steps", "evaluate.batch_size")
+  flags += [f"--config.{key}={config_lib.leaves(config)[key]}" for key in keys]
+  main.main(
+    [
+      f"--config={ROOT}/configs/baseline.py:folder",
+      f"--workdir={original / 'run'}",
+      *flags,
+      "--config.model.name=small_resnet",
+      "--config.optimizer.warmup_epochs=0",
+      "--config.checkpoint.keep=7",
+    ]
+  )
+  printed = capsys.readouterr().out
+  assert "another checkpoint.keep (there 2, here 7), which plays no" in printed
+
+
 def test_lost_rows_of_metrics_are_reported(place, capsys):
   metrics = place / "run" / "metrics.jsonl"
   metrics.write_bytes(metrics.read_bytes()[:30])
@@ -269,3 +330,23 @@ def test_lost_rows_of_metrics_are_reported(place, capsys):
   assert "rows of earlier steps are lost" in capsys.readouterr().err
   for line in metrics.read_text().splitlines():
     json.loads(line)
+
+
+@pytest.mark.parametrize(
+  ("name", "place", "source"),
+  [
+    ("digits", "photos", "folder"),
+    ("tfds:x", "photos", "folder"),
+    ("folder", "photos/list.csv", "csv"),
+    ("csv", "photos", "folder"),
+    ("csv", "lists", "csv"),
+    ("mine:Source", "photos", "mine:Source"),
+  ],
+)
+def test_other_labelled_data_are_read_by_what_they_are(
+  tmp_path, name, place, source
+):
+  (tmp_path / "photos").mkdir()
+  (tmp_path / "lists").mkdir()
+  (tmp_path / "lists" / "test.csv").touch()
+  assert labelled.source_name(name, str(tmp_path / place)) == source

@@ -54,10 +54,30 @@ def test_rewind_drops_rows_that_are_newer_than_the_checkpoint(tmp_path):
   path = tmp_path / "metrics.jsonl"
   seen = '{"step": 1, "split": "train"}\n'
   path.write_text(seen + '{"step": 2, "spl')
-  writers.rewind(path, len(seen))
+  writers.rewind(path, len(seen), 1)
   assert path.read_text() == seen
-  writers.rewind(path, 1000)  # The file is shorter than it was.
-  assert path.read_text() == seen
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda rows: rows[:1],
+    lambda rows: rows[1:],
+    lambda rows: ["no JSON\n", *rows],
+    lambda rows: [],
+  ],
+)
+def test_changed_metrics_are_reported_and_no_row_comes_twice(
+  tmp_path, capsys, change
+):
+  rows = [f'{{"step": {step}, "split": "train"}}\n' for step in (1, 2, 3)]
+  path = tmp_path / "metrics.jsonl"
+  path.write_text("".join(change(rows)))
+  writers.rewind(path, len(rows[0]) * 2, 2)
+  assert "rows of earlier steps are lost" in capsys.readouterr().err
+  kept = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+  assert len(set(kept)) == len(kept)
+  assert set(kept) <= {1, 2}
 
 
 def test_only_the_primary_process_writes(tmp_path, monkeypatch):

@@ -105,11 +105,13 @@ def table(report: dict[str, Any]) -> str:
     name: f"{name} ({row['views']})" for name, row in report["views"].items()
   }
   width = max(map(len, labels.values()))
+  scaling = ", scaled: by a temperature fitted on validation" * any(
+    row["temperature"] is not None for row in report["views"].values()
+  )
   lines = [
     f"{report['split']}, {report['examples']:,} images; views averaged by "
     f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
-    f"error of {report['probabilities']} probabilities, scaled: by a "
-    "temperature fitted on validation",
+    f"error of {report['probabilities']} probabilities{scaling}",
     f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
     f"{'ms/image':>10}",
   ]

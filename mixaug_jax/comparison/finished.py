@@ -52,7 +52,7 @@ def read(cells: Iterable[Cell]) -> dict[str, dict[int, FinishedRun]]:
   Raises:
     UserError: a run directory is damaged, or the runs have different data.
   """
-  opened = [(cell, runs.open_run(cell.workdir)) for cell in cells]
+  opened = [(cell, _located(cell)) for cell in cells]
   for number, (cell, run) in enumerate(opened):
     if run.identity:
       same_data.check(cell, run.identity, (c for c, _ in opened[:number]))
@@ -64,3 +64,12 @@ def read(cells: Iterable[Cell]) -> dict[str, dict[int, FinishedRun]]:
       run, split, run.predictions(split), run.predictions("validation")
     )
   return found
+
+
+def _located(cell: Cell) -> runs.Run:
+  """Opens a run; its data are where this command finds them."""
+  run = runs.open_run(cell.workdir)
+  with run.config.unlocked():
+    for key in ("dir", "cache_dir", "placement"):
+      run.config.data[key] = cell.config.data[key]
+  return run

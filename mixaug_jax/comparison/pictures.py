@@ -31,8 +31,9 @@ def compared_images(comparison: Comparison) -> data.Split:
   Raises:
     UserError: the data changed since the runs were trained.
   """
-  sets, changed = comparison.first.run.datasets()
-  if changed:
+  run = comparison.first.run
+  sets, changed = run.datasets()
+  if run.identity and changed:
     raise UserError(
       "the pictures need the data that the runs were trained on, which "
       f"changed: {'; '.join(changed)}; restore them"

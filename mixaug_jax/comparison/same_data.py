@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mixaug_jax.comparison.plan import Cell
-from mixaug_jax.data.identity import Identity, changes
+from mixaug_jax.data.identity import Identity, changes, changes_of_seed
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
@@ -12,7 +12,8 @@ def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:
   """Compares the data of a run with those of others.
 
   Runs of one seed have the same splits. Runs of different seeds may draw
-  different validation splits, but have the same classes and test images.
+  different validation splits, but from the same images, and have the same
+  classes and test images.
 
   Args:
     cell: the run.
@@ -26,8 +27,8 @@ def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:
     there = records.read_data(other.workdir) if other.finished else None
     if there is None:  # A run of an older version has none.
       continue
-    splits = None if other.seed == cell.seed else ["test"]
-    if different := changes(there, identity, splits):
+    compare = changes if other.seed == cell.seed else changes_of_seed
+    if different := compare(there, identity):
       raise UserError(
         f"{cell.name} and {other.name} have different data: in {cell.name}, "
         f"{'; '.join(different)}; restore the data, or delete the runs of the "

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from mixaug_jax import files
 from mixaug_jax.data.decode import BadImage, Settings
 from mixaug_jax.data.decoding import (
+  Bad,
   Rows,
   decode_row,
   decode_rows,
@@ -273,6 +274,7 @@ def _open(
       images = np.zeros((0, *shape[1:]), np.uint8)
     bad = {int(row): why for row, why in header["bad"].items()}
     _compare(source, square, rows["hash"])
+    _read_again(source, square, bad)
     return Rows(images, bad, rows["hash"], rows["share"], header["peak"])
   except (ValueError, KeyError, TypeError, OSError) as error:
     print(
@@ -295,6 +297,18 @@ def _verify(images: np.ndarray, checksums: list[int]) -> None:
     rows = images[block * BLOCK : (block + 1) * BLOCK]
     if zlib.crc32(np.ascontiguousarray(rows)) != checksums[block]:
       raise ValueError(f"the checksum of block {block} is wrong")
+
+
+def _read_again(source: Source, square: Settings, bad: Bad) -> None:
+  """Tries unreadable images again, because the cause may be gone.
+
+  Raises:
+    ValueError: an image can be read now.
+  """
+  for row in bad:
+    with contextlib.suppress(BadImage, OSError):
+      decode_row(source, row, square)
+      raise ValueError(f"{source.ids[row]} can be read now")
 
 
 def _compare(source: Source, square: Settings, hashes: np.ndarray) -> None:

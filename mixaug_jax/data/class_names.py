@@ -13,7 +13,12 @@ def canonical(name: str) -> str:
   macOS writes an accent as a character of its own (NFD). Both are the same
   class.
   """
-  return printable(unicodedata.normalize("NFC", name))
+  return printable(composed(name))
+
+
+def composed(name: str) -> str:
+  """Returns a name in composed form (NFC of Unicode)."""
+  return unicodedata.normalize("NFC", name)
 
 
 def readable(class_names: Sequence[str]) -> list[str]:

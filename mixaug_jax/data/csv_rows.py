@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mixaug_jax import names
-from mixaug_jax.data import class_names, tree
+from mixaug_jax.data import class_names, split_names, tree
 from mixaug_jax.errors import UserError
 
 _DELIMITERS = (",", "\t", ";")
@@ -64,6 +64,7 @@ def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
     lines = lines[1:]
     columns = [_column(file, header, c) for c in (_PATH, _CLASS, _SPLIT)]
     width = len(header)
+    _refuse_another_split(file, header, columns, lines)
   else:
     width = len(lines[0][1])
     columns = [0, 1 if width > 1 else None, None]
@@ -103,6 +104,23 @@ def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
     except ValueError as error:
       raise mistake(file, line, str(error)) from None
   return rows
+
+
+def _refuse_another_split(
+  file: pathlib.Path,
+  header: Sequence[str],
+  columns: Sequence[int | None],
+  lines: Sequence[tuple[int, Sequence[str]]],
+) -> None:
+  """Raises UserError if a column that is not read names splits."""
+  usual = {name for some in split_names.NAMES.values() for name in some}
+  for column in set(range(len(header))) - set(columns):
+    cells = {row[column].lower() for _, row in lines if len(row) > column}
+    if len(cells) > 1 and cells <= usual:
+      raise UserError(
+        f"{shown(file)} names splits in its column "
+        f"{names.printable(header[column])!r}; name the column split"
+      )
 
 
 def _path(cell: str) -> str:

@@ -29,8 +29,14 @@ class CsvSource(LabelledFiles):
   """
 
   @classmethod
-  def splits(cls, directory: str | None) -> dict[str, "CsvSource"]:
+  def splits(
+    cls, directory: str | None, test: bool = True
+  ) -> dict[str, "CsvSource"]:
     """Opens the lists of a folder, or one list.
+
+    Args:
+      directory: the folder or the list.
+      test: whether to read the split test.
 
     Returns:
       The splits whose lists are in the folder, such as train.csv. The list of
@@ -46,7 +52,7 @@ class CsvSource(LabelledFiles):
       )
     path = names.local_path("config.data.dir", directory)
     if os.path.isdir(path):
-      return cls._of_folder(path)
+      return cls._of_folder(path, test)
     if path.suffix.lower() not in _SUFFIXES:
       raise UserError(
         f"config.data.dir={shown(path)} is neither a folder with train.csv "
@@ -66,12 +72,22 @@ class CsvSource(LabelledFiles):
         row.line,
         f"the split {row.split!r} is not train, validation, test",
       )
+    if not test:
+      roles.pop("test", None)
     return cls._open({role: (path, by_name[n]) for role, n in roles.items()})
 
   @classmethod
-  def _of_folder(cls, folder: pathlib.Path) -> dict[str, "CsvSource"]:
+  def _of_folder(
+    cls, folder: pathlib.Path, test: bool
+  ) -> dict[str, "CsvSource"]:
     files = _lists(folder)
-    roles = split_names.by_role([file.stem for file in files], shown(folder))
+    stems = [file.stem for file in files]
+    if twice := [file for file in files if stems.count(file.stem) > 1]:
+      raise UserError(
+        f"{shown(folder)} has {' and '.join(shown(f.name) for f in twice)}, "
+        "which name the same list; remove one of them"
+      )
+    roles = split_names.by_role(stems, shown(folder))
     if "train" not in roles:
       found = ", ".join(shown(file.name) for file in files)
       raise UserError(
@@ -80,6 +96,8 @@ class CsvSource(LabelledFiles):
       )
     lists, unlabelled = {}, {}
     for role, name in roles.items():
+      if role == "test" and not test:
+        continue
       file = next(file for file in files if file.stem == name)
       rows = read(file, optional_class=role != "train")
       if not rows[0].label:

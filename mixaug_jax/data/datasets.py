@@ -2,21 +2,22 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import registry
-from mixaug_jax.data import decode, duplicates, selection, splits
+from mixaug_jax.data import checked, decode, duplicates, selection, splits
 from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
-from mixaug_jax.data.identity import Identity, SplitIdentity
+from mixaug_jax.data.identity import Identity, SplitIdentity, draws_from
 from mixaug_jax.data.sources import Opener, Source, left_out
 from mixaug_jax.data.splits import Split
 from mixaug_jax.data.tfds_source import TfdsDataset
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 
 # The values of `config.data.name`, apart from `tfds:NAME` and
 # `package.module:Name`.
@@ -42,6 +43,7 @@ class Datasets:
     validation: chooses the checkpoint.
     test: the test set; None if the data set has none.
     class_names: the name of every class id.
+    drawn_from: as in `Identity`.
     skipped: ids of the images left out by `on_error='skip'`, and the reasons.
     left_out: by split and reason, the names of all that is not read.
     duplicates: images that stand in two splits or under two labels.
@@ -54,6 +56,7 @@ class Datasets:
   validation: Split
   test: Split | None
   class_names: tuple[str, ...]
+  drawn_from: str
   skipped: dict[str, str]
   left_out: dict[str, selection.LeftOut]
   duplicates: duplicates.Duplicates
@@ -74,6 +77,7 @@ class Datasets:
         name: SplitIdentity.of(x.ids, x.labels, x.hashes, len(self.class_names))
         for name, x in self.by_name().items()
       },
+      drawn_from=self.drawn_from,
       left_out={
         split: {reason: len(names) for reason, names in reasons.items()}
         for split, reasons in self.left_out.items()
@@ -115,11 +119,12 @@ def load(
     UserError: a mistake in the config, reported before anything is decoded
       where possible, or an image that cannot be read.
   """
-  sources = dict(open_sources(config) if sources is None else sources)
+  if sources is None:
+    sources = open_sources(config)
+  sources = checked.sources(sources)
   if not config.test:
     sources.pop("test", None)
   found = {name: {**left_out(source)} for name, source in sources.items()}
-  selection.check(sources)
   sources, names = selection.select(sources, config.classes, class_names, found)
   parts: dict[str, Split] = {}
   skipped: dict[str, str] = {}
@@ -141,6 +146,9 @@ def load(
       share = reading.share
   rng = np.random.default_rng(seed)
   _divide(parts, config, rng)
+  drawn_from = draws_from(
+    (x.ids, x.labels, x.hashes) for n, x in parts.items() if n != "test"
+  )
   copies = _copies(parts, config.duplicates)
   train = parts["train"]
   if config.examples_per_class is not None:
@@ -149,17 +157,21 @@ def load(
     )
   if config.oversample:
     train = train.keep(selection.oversampled(train.labels))
-  seen = share * (config.image_size / decode.settings(config).size) ** 2
   return Datasets(
     train=train,
     validation=parts["validation"],
     test=parts.get("test"),
     class_names=names,
+    drawn_from=drawn_from,
     skipped=skipped,
     left_out={name: reasons for name, reasons in found.items() if reasons},
     duplicates=copies,
-    seen=seen,
-    warnings=[*copies.describe(), *_warnings(seen, peaks, config.bits)],
+    seen=share * _middle(config),
+    warnings=[
+      *copies.describe(),
+      *_without_training(train.labels, names),
+      *_of_pictures(share, peaks, config),
+    ],
   )
 
 
@@ -183,7 +195,20 @@ def open_sources(config: ConfigDict) -> Mapping[str, Source]:
       f"config.data.name={name} has no method splits(directory); docs/data.md "
       "shows a source with one"
     )
-  return opener.splits(config.dir)
+  options = {}
+  if "test" in inspect.signature(opener.splits).parameters:
+    options["test"] = config.test
+  try:
+    return checked.sources(opener.splits(config.dir, **options))
+  except UserError:
+    raise
+  except Exception as error:
+    if opener in SOURCES.values():
+      raise
+    raise UserError(  # The user's own code may raise anything.
+      f"config.data.name={name} cannot open {config.dir}: "
+      f"{type(error).__name__}: {first_line(error)}"
+    ) from error
 
 
 def _divide(
@@ -216,17 +241,45 @@ def _hold_out(
   parts["train"], parts[name] = train.keep(rest), train.keep(held_out)
 
 
-def _warnings(seen: float, peaks: Sequence[int], bits: int) -> list[str]:
-  """Returns sentences about what the network does not see."""
+def _middle(config: ConfigDict) -> float:
+  """Returns the share of a stored square that the network sees."""
+  return (config.image_size / decode.settings(config).size) ** 2
+
+
+def _of_pictures(
+  share: float, peaks: Sequence[int], config: ConfigDict
+) -> list[str]:
+  """Returns sentences about what the network does not see of a picture.
+
+  Args:
+    share: the share of a picture that its square shows.
+    peaks: the brightest value of the 16-bit files of each split.
+    config: `config.data`.
+  """
   lines = []
-  if seen < _LITTLE:
+  if share * _middle(config) < _LITTLE:
+    advice = [
+      "lower config.data.cache_size" * (_middle(config) < _LITTLE),
+      "set config.data.resize=squash or pad" * (share < _LITTLE),
+    ]
     lines.append(
-      f"the network sees only {seen:.0%} of an average picture; leave "
-      "config.data.cache_size unset, or set config.data.resize=squash"
+      f"the network sees only {100 * share * _middle(config):.2g}% of an "
+      f"average picture; {' and '.join(filter(None, advice))}"
     )
-  if peaks:
-    lines.append(decode.range_warning(max(peaks), bits))
-  return [line for line in lines if line]
+  if peaks and (text := decode.range_warning(max(peaks), config.bits)):
+    lines.append(text)
+  return lines
+
+
+def _without_training(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+  """Returns a sentence about the classes that train has no image of."""
+  missing = np.setdiff1d(np.arange(len(names)), labels)
+  if not len(missing):
+    return []
+  return [
+    f"train has no image of {len(missing):,} of {len(names):,} classes; the "
+    f"first: {names[missing[0]]}"
+  ]
 
 
 def _copies(parts: Mapping[str, Split], how: str) -> duplicates.Duplicates:

@@ -8,6 +8,7 @@ and palettes are expanded, CMYK is converted, transparent pixels become white,
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -151,7 +152,8 @@ def range_warning(peak: int, bits: int) -> str | None:
     advice = "store them as 8-bit files"
   else:
     advice = (
-      f"if their values have {fitting} bits, set config.data.bits={fitting}"
+      f"if their values have {fitting} bits, set config.data.bits={fitting}, "
+      "or store colour images with 8 bits"
     )
   return (
     f"the brightest value of all 16-bit images is {peak:,} of "
@@ -213,6 +215,8 @@ def read(path: str, settings: Settings) -> np.ndarray:
     UserError: the file cannot be read.
   """
   try:
+    if os.path.exists(path) and not os.path.isfile(path):
+      raise BadImage("it is not a file")  # Opening a pipe would wait.
     with open(path, "rb") as file:
       return decode_square(file.read(), settings).pixels
   except (OSError, BadImage) as error:

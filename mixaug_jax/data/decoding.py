@@ -9,6 +9,7 @@ import numpy as np
 
 from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
 from mixaug_jax.data.sources import Source
+from mixaug_jax.errors import first_line
 
 Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
 
@@ -66,7 +67,15 @@ def decode_rows(
 
 def decode_row(source: Source, row: int, square: Settings) -> Decoded:
   """Decodes one row; raises BadImage or OSError."""
-  return decode_square(source[row]["image"], square)
+  try:
+    image = source[row]["image"]
+  except (BadImage, OSError):
+    raise
+  except Exception as error:  # A source of the user's own may raise anything.
+    raise BadImage(
+      f"its source raises {type(error).__name__}: {first_line(error)}"
+    ) from error
+  return decode_square(image, square)
 
 
 def pixel_hash(pixels: np.ndarray) -> int:

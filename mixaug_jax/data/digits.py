@@ -13,6 +13,7 @@ import importlib.resources
 import numpy as np
 
 from mixaug_jax.data.sources import Item
+from mixaug_jax.errors import UserError
 
 
 class Digits:
@@ -29,8 +30,12 @@ class Digits:
 
   @classmethod
   def splits(cls, directory: str | None = None) -> dict[str, "Digits"]:
-    """Returns `train` and `test`; `directory` plays no part."""
-    del directory
+    """Returns `train` and `test`; raises UserError for a directory."""
+    if directory is not None:
+      raise UserError(
+        f"config.data.dir={directory} is not read, because the digits come "
+        "with the package; for photos, add :folder to --config"
+      )
     return {name: cls(name) for name in ("train", "test")}
 
   def __init__(self, split: str):

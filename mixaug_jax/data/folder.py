@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 from mixaug_jax.data import class_names as class_names_lib
 from mixaug_jax.data import split_names, tree
@@ -32,8 +33,14 @@ class Folder(LabelledFiles):
   """
 
   @classmethod
-  def splits(cls, directory: str | None) -> dict[str, "Folder"]:
+  def splits(
+    cls, directory: str | None, test: bool = True
+  ) -> dict[str, "Folder"]:
     """Opens the splits of a folder, under their usual names.
+
+    Args:
+      directory: the folder.
+      test: whether to read the split test.
 
     Returns:
       `train` and, where they exist, `validation` and `test`. A folder without
@@ -64,6 +71,7 @@ class Folder(LabelledFiles):
         f"{_ADVICE if entries else ''}"
       )
     if not roles:
+      _refuse_splits(shown, folders)
       return {"all": cls(root, base=root)}
     if "train" not in roles:
       raise UserError(
@@ -73,6 +81,8 @@ class Folder(LabelledFiles):
     train = cls(pathlib.Path(folders[roles["train"]]))
     sources = {"train": train}
     for role, name in list(roles.items())[1:]:
+      if role == "test" and not test:
+        continue
       path = folders[name]
       content = tree.Tree(path).entries(path)
       if content and not any(inode for _, inode in content):
@@ -113,7 +123,8 @@ class Folder(LabelledFiles):
     if unknown := set(folders) - set(known):
       raise UserError(
         f"{shown} has a class that train does not have: {min(unknown)}; all "
-        "splits must have the classes of train"
+        "splits must have the classes of train (config.data.test=false leaves "
+        "test unread)"
       )
     files, labels = [], []
     for label, name in enumerate(known):
@@ -128,6 +139,34 @@ class Folder(LabelledFiles):
       raise UserError(f"there is no image in {shown}/<class>")
     ids = [found.name(file) for file in files]
     super().__init__(base, files, ids, labels, tuple(known), found.left_out)
+
+
+def _refuse_splits(shown: str, folders: dict[str, str]) -> None:
+  """Raises UserError if what would be classes looks like splits."""
+  roles = {name: _role_in(name) for name in folders}
+  named = [name for name, role in roles.items() if role]
+  if len(set(roles.values()) - {None}) > 1:
+    raise UserError(
+      f"{shown} has the folders {printable(', '.join(sorted(named)))}, which "
+      f"look like splits; name them {', '.join(split_names.NAMES)}"
+    )
+  for name, path in folders.items():
+    below = [os.path.basename(p) for p, _ in tree.Tree(path).entries(path)]
+    inside = split_names.by_role(below, printable(path))
+    if len(inside) > 1:
+      raise UserError(
+        f"{printable(path)} has {' and '.join(inside.values())}, which look "
+        f"like splits; move them up, as in train/{printable(name)}"
+      )
+
+
+def _role_in(name: str) -> str | None:
+  """Returns the split that a word of a name stands for, as in `test_set`."""
+  words = re.findall(r"[a-z]+", name.lower())
+  for role, usual in split_names.NAMES.items():
+    if set(usual) & set(words):
+      return role
+  return None
 
 
 def _refuse_nested(root: pathlib.Path, folders: dict[str, list[str]]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import PIL
 
+from mixaug_jax.data.class_names import composed
+
 
 @dataclasses.dataclass(frozen=True)
 class SplitIdentity:
@@ -45,7 +47,7 @@ class SplitIdentity:
       hashes: of the pixels, uint64 `[N]`.
       classes: their number.
     """
-    names = hashlib.sha256("\0".join(ids).encode())
+    names = hashlib.sha256(composed("\0".join(ids)).encode())
     names.update(np.asarray(labels, "<i4").tobytes())
     return cls(
       examples=len(ids),
@@ -62,6 +64,8 @@ class Identity:
   Attributes:
     class_names: by class id.
     splits: by name.
+    drawn_from: a hash of all examples of train and validation together, from
+      which the seed draws.
     left_out: by split and reason, how many files or examples were left out.
     in_two_splits: by two splits, how many images of the second one are also in
       the first one.
@@ -71,6 +75,7 @@ class Identity:
 
   class_names: list[str]
   splits: dict[str, SplitIdentity]
+  drawn_from: str
   left_out: dict[str, dict[str, int]]
   in_two_splits: dict[str, int]
   under_two_labels: int
@@ -112,14 +117,42 @@ def changes(
   return lines
 
 
+def draws_from(
+  parts: Iterable[tuple[Sequence[str], np.ndarray, np.ndarray]],
+) -> str:
+  """Returns `Identity.drawn_from`.
+
+  Args:
+    parts: ids, labels `[N]` and hashes of pixels `[N]` of train and validation.
+  """
+  rows = sorted(
+    f"{composed(name)}\0{label}\0{pixels}"
+    for ids, labels, hashes in parts
+    for name, label, pixels in zip(
+      ids, labels.tolist(), hashes.tolist(), strict=True
+    )
+  )
+  return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def changes_of_seed(there: Identity, here: Identity) -> list[str]:
+  """Returns what differs apart from what the seed draws, as `changes` does."""
+  lines = changes(there, here, ["test"])
+  if there.drawn_from != here.drawn_from and there.pillow == here.pillow:
+    lines.append("the images of train and validation differ")
+  return lines
+
+
 def _class_changes(before: Sequence[str], now: Sequence[str]) -> str:
   gone = [name for name in before if name not in now]
   new = [name for name in now if name not in before]
-  parts = []
-  if gone:
-    parts.append(f"the class {', '.join(gone[:5])} is gone")
-  if new:
-    parts.append(f"the class {', '.join(new[:5])} is new")
+  parts = [
+    f"the class {some[0]} is {what}"
+    if len(some) == 1
+    else f"the classes {', '.join(some[:5])} are {what}"
+    for some, what in ((gone, "gone"), (new, "new"))
+    if some
+  ]
   return " and ".join(parts) or "the classes have another order"
 
 
@@ -137,7 +170,9 @@ def _count_changes(
     if old != new
   ]
   more = f" and {len(changed) - 3} classes more" if len(changed) > 3 else ""
-  return (
-    f"{name} has {now.examples:,} images instead of {before.examples:,} "
-    f"({', '.join(changed[:3])}{more})"
+  total = (
+    f"{now.examples:,} images instead of {before.examples:,}"
+    if now.examples != before.examples
+    else "images of other classes"
   )
+  return f"{name} has {total} ({', '.join(changed[:3])}{more})"

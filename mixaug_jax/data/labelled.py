@@ -1,11 +1,20 @@
 """Labelled images to score a trained run on, with its class ids."""
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from mixaug_jax.data import datasets, decode, selection, splits
-from mixaug_jax.data.sources import left_out
+from mixaug_jax.data import (
+  checked,
+  datasets,
+  decode,
+  selection,
+  split_names,
+  splits,
+)
+from mixaug_jax.data.folder import Folder
+from mixaug_jax.data.sources import Source, left_out
 from mixaug_jax.data.splits import Split
 from mixaug_jax.errors import UserError
 
@@ -26,7 +35,7 @@ def load_split(
   Raises:
     UserError: there is no such split, or a class that the run does not know.
   """
-  sources = datasets.open_sources(config)
+  sources = _sources(config, name)
   if "all" in sources:
     name = "all"
   if name not in sources:
@@ -50,6 +59,34 @@ def load_split(
   if reading.unreadable:
     found[name][datasets.UNREADABLE] = list(reading.unreadable)
   return name, reading.split, found[name]
+
+
+def source_name(name: str, directory: str) -> str:
+  """Returns the source that reads a directory to score a run on.
+
+  Args:
+    name: `config.data.name` of the run. A source of the user's own stays.
+    directory: a folder of images, a CSV file, or a folder with lists.
+  """
+  path = pathlib.Path(directory)
+  if ":" in name and not name.startswith("tfds:"):
+    return name
+  if path.suffix.lower() in (".csv", ".tsv"):
+    return "csv"
+  return "csv" if name == "csv" and any(path.glob("*.[ct]sv")) else "folder"
+
+
+def _sources(config: ConfigDict, name: str) -> Mapping[str, Source]:
+  """Opens the data; a folder needs only the split that is scored."""
+  if config.name == "folder":
+    root = pathlib.Path(config.dir).expanduser()
+    folders = [x.name for x in root.glob("*") if x.is_dir()]
+    roles = split_names.by_role(folders, str(root))
+    if name in roles and "train" not in roles:
+      return checked.sources(
+        {name: Folder(root / roles[name])}, for_training=False
+      )
+  return datasets.open_sources(config)
 
 
 def refuse_unknown(

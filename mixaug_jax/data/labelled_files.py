@@ -58,8 +58,12 @@ class LabelledFiles:
       self._files, self.ids, self.labels, strict=True
     ):
       try:
-        status = os.stat(file)
-        state = f"{status.st_size}\0{status.st_mtime_ns}"
+        status, link = os.stat(file), os.lstat(file)
+        # The change times differ after files or links were exchanged.
+        state = (
+          f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0"
+          f"{link.st_ctime_ns}"
+        )
       except OSError:
         state = "missing"
       digest.update(f"\n{name}\0{label}\0{state}".encode())

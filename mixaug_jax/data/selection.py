@@ -1,10 +1,10 @@
 """Choice of the classes and the examples that a split keeps."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixaug_jax.data.class_names import composed
 from mixaug_jax.data.sources import Source, Subset
 from mixaug_jax.errors import UserError
 
@@ -12,32 +12,6 @@ from mixaug_jax.errors import UserError
 LeftOut = dict[str, list[str]]
 
 UNKNOWN_CLASSES = "images of classes that the run does not know"
-
-
-def check(sources: Mapping[str, Source]) -> None:
-  """Raises UserError if the sources do not belong together."""
-  if not {"train", "all"} & set(sources):
-    raise UserError(
-      f"the data set has no split train, but {', '.join(sources) or 'none'}"
-    )
-  names = next(iter(sources.values())).class_names
-  for split, source in sources.items():
-    labels = np.asarray(source.labels)
-    if not len(source) == len(source.ids) == labels.size:
-      raise UserError(
-        f"the source of {split} has {len(source)} examples, {labels.size} "
-        f"labels and {len(source.ids)} ids; it must have as many of each"
-      )
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-      raise UserError(
-        f"the source of {split} has labels of the type {labels.dtype} and the "
-        f"shape {list(labels.shape)}; they must be integers [N]"
-      )
-    if tuple(source.class_names) != tuple(names):
-      raise UserError(
-        f"the source of {split} has other class names than the first split; "
-        "all splits must have the same"
-      )
 
 
 def select(
@@ -66,17 +40,22 @@ def select(
     wanted = tuple(names)
   if len(wanted) < 2:
     raise UserError(
-      f"there is only one class, {wanted[0]!r}; a classifier needs two"
+      "; ".join(
+        [
+          f"there is only one class, {wanted[0]!r}; a classifier needs two",
+          *describe(found),
+        ]
+      )
     )
-  number = {_composed(name): i for i, name in enumerate(wanted)}
-  new_ids = np.array([number.get(_composed(n), -1) for n in names], np.int32)
+  number = {composed(name): i for i, name in enumerate(wanted)}
+  new_ids = np.array([number.get(composed(n), -1) for n in names], np.int32)
   kept: dict[str, Source] = {}
   for split, source in sources.items():
     labels = np.asarray(source.labels)
     known = (labels >= 0) & (labels < len(names))
     labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
     _note(found[split], "images whose label is not a class", source, ~known)
-    if chosen is None:
+    if chosen is None or class_names is not None:
       _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
     rows = np.flatnonzero(labels >= 0)
     if len(rows) < len(source) or wanted != tuple(names):
@@ -128,20 +107,16 @@ def classes(chosen: str, names: Sequence[str]) -> list[int]:
         f"config.data.classes must be 2 to {len(names)}, got {chosen}"
       )
     return list(range(int(chosen)))
-  wanted = [_composed(name.strip()) for name in chosen.split(",")]
-  if unknown := [name for name in wanted if name not in names]:
+  wanted = [composed(name.strip()) for name in chosen.split(",")]
+  known = [composed(name) for name in names]
+  if unknown := [name for name in wanted if name not in known]:
     raise UserError(
       f"config.data.classes: there is no class {unknown[0]!r}; the first "
       f"classes are {', '.join(names[:5])}"
     )
   if len(set(wanted)) < 2:
     raise UserError("config.data.classes must name at least two classes")
-  return [names.index(name) for name in dict.fromkeys(wanted)]
-
-
-def _composed(name: str) -> str:
-  """Returns a name in composed form, in which sources have their classes."""
-  return unicodedata.normalize("NFC", name)
+  return [known.index(name) for name in dict.fromkeys(wanted)]
 
 
 def hold_out(

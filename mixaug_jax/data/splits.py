@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mixaug_jax.data import cache, decoding
-from mixaug_jax.data.decode import BadImage, Settings
+from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
 
@@ -140,7 +140,7 @@ def _has_arrays(source: Source) -> bool:
   """Returns whether a source holds a few images as arrays."""
   try:
     return len(source) < _FEW and isinstance(source[0]["image"], np.ndarray)
-  except (BadImage, OSError):  # The first image may be unreadable.
+  except Exception:  # The first image may be unreadable.
     return False
 
 

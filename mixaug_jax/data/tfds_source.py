@@ -71,6 +71,7 @@ class Tfds:
       ids = [f"{index}/{name}" for index, name in enumerate(ids)]
     self.labels = np.array(labels, np.int32)
     self.ids = ids
+    self.left_out: dict[str, list[str]] = {}
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -112,11 +113,12 @@ class TfdsDataset:
 
   name: str
 
-  def splits(self, directory: str | None) -> dict[str, Tfds]:
+  def splits(self, directory: str | None, test: bool = True) -> dict[str, Tfds]:
     """Opens train, validation and test, as far as the data set has them.
 
     Args:
       directory: the folder of prepared data sets; None: the default of TFDS.
+      test: whether to read the split test.
 
     Raises:
       UserError: an unknown name, a data set without images, labels or the
@@ -136,7 +138,13 @@ class TfdsDataset:
         f"the TFDS data set {self.name} has no split train, but "
         f"{', '.join(sorted(names)) or 'none'}; train on another data set"
       )
-    return {role: Tfds(found, split) for role, split in roles.items()}
+    other = sorted(set(names) - set(roles.values()))
+    if not test:
+      roles.pop("test", None)
+    sources = {role: Tfds(found, split) for role, split in roles.items()}
+    if other:
+      sources["train"].left_out = {"splits of other names": other}
+    return sources
 
   def _builder(self, directory: str | None) -> Any:
     import tensorflow_datasets as tfds

@@ -14,8 +14,8 @@ from mixaug_jax.names import printable
 
 # The suffixes of the formats that the decoder reads, in lower case.
 SUFFIXES = (
-  *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
-  *(".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm"),
+  *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp"),
+  *(".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 
 # In lower case. Names that begin with a dot are left out as well.

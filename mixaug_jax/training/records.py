@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import files
+from mixaug_jax import files, progress
 from mixaug_jax.data.identity import Identity, changes
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.result import Result, from_json
@@ -50,7 +50,11 @@ def read_data(workdir: pathlib.Path) -> Identity | None:
   if content is None:
     return None
   try:
-    return from_json(Identity, content)
+    identity = from_json(Identity, content)
+    for split in identity.splits.values():
+      if len(split.per_class) != len(identity.class_names):
+        raise ValueError("per_class is not of all classes")
+    return identity
   except ValueError:
     raise UserError(
       f"{path} is damaged; delete it if the data are those of the run, and "
@@ -61,7 +65,12 @@ def read_data(workdir: pathlib.Path) -> Identity | None:
 def check_data(workdir: pathlib.Path, identity: Identity) -> None:
   """Raises UserError if a run was trained on other data than `identity`."""
   there = read_data(workdir)
-  if there and (changed := changes(there, identity)):
+  if there is None:
+    progress.write(
+      f"warning: {workdir} has no {DATA_FILE}, so it is unknown whether the "
+      "data changed"
+    )
+  elif changed := changes(there, identity):
     raise UserError(
       f"the data changed since {workdir} was trained: {'; '.join(changed)}; "
       "restore them, or name another directory"

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import logging as absl_logging
 
-from mixaug_jax import progress, registry
+from mixaug_jax import files, progress, registry
 from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 
@@ -55,10 +55,11 @@ class JsonLinesWriter(ScalarWriter):
   Args:
     path: the file.
     size: bytes of the file that belong to the run; see `rewind`.
+    step: the step that the run resumes from, 0 for a new one.
   """
 
-  def __init__(self, path: pathlib.Path, size: int):
-    rewind(path, size)
+  def __init__(self, path: pathlib.Path, size: int, step: int):
+    rewind(path, size, step)
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -77,23 +78,34 @@ class JsonLinesWriter(ScalarWriter):
     self._file.close()
 
 
-def rewind(path: pathlib.Path, size: int) -> None:
+def rewind(path: pathlib.Path, size: int, step: int) -> None:
   """Cuts a file back to the `size` in bytes that a checkpoint recorded.
 
-  The resumed run writes what follows again, which may be half a line. A file
-  that is shorter has lost rows; a warning reports it.
+  The resumed run writes what follows again, which may be half a line. If the
+  rest is not whole rows up to `step`, the file was changed: a warning reports
+  it, and the rows up to `step` are kept.
   """
-  found = path.stat().st_size if path.exists() else 0
-  if found < size:
+  text = path.read_bytes() if path.exists() else b""
+  kept = text[:size]
+  rows = kept.splitlines(keepends=True)
+  good = [row for row in rows if _is_row(row, step)]
+  if len(kept) < size or len(good) < len(rows):
     progress.write(
-      f"warning: {path} has {found:,} bytes, but {size:,} when the checkpoint "
+      f"warning: {path} is not what it was when the checkpoint of step {step} "
       "was saved; rows of earlier steps are lost"
     )
-  if found:
-    with open(path, "r+b") as file:
-      # An incomplete last line would spoil the next one.
-      text = file.read(min(size, found))
-      file.truncate(text.rfind(b"\n") + 1)
+    kept = b"".join(good)
+  if kept != text:
+    with files.replacing(path) as part:
+      part.write_bytes(kept)
+
+
+def _is_row(line: bytes, step: int) -> bool:
+  """Returns whether a line is a whole row of a step up to `step`."""
+  try:
+    return line.endswith(b"\n") and json.loads(line)["step"] <= step
+  except (ValueError, KeyError, TypeError):
+    return False
 
 
 class ConsoleWriter(ScalarWriter):
@@ -179,7 +191,7 @@ def open_writers(
   opened: list[metric_writers.MetricWriter] = []
 
   def open_all() -> str:
-    rows = JsonLinesWriter(workdir / METRICS_FILE, metrics_bytes)
+    rows = JsonLinesWriter(workdir / METRICS_FILE, metrics_bytes, first_step)
     opened.append(stack.enter_context(contextlib.closing(rows)))
     for name, make in find(names).items():
       try:
