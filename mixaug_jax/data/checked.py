@@ -114,7 +114,10 @@ def sources(found: Any, for_training: bool = True) -> dict[str, Source]:
     raise UserError(
       f"the data set has no split train, but {', '.join(names) or 'none'}"
     )
-  checked = {name: Checked(name, source) for name, source in found.items()}
+  checked = {
+    name: source if isinstance(source, Checked) else Checked(name, source)
+    for name, source in found.items()
+  }
   first, *others = checked.items()
   for name, source in others:
     if source.class_names != first[1].class_names:
