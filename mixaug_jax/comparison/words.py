@@ -101,14 +101,16 @@ def setting(comparison: Comparison) -> str:
 def _of_data(identity: Identity) -> list[str]:
   """Returns what the first run found in its data, a sentence each."""
   lines = [
-    f"{count:,} images of the split {second} are also in {first}."
+    f"Images of {second} that are also in {first}: {count:,}."
     for pair, count in identity.in_two_splits.items()
     for first, second in [pair.split(", ")]
   ]
   if count := identity.under_two_labels:
-    lines.append(f"{count:,} images have a copy with another label.")
+    lines.append(f"Images with a copy under another label: {count:,}.")
   for split, reasons in identity.left_out.items():
-    what = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    what = ", ".join(
+      f"{reason} ({count:,})" for reason, count in reasons.items()
+    )
     lines.append(f"Left out of {split}: {what}.")
   return lines
 

@@ -83,7 +83,7 @@ def describe(found: Mapping[str, LeftOut]) -> list[str]:
   return [
     f"left out of {split}: "
     + ", ".join(
-      f"{len(names):,} {reason}, the first: {names[0]}"
+      f"{reason} ({len(names):,}, the first: {names[0]})"
       for reason, names in reasons.items()
     )
     for split, reasons in found.items()
