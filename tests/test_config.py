@@ -85,7 +85,7 @@ def test_an_overridden_length_replaces_the_recipes():
     ({"loss.name": "sofmax"}, "did you mean 'softmax'"),
     ({"data.cache_size": "12"}, "smaller than"),
     ({"steps": "3", "epochs": "3"}, "set one of config.steps and"),
-    ({"optimizer.accumulate": "3"}, "does not divide into"),
+    ({"optimizer.accumulate": "5"}, "does not divide into"),
     ({"evaluate.checkpoint": "ema"}, "set config.ema.decay"),
   ],
 )

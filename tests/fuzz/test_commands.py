@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from mixaug_jax.command import exits
+from mixaug_jax.data.digits import Digits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = int(os.environ.get("FUZZ", "200"))
@@ -453,10 +454,15 @@ def test_small_weight_files_that_claim_to_be_huge_are_refused(
 
 def test_a_report_escapes_what_it_shows(here, capsys, monkeypatch):
   hostile = "<script>alert('x')</script>&\"<img src=x>$\\frac{$_^%"
+  names = [*"012", hostile, *"456789"]
+  monkeypatch.setattr(Digits, "class_names", tuple(names))
   for arm in ("baseline", "cut"):
-    path = here / "runs" / arm / "seed_0" / "result.json"
+    run = here / "runs" / arm / "seed_0"
+    data = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(data | {"class_names": names}))
+    path = run / "result.json"
     result = json.loads(path.read_text())
-    result["class_names"][3] = hostile
+    result["class_names"] = names
     result |= {"device_kind": hostile, "xla_flags": hostile, "commit": hostile}
     result["versions"][hostile] = hostile
     path.write_text(json.dumps(result))
