@@ -26,7 +26,11 @@ def test_every_class_is_in_both_parts_and_copies_in_one(
     positions = np.flatnonzero(labels == label)
     both = np.isin(positions, held).any() and np.isin(positions, rest).any()
     assert both == (len(positions) > 1)
-    if len(np.unique(hashes[positions])) > 1:
+    sizes = np.unique(hashes[positions], return_counts=True)[1]
+    if len(sizes) > 1:
+      # Not more than the share, unless no group of copies is that small.
+      wanted = max(1, round(fraction * len(positions)), sizes.min())
+      assert np.isin(positions, held).sum() <= wanted
       assert not set(hashes[rest]) & set(hashes[held]) & set(hashes[positions])
 
 
