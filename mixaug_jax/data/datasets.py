@@ -14,7 +14,7 @@ from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.identity import Identity, SplitIdentity, draws_from
-from mixaug_jax.data.sources import Opener, Source, left_out
+from mixaug_jax.data.sources import Opener, Source
 from mixaug_jax.data.splits import Split
 from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError, first_line
@@ -124,7 +124,7 @@ def load(
   sources = checked.sources(sources)
   if not config.test:
     sources.pop("test", None)
-  found = {name: {**left_out(source)} for name, source in sources.items()}
+  found = {name: {**source.left_out} for name, source in sources.items()}
   sources, names = selection.select(sources, config.classes, class_names, found)
   parts: dict[str, Split] = {}
   skipped: dict[str, str] = {}
@@ -203,7 +203,7 @@ def open_sources(config: ConfigDict) -> Mapping[str, Source]:
   except UserError:
     raise
   except Exception as error:
-    if opener in SOURCES.values():
+    if name in SOURCES or name.startswith("tfds:"):
       raise
     raise UserError(  # The user's own code may raise anything.
       f"config.data.name={name} cannot open {config.dir}: "

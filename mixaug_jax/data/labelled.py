@@ -14,7 +14,7 @@ from mixaug_jax.data import (
   splits,
 )
 from mixaug_jax.data.folder import Folder
-from mixaug_jax.data.sources import Source, left_out
+from mixaug_jax.data.sources import Source
 from mixaug_jax.data.splits import Split
 from mixaug_jax.errors import UserError
 
@@ -42,7 +42,7 @@ def load_split(
     raise UserError(
       f"{config.dir} has no split {name}, but {', '.join(sources)}"
     )
-  found = {name: {**left_out(sources[name])}}
+  found = {name: {**sources[name].left_out}}
   kept, _ = selection.select(
     {name: sources[name]}, config.classes, class_names, found
   )

@@ -91,11 +91,6 @@ class Subset:
     self.ids = [source.ids[row] for row in self._rows]
 
   @property
-  def left_out(self) -> Mapping[str, Sequence[str]]:
-    """What the source left out, as in `Source`."""
-    return left_out(self._source)
-
-  @property
   def boxes(self) -> np.ndarray | None:
     """Bounding boxes as in `Tfds.boxes`; None if the source has none."""
     boxes = getattr(self._source, "boxes", None)
@@ -112,8 +107,3 @@ class Subset:
     digest = hashlib.sha256(self._source.fingerprint().encode())
     digest.update(self._rows.astype(np.int64).tobytes())
     return digest.hexdigest()
-
-
-def left_out(source: Source) -> Mapping[str, Sequence[str]]:
-  """Returns what a source found and does not read, by reason."""
-  return getattr(source, "left_out", {})
