@@ -1,20 +1,29 @@
-"""Checks of arguments, made in Python before tracing."""
+"""Checks of arguments, made in Python before tracing.
+
+The value of a traced setting is not known, so its range is not checked.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
+def known(*values: Any) -> bool:
+  """Returns whether no value is traced."""
+  return not any(isinstance(x, jax.core.Tracer) for x in values)
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
   """Raises ValueError unless low <= value <= high."""
-  if not low <= value <= high:
+  if known(value) and not low <= value <= high:
     raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
 
 
 def above(name: str, value: float, bound: float) -> None:
   """Raises ValueError unless value is finite and above `bound`."""
-  if not bound < value < float("inf"):
+  if known(value) and not bound < value < float("inf"):
     raise ValueError(f"{name} must be above {bound:g}, got {value}")
 
 
@@ -35,7 +44,7 @@ def interval(
   most: float,
 ) -> None:
   """Raises ValueError unless least <= low <= high <= most."""
-  if not least <= low <= high <= most:
+  if known(low, high) and not least <= low <= high <= most:
     raise ValueError(
       f"{low_name} and {high_name} must satisfy {least:g} <= {low_name} <= "
       f"{high_name} <= {most:g}, got {low} and {high}"
@@ -58,19 +67,40 @@ def batch(images: jax.Array) -> None:
     )
 
 
-def image_or_batch(images: jax.Array, channels: int | None = None) -> None:
+def image_or_batch(images: jax.Array) -> None:
   """Raises ValueError unless images are `[H, W, C]` or `[B, H, W, C]`."""
   shape = jnp.shape(images)
   if len(shape) not in (3, 4):
     raise ValueError(
       f"images must be [H, W, C] or [B, H, W, C], got shape {shape}"
     )
-  if channels is not None and shape[-1] != channels:
-    raise ValueError(f"images must have {channels} channels, got shape {shape}")
+
+
+def colours(images: jax.Array, channels: Sequence[int] = (1, 3, 4)) -> None:
+  """Raises ValueError unless images are uint8 or float, with such channels."""
+  image_or_batch(images)
+  shape = jnp.shape(images)
+  if shape[-1] not in channels:
+    *most, last = map(str, channels)
+    counts = f"{', '.join(most)} or {last}" if most else last
+    raise ValueError(
+      f"the last axis of images must have {counts} channels, got shape {shape}"
+    )
   if not (
     images.dtype == jnp.uint8 or jnp.issubdtype(images.dtype, jnp.floating)
   ):
     raise ValueError(f"images must be uint8 or float, got {images.dtype}")
+
+
+def key(key: jax.Array) -> None:
+  """Raises ValueError unless `key` is one PRNG key, typed or raw."""
+  dtype = getattr(key, "dtype", None)
+  typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+  if not (typed and key.ndim == 0) and not (
+    dtype == "uint32" and key.ndim == 1
+  ):
+    got = f"an array {dtype} of shape {key.shape}" if dtype else repr(key)
+    raise ValueError(f"key must be one key of jax.random.key, got {got}")
 
 
 def labels(labels: jax.Array, examples: int) -> None:

@@ -11,16 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
+from mixaug_jax.augment.examples import each_example
 from mixaug_jax.augment.resample import crop_weights, resample
 from mixaug_jax.augment.warp import warp
-
-
-def each_example(function, key: jax.Array, images: jax.Array, *args):
-  """Applies `function(key, image, *args)` to an image or to each of a batch."""
-  if images.ndim == 3:
-    return function(key, images, *args)
-  keys = jax.random.split(key, len(images))
-  return jax.vmap(lambda k, x: function(k, x, *args))(keys, images)
 
 
 def flip_left_right(images: jax.Array) -> jax.Array:

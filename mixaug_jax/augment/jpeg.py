@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.geometric import each_example
+from mixaug_jax.augment.examples import each_example
 
 # ITU-T T.81, tables K.1 and K.2.
 _LUMA_TABLE = np.array(
@@ -67,7 +67,7 @@ def adjust_jpeg_quality(
   Returns:
     Images of the same shape and dtype, with 256 levels a channel.
   """
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
   quality = jnp.asarray(jpeg_quality)
   if images.ndim == 4:
     quality = jnp.broadcast_to(quality, len(images))
@@ -95,7 +95,7 @@ def random_jpeg_quality(
   Raises:
     ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100.
   """
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
   check.interval(
     "min_jpeg_quality",
     min_jpeg_quality,

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.geometric import each_example
+from mixaug_jax.augment.examples import each_example
 
 _GREY = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale, ITU-R BT.601.
 
 
 def adjust_brightness(images: jax.Array, delta: jax.Array) -> jax.Array:
   """Adds `delta`, in units of [0, 1]; `tf.image.adjust_brightness`."""
-  check.image_or_batch(images)
+  check.colours(images)
   return _in_float(lambda x: x + delta, images)
 
 
@@ -30,7 +30,7 @@ def adjust_contrast(images: jax.Array, contrast_factor: jax.Array) -> jax.Array:
   The result is `(x - mean) * factor + mean`, with a mean for each channel of
   each image.
   """
-  check.image_or_batch(images)
+  check.colours(images)
 
   def adjust(x):
     mean = jnp.mean(x, axis=(-3, -2), keepdims=True)
@@ -41,7 +41,7 @@ def adjust_contrast(images: jax.Array, contrast_factor: jax.Array) -> jax.Array:
 
 def adjust_hue(images: jax.Array, delta: jax.Array) -> jax.Array:
   """Turns the hue by `delta` full circles; `tf.image.adjust_hue`."""
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
 
   def adjust(x):
     hue, value, chroma = _to_hue(x)
@@ -57,7 +57,7 @@ def adjust_saturation(
 
   `tf.image.adjust_saturation`.
   """
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
 
   def adjust(x):
     # Hue and value are kept, so `value - channel` scales with the saturation.
@@ -71,7 +71,7 @@ def adjust_saturation(
 
 def rgb_to_grayscale(images: jax.Array) -> jax.Array:
   """Puts the luma of `tf.image.rgb_to_grayscale` into all three channels."""
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
 
   def adjust(x):
     grey = jnp.sum(x * jnp.array(_GREY), -1, keepdims=True)
@@ -126,7 +126,7 @@ def random_grayscale(
 
 
 def _random(adjust, key, images, low, high):
-  check.image_or_batch(images)
+  check.colours(images)
 
   def one(key, image):
     return adjust(image, jax.random.uniform(key, minval=low, maxval=high))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixaug_jax.augment import check
+from mixaug_jax.augment import check, enhance
 from mixaug_jax.augment.warp import warp
 
 BINS = 31  # Strengths, 0 to 30.
@@ -54,7 +54,7 @@ def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
   Returns:
     Images of the same shape and dtype, in range.
   """
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
   if images.ndim == 3:
     return trivial_augment_examples(key[None], images[None])[0]
   return trivial_augment_examples(jax.random.split(key, len(images)), images)
@@ -83,7 +83,7 @@ def rand_augment(
   Raises:
     ValueError: num_layers or magnitude is out of range.
   """
-  check.image_or_batch(images, channels=3)
+  check.colours(images, (3,))
   if images.ndim == 3:
     examples = key[None], images[None]
     return rand_augment_examples(*examples, num_layers, magnitude)[0]
@@ -207,78 +207,13 @@ def _affine(operation, value):
   return matrix, jnp.stack([of("translate_x"), of("translate_y")])
 
 
-def _blend(levels, other, value):
-  return other + (1 + value) * (levels - other)
-
-
-def _grey(levels):
-  weights = jnp.array([0.299, 0.587, 0.114])
-  return jnp.sum(levels * weights, -1, keepdims=True)
-
-
-def _brightness(levels, value):
-  return _blend(levels, 0.0, value)
-
-
-def _color(levels, value):
-  return _blend(levels, _grey(levels), value)
-
-
-def _contrast(levels, value):
-  return _blend(levels, jnp.mean(_grey(levels)), value)
-
-
-def _sharpness(levels, value):
-  """Moves away from or towards a smoothed image; the border is kept."""
-  height, width, _ = levels.shape
-  if min(height, width) < 3:
-    return levels
-  rows = levels[:-2] + levels[1:-1] + levels[2:]
-  total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-  middle = levels[1:-1, 1:-1]
-  smooth = (total + 4 * middle) / 13
-  return levels.at[1:-1, 1:-1].set(_blend(middle, smooth, value))
-
-
-def _posterize(levels, bits):
-  step = jnp.exp2(8 - bits)
-  return jnp.floor(jnp.round(levels) / step) * step
-
-
-def _solarize(levels, threshold):
-  return jnp.where(levels < threshold, levels, 255 - levels)
-
-
-def _auto_contrast(levels, _):
-  low = jnp.min(levels, (0, 1))
-  span = jnp.max(levels, (0, 1)) - low
-  stretched = (levels - low) * 255 / jnp.where(span > 0, span, 1)
-  return jnp.where(span > 0, stretched, levels)
-
-
-def _equalize(levels, _):
-  """Flattens the histogram of each channel, as Pillow's ImageOps does."""
-  index = jnp.round(levels).astype(jnp.int32)
-
-  def channel(index):
-    flat = index.ravel()
-    counts = jnp.zeros(256, jnp.int32).at[flat].add(1)
-    step = (flat.size - counts[jnp.max(flat)]) // 255
-    below = jnp.cumsum(counts) - counts
-    table = (step // 2 + below) // jnp.maximum(step, 1)
-    table = jnp.where(step > 0, jnp.minimum(table, 255), jnp.arange(256))
-    return table[index].astype(jnp.float32)
-
-  return jax.vmap(channel, -1, -1)(index)
-
-
 _COLOURS = (
-  _brightness,
-  _color,
-  _contrast,
-  _sharpness,
-  _posterize,
-  _solarize,
-  _auto_contrast,
-  _equalize,
+  enhance.brightness,
+  enhance.color,
+  enhance.contrast,
+  enhance.sharpness,
+  enhance.posterize,
+  enhance.solarize,
+  enhance.auto_contrast,
+  enhance.equalize,
 )

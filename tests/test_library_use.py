@@ -1,0 +1,97 @@
+"""Every function of mixaug_jax.augment where JAX engineers use it."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from augment_cases import BUILDERS, CASES, GEOMETRIC
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mixaug_jax import augment
+
+KEY = jax.random.key(7)
+BATCH = 4
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def examples(dtype=jnp.float32, shape=(BATCH, 16, 16, 3)):
+  images = np.random.default_rng(0).random(shape, np.float32)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    images = images * 255
+  return jnp.asarray(images, dtype), jax.nn.one_hot(jnp.arange(BATCH) % 3, 3)
+
+
+def shapes(name, dtype=jnp.float32, shape=(BATCH, 16, 16, 3), key=KEY):
+  return jax.eval_shape(CASES[name], key, *examples(dtype, shape))
+
+
+def test_every_public_function_has_a_case():
+  functions = {
+    name
+    for name in augment.__all__
+    if inspect.isfunction(inspect.unwrap(getattr(augment, name)))
+  }
+  assert functions - BUILDERS == {name.partition(",")[0] for name in CASES}
+
+
+@every_case
+@pytest.mark.parametrize(
+  "flag",
+  [
+    jax.numpy_rank_promotion("raise"),
+    jax.numpy_dtype_promotion("strict"),
+    jax.enable_x64(True),
+  ],
+  ids=["rank promotion", "dtype promotion", "x64"],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8])
+def test_flags_that_users_set(name, flag, dtype):
+  expected = shapes(name, dtype)
+  with flag:
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes(name, dtype), expected)
+
+
+@every_case
+def test_sixty_four_bits_and_meshes_change_nothing(name):
+  images, labels = examples()
+  expected = jax.jit(CASES[name])(KEY, images, labels)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(expected))
+  with jax.enable_x64(True):
+    wide = jax.jit(CASES[name])(KEY, images, labels)
+  chex.assert_trees_all_close(wide, expected, atol=1e-6)
+  for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    over = NamedSharding(mesh, PartitionSpec("data"))
+    arrays = jax.device_put((images, labels), over)
+    chex.assert_trees_all_close(
+      jax.jit(CASES[name])(KEY, *arrays), expected, atol=2e-6
+    )
+  assert shapes(name) == jax.eval_shape(CASES[name], KEY, *arrays)
+
+
+@every_case
+def test_old_keys_and_shapes_that_are_not_square(name):
+  assert shapes(name, key=jax.random.PRNGKey(7)) == shapes(name)
+  shapes(name, shape=(BATCH, 16, 20, 3))
+
+
+@every_case
+def test_dtypes_are_kept(name):
+  dtypes = [jnp.float16, jnp.bfloat16, jnp.uint8]
+  if name in GEOMETRIC:
+    dtypes += [jnp.int32, jnp.uint16]
+  for dtype in dtypes:
+    assert jax.tree.leaves(shapes(name, dtype))[0].dtype == dtype
+
+
+@every_case
+def test_seeds_that_are_no_keys_are_refused(name):
+  function = getattr(augment, name.partition(",")[0])
+  if "key" not in inspect.signature(function).parameters:
+    pytest.skip("takes no key")
+  for key in (0, (0, 1)):
+    with pytest.raises(ValueError, match="key must be"):
+      CASES[name](key, *examples())
