@@ -69,7 +69,9 @@ def test_sixty_four_bits_and_meshes_change_nothing(name):
     chex.assert_trees_all_close(
       jax.jit(CASES[name])(KEY, *arrays), expected, atol=2e-6
     )
-  assert shapes(name) == jax.eval_shape(CASES[name], KEY, *arrays)
+  # The examples stay where they are.
+  for array in jax.tree.leaves(jax.eval_shape(CASES[name], KEY, *arrays)):
+    assert "data" in array.sharding.spec
 
 
 @every_case
