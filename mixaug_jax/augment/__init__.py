@@ -36,8 +36,14 @@ from mixaug_jax.augment.mixers import (
   mixup,
   resizemix,
 )
-from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, draw_partners, mix
+from mixaug_jax.augment.mixing import Drawn, Mixer, mix
 from mixaug_jax.augment.mixture import make_mixer
+from mixaug_jax.augment.partners import (
+  Shard,
+  devices_in_group,
+  draw_partners,
+  partner_group_size,
+)
 from mixaug_jax.augment.photometric import (
   adjust_brightness,
   adjust_contrast,
@@ -75,6 +81,7 @@ __all__ = [
   "crop_and_resize",
   "cutmix",
   "cutout",
+  "devices_in_group",
   "draw_partners",
   "example_keys",
   "flip_left_right",
@@ -86,6 +93,7 @@ __all__ = [
   "mix",
   "mixup",
   "needs_margin",
+  "partner_group_size",
   "rand_augment",
   "random_brightness",
   "random_contrast",
