@@ -102,28 +102,42 @@ def random_resized_crop(
   check.interval(
     "min_aspect", min_aspect, "max_aspect", max_aspect, 0, math.inf
   )
-  rows, columns = images.shape[-3:-1]
+  bounds = (min_area, max_area, min_aspect, max_aspect)
 
   def one(key, image):
-    area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
-    area = draw.uniform(area_key, min_area, max_area, (_TRIES,))
-    area *= rows * columns
-    aspect = draw.log_uniform(aspect_key, min_aspect, max_aspect, (_TRIES,))
-    height = jnp.round(jnp.sqrt(area / aspect))
-    width = jnp.round(jnp.sqrt(area * aspect))
-    fits = (height >= 1) & (height <= rows) & (width >= 1) & (width <= columns)
-    first, found = jnp.argmax(fits), jnp.any(fits)
-    longest = lambda x: jnp.round(jnp.asarray(x, jnp.float32))
-    tallest = jnp.minimum(rows, longest(columns / min_aspect))
-    widest = jnp.minimum(columns, longest(rows * max_aspect))
-    height = jnp.where(found, height[first], tallest)
-    width = jnp.where(found, width[first], widest)
-
-    def start(key, free):
-      random = jnp.floor(draw.uniform(key) * (free + 1))
-      return jnp.where(found, random, jnp.floor(free / 2))
-
-    top, left = start(top_key, rows - height), start(left_key, columns - width)
-    return resized_crop(image, top, left, height, width, size)
+    window = random_window(key, *image.shape[:2], *bounds)
+    return resized_crop(image, *window, size)
 
   return each_example(one, key, images)
+
+
+def random_window(
+  key: jax.Array,
+  rows: int,
+  columns: int,
+  min_area: float,
+  max_area: float,
+  min_aspect: float,
+  max_aspect: float,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """Draws top, left, height and width for `random_resized_crop`, in pixels."""
+  area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
+  area = draw.uniform(area_key, min_area, max_area, (_TRIES,))
+  area *= rows * columns
+  aspect = draw.log_uniform(aspect_key, min_aspect, max_aspect, (_TRIES,))
+  height = jnp.round(jnp.sqrt(area / aspect))
+  width = jnp.round(jnp.sqrt(area * aspect))
+  fits = (height >= 1) & (height <= rows) & (width >= 1) & (width <= columns)
+  first, found = jnp.argmax(fits), jnp.any(fits)
+  longest = lambda x: jnp.round(jnp.asarray(x, jnp.float32))
+  tallest = jnp.minimum(rows, longest(columns / min_aspect))
+  widest = jnp.minimum(columns, longest(rows * max_aspect))
+  height = jnp.where(found, height[first], tallest)
+  width = jnp.where(found, width[first], widest)
+
+  def start(key, free):
+    random = jnp.floor(draw.uniform(key) * (free + 1))
+    return jnp.where(found, random, jnp.floor(free / 2))
+
+  top, left = start(top_key, rows - height), start(left_key, columns - width)
+  return top, left, height, width

@@ -68,7 +68,7 @@ def random_elastic(
   check.within("alpha", alpha, 0, jnp.inf)
   check.above("sigma", sigma, 0)
   rows, columns = images.shape[-3:-1]
-  vertical, horizontal = _smoothing(rows, sigma), _smoothing(columns, sigma)
+  vertical, horizontal = smoothing(rows, sigma), smoothing(columns, sigma)
 
   def one(key, image):
     noise = draw.uniform(key, -1, 1, (rows, columns, 2))
@@ -80,7 +80,7 @@ def random_elastic(
   return each_example(one, key, images)
 
 
-def _smoothing(size: int, sigma: jax.Array | float) -> jax.Array:
+def smoothing(size: int, sigma: jax.Array | float) -> jax.Array:
   """Returns `[size, size]`, which smooths a side that is mirrored at its ends.
 
   The mirror image does not repeat the last pixel.
