@@ -102,7 +102,7 @@ def test_padding_equals_numpy(mode, dtype):
 
 @pytest.mark.parametrize(
   ("dtype", "grey"),
-  [("float32", 0.5), ("uint8", 128), ("uint16", 128), ("int32", 128)],
+  [("float32", 0.5), ("uint8", 128), ("uint16", 128)],
 )
 def test_a_fill_is_in_units_of_one_and_of_255(dtype, grey):
   images = jnp.zeros((1, 16, 16, 3), dtype)
@@ -165,7 +165,7 @@ def test_each_example_may_have_a_window_of_its_own():
 def windows(rows, columns, count, *bounds):
   """Returns top, left, height and width of random windows, `[4, count]`."""
   draw = lambda key: random_window(key, rows, columns, *bounds)
-  return np.array(jax.vmap(draw)(jax.random.split(KEY, count)))
+  return np.array(jax.jit(jax.vmap(draw))(jax.random.split(KEY, count)))
 
 
 def torchvision_windows(rows, columns, count):
@@ -224,7 +224,10 @@ def test_resized_crops_show_their_windows():
   """On a ramp of coordinates, the slope of a crop gives its size."""
   y, x = jnp.meshgrid(jnp.arange(50.0), jnp.arange(150.0), indexing="ij")
   images = jnp.broadcast_to(jnp.stack([y, x], -1), (300, 50, 150, 2))
-  crops = augment.random_resized_crop(KEY, images, 16, 0.1, 0.3, 0.5, 2.0)
+  crop = lambda key, images: augment.random_resized_crop(
+    key, images, 16, 0.1, 0.3, 0.5, 2.0
+  )
+  crops = jax.jit(crop)(KEY, images)
   # A window beyond the border would end in a fall.
   assert (jnp.diff(crops[..., 0], axis=1) > 0).all()
   assert (jnp.diff(crops[..., 1], axis=2) > 0).all()

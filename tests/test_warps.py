@@ -201,7 +201,7 @@ def test_rotations_fill_their_range():
     ({"max_degrees": 30.0}, -30, 30),
     ({"max_degrees": 50.0, "min_degrees": 20.0}, 20, 50),
   ):
-    turned = augment.random_rotation(KEY, ramps(200), **settings)
+    turned = jax.jit(augment.random_rotation)(KEY, ramps(200), **settings)
     matrices, _ = slopes(turned)
     degrees = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
     assert low - 0.1 < degrees.min() < low + 2
@@ -233,7 +233,7 @@ def test_random_affine_fills_its_ranges():
 
 def test_random_perspective_moves_corners_inwards():
   images = jnp.ones((300, 20, 30, 1))
-  warped = augment.random_perspective(KEY, images, 0.5, 0.4, fill=0.0)
+  warped = jax.jit(augment.random_perspective)(KEY, images, 0.5, 0.4, 0.0)
   changed = np.asarray((warped != 1).any((1, 2, 3)))
   assert abs(changed.mean() - 0.4) < 5 * np.sqrt(0.24 / 300)
   # A corner moves by up to a quarter of the side, so the middle is kept.
@@ -241,7 +241,7 @@ def test_random_perspective_moves_corners_inwards():
   shares = np.asarray(warped.mean((1, 2, 3)))[changed]
   assert 0.25 < shares.min() < shares.max() < 1
   np.testing.assert_array_equal(
-    augment.random_perspective(KEY, NOISE, 0.5, 0.0), NOISE
+    jax.jit(augment.random_perspective)(KEY, NOISE, 0.5, 0.0), NOISE
   )
 
 
