@@ -53,17 +53,44 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # An operation is on if its leaves are set; None switches it off. They run in
   # this order, and each example draws its own random numbers.
   config.augment = augment = ConfigDict()
+  # Before the crops, of which one must be on.
+  augment.pad = pad = ConfigDict({"padding": placeholder(int)})  # Pixels.
+  pad.mode = "constant"  # constant, edge, reflect or symmetric.
+  pad.fill = 0.0  # Grey value of constant, in [0, 1].
+  # The whole stored image at image_size instead of its middle.
+  augment.resize = ConfigDict({"enabled": False})
   augment.random_resized_crop = crop = ConfigDict()
   crop.min_area = placeholder(float)  # Share of the stored image, in (0, 1].
   crop.max_area = 1.0
   crop.min_aspect = 3 / 4  # Width over height.
   crop.max_aspect = 4 / 3
-  augment.random_crop = ConfigDict({"padding": placeholder(int)})  # Pixels.
+  augment.random_crop = crop = ConfigDict({"padding": placeholder(int)})
+  crop.padding_mode = "reflect"  # A mode of pad; CIFAR's crop: constant.
+  crop.fill = 0.0
   augment.random_flip_left_right = ConfigDict(
     {"probability": placeholder(float)}
   )
   augment.random_flip_up_down = ConfigDict({"probability": placeholder(float)})
-  augment.random_rotation = ConfigDict({"max_degrees": placeholder(float)})
+  augment.random_rot90 = ConfigDict({"probability": placeholder(float)})
+  augment.random_rotation = rotation = ConfigDict()
+  rotation.max_degrees = placeholder(float)  # Counter-clockwise.
+  rotation.min_degrees = placeholder(float)  # None: -max_degrees.
+  rotation.fill = 0.5  # Grey value outside the image, as in all warps.
+  augment.random_affine = affine = ConfigDict()
+  affine.max_degrees = placeholder(float)  # 0: the rest without rotation.
+  affine.max_translate = 0.0  # Share of the side.
+  affine.min_scale = 1.0  # Zoom.
+  affine.max_scale = 1.0
+  affine.max_shear = 0.0  # Degrees.
+  affine.fill = 0.5
+  augment.random_perspective = perspective = ConfigDict()
+  perspective.distortion = placeholder(float)  # Of a corner, in half sides.
+  perspective.probability = 0.5
+  perspective.fill = 0.5
+  augment.random_elastic = elastic = ConfigDict()
+  elastic.alpha = placeholder(float)  # Twice the pixels of the noise.
+  elastic.sigma = 5.0  # Pixels, of its smoothing.
+  elastic.fill = 0.5
   augment.trivial_augment = ConfigDict({"enabled": False})
   augment.rand_augment = rand_augment = ConfigDict()
   rand_augment.num_layers = placeholder(int)  # Operations per image.
@@ -84,6 +111,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   erasing.probability = placeholder(float)
   erasing.min_area = 0.02  # Share of the image.
   erasing.max_area = 1 / 3
+  erasing.min_aspect = 0.3  # Width over height.
+  erasing.max_aspect = 1 / 0.3
+  erasing.fill = placeholder(float)  # Grey value; None: noise.
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, cutout, resizemix, fmix; "cutmix,mixup".

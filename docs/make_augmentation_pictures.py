@@ -94,7 +94,13 @@ RANDOM = {
   "random_crop": lambda k, x: augment.random_crop(k, x, SIDE, 24),
   "random_flip_left_right": augment.random_flip_left_right,
   "random_flip_up_down": augment.random_flip_up_down,
+  "random_rot90": augment.random_rot90,
   "random_rotation": lambda k, x: augment.random_rotation(k, x, 30),
+  "random_affine": lambda k, x: augment.random_affine(
+    k, x, 20, 0.1, 0.7, 1.3, 15
+  ),
+  "random_perspective": lambda k, x: augment.random_perspective(k, x, 0.6, 1),
+  "random_elastic": lambda k, x: augment.random_elastic(k, x, 100, 5),
   "random_erasing": lambda k, x: augment.random_erasing(k, x, 1.0),
   "random_brightness": lambda k, x: augment.random_brightness(k, x, 0.4),
   "random_contrast": lambda k, x: augment.random_contrast(k, x, 0.3, 1.8),

@@ -46,13 +46,13 @@ class Classifier:
   def preprocess(self, images: jax.Array) -> jax.Array:
     """Crops and normalises stored images for the network, unaugmented."""
     size = self.config.data.image_size
-    images = augment.central_crop(images, size)
+    images = augment.center_crop(images, size)
     return self.preprocessing(images.astype(jnp.float32) / 255)
 
   def shown(self, images: np.ndarray) -> np.ndarray:
     """Returns the crops that the network sees, uint8 `[B, H, H, 3]`."""
     size = self.config.data.image_size
-    return np.asarray(augment.central_crop(jnp.asarray(images), size))
+    return np.asarray(augment.center_crop(jnp.asarray(images), size))
 
   def activation_maps(
     self, images: np.ndarray, class_ids: np.ndarray, stage: str | None = None

@@ -4,6 +4,8 @@ Each call takes a key, a batch of images `[B, 16, 16, 3]` and soft labels, and
 returns an array or a tree of arrays.
 """
 
+import jax.numpy as jnp
+
 from mixaug_jax import augment as A
 
 MIXERS = {
@@ -38,17 +40,41 @@ PHOTOMETRIC = {
 }
 # These keep any dtype.
 GEOMETRIC = {
-  "central_crop": lambda k, x, y: A.central_crop(x, 12),
-  "crop_and_resize": lambda k, x, y: A.crop_and_resize(x, 2, 3, 9, 8, 12),
+  "affine": lambda k, x, y: A.affine(x, 20, (2, -1), 1.2, (5, 10)),
+  "affine, per example": lambda k, x, y: A.affine(
+    x, jnp.arange(4), jnp.ones((4, 2)), jnp.ones(4), jnp.ones((4, 2))
+  ),
+  "center_crop": lambda k, x, y: A.center_crop(x, 12),
+  "central_crop": lambda k, x, y: A.central_crop(x, 0.7),
+  "elastic": lambda k, x, y: A.elastic(
+    x, jnp.full((*x.shape[1:3], 2), 0.3, jnp.float32)
+  ),
+  "five_crops": lambda k, x, y: A.five_crops(x, 12),
   "flip_left_right": lambda k, x, y: A.flip_left_right(x),
   "flip_up_down": lambda k, x, y: A.flip_up_down(x),
-  "random_crop": lambda k, x, y: A.random_crop(k, x, 12, padding=2),
+  "pad": lambda k, x, y: A.pad(x, (1, 2), fill=0.5),
+  "perspective": lambda k, x, y: A.perspective(
+    x, [(0, 0), (16, 0), (16, 16), (0, 16)], [(1, 2), (15, 0), (12, 16), (3, 9)]
+  ),
+  "random_affine": lambda k, x, y: A.random_affine(
+    k, x, 20, 0.2, 0.8, 1.2, 10.0
+  ),
+  "random_crop": lambda k, x, y: A.random_crop(k, x, 12, 2, "constant"),
+  "random_crop, reflect": lambda k, x, y: A.random_crop(k, x, 12, padding=2),
+  "random_elastic": lambda k, x, y: A.random_elastic(k, x, 20, 2),
   "random_erasing": lambda k, x, y: A.random_erasing(k, x),
+  "random_erasing, grey": lambda k, x, y: A.random_erasing(k, x, fill=0.5),
   "random_flip_left_right": lambda k, x, y: A.random_flip_left_right(k, x),
   "random_flip_up_down": lambda k, x, y: A.random_flip_up_down(k, x),
+  "random_perspective": lambda k, x, y: A.random_perspective(k, x),
   "random_resized_crop": lambda k, x, y: A.random_resized_crop(k, x, 12),
+  "random_rot90": lambda k, x, y: A.random_rot90(k, x),
   "random_rotation": lambda k, x, y: A.random_rotation(k, x, 20),
+  "resize": lambda k, x, y: A.resize(x, (12, 20)),
+  "resized_crop": lambda k, x, y: A.resized_crop(x, 2, 3, 9, 8, 12),
+  "rot90": lambda k, x, y: A.rot90(x, 2),
   "rotate": lambda k, x, y: A.rotate(x, 20),
+  "ten_crops": lambda k, x, y: A.ten_crops(x, 12),
 }
 POLICIES = {
   "rand_augment": lambda k, x, y: A.rand_augment(k, x),

@@ -84,7 +84,7 @@ def test_old_keys_and_shapes_that_are_not_square(name):
 def test_dtypes_are_kept(name):
   dtypes = [jnp.float16, jnp.bfloat16, jnp.uint8]
   if name in GEOMETRIC:
-    dtypes += [jnp.int32, jnp.uint16]
+    dtypes += [jnp.int8, jnp.int32, jnp.uint16, jnp.bool_]
   for dtype in dtypes:
     assert jax.tree.leaves(shapes(name, dtype))[0].dtype == dtype
 

@@ -20,11 +20,23 @@ IMAGES = jax.random.uniform(KEY, (6, 20, 20, 3))
 LABELS = jnp.eye(6)
 # A setting that switches each operation on, and one that is out of range.
 SETTINGS = {
+  "pad": ({"padding": 2}, {"padding": 2, "mode": "zeros"}),
+  "resize": ({"enabled": True}, None),
   "random_resized_crop": ({"min_area": 0.5}, {"min_area": 0.0}),
-  "random_crop": ({"padding": 2}, {"padding": -1}),
+  "random_crop": ({"padding": 2}, {"padding": 2, "fill": -1.0}),
   "random_flip_left_right": ({"probability": 0.5}, {"probability": 1.2}),
   "random_flip_up_down": ({"probability": 0.5}, {"probability": -0.2}),
-  "random_rotation": ({"max_degrees": 20.0}, {"max_degrees": 181.0}),
+  "random_rot90": ({"probability": 0.5}, {"probability": 1.2}),
+  "random_rotation": (
+    {"max_degrees": 20.0},
+    {"max_degrees": 20.0, "min_degrees": 21.0},
+  ),
+  "random_affine": (
+    {"max_degrees": 20.0, "max_translate": 0.1},
+    {"max_degrees": 20.0, "min_scale": 2.0},
+  ),
+  "random_perspective": ({"distortion": 0.5}, {"distortion": 1.5}),
+  "random_elastic": ({"alpha": 20.0}, {"alpha": 20.0, "sigma": 0.0}),
   "trivial_augment": ({"enabled": True}, None),
   "rand_augment": ({"num_layers": 1}, {"num_layers": 0}),
   "random_brightness": ({"max_delta": 0.4}, {"max_delta": -0.1}),
@@ -44,6 +56,9 @@ SETTINGS = {
   ),
   "random_erasing": ({"probability": 0.5}, {"probability": 0.5, "min_area": 2}),
 }
+
+
+FIXED = ("pad", "resize")  # The same for every example.
 
 
 def configured(**operations):
@@ -75,7 +90,7 @@ def test_the_table_of_operations_has_their_order_and_leaves():
     assert set(row.settings) == set(config[row.name])
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [x for x in SETTINGS if x not in FIXED])
 def test_each_operation_is_switched_on_by_its_setting(name):
   images = jnp.broadcast_to(IMAGES[0], IMAGES.shape)
   run = augment.make_augment(configured(**{name: SETTINGS[name][0]}), 16)
@@ -83,6 +98,85 @@ def test_each_operation_is_switched_on_by_its_setting(name):
   assert augmented.shape == (6, 16, 16, 3)
   assert len({np.asarray(x).tobytes() for x in augmented}) > 1
   assert -1e-6 <= augmented.min() <= augmented.max() <= 1 + 1e-6
+
+
+def test_resizing_shows_the_whole_stored_image():
+  run = augment.make_augment(configured(resize={"enabled": True}), 16)
+  expected = augment.resize(IMAGES, 16)
+  np.testing.assert_array_equal(run(keys(), IMAGES), expected)
+
+
+def test_padding_is_what_the_crops_take_from():
+  """Padding apart from the crop is that of the crop."""
+  crop = {"padding": 3, "padding_mode": "constant", "fill": 0.5}
+  alone = augment.make_augment(configured(random_crop=crop), 16)
+  pad = {"padding": 3, "fill": 0.5}
+  config = configured(pad=pad, random_crop={"padding": 0})
+  after = augment.make_augment(config, 16)
+  shapes = [jax.eval_shape(run, keys(), IMAGES).shape for run in (alone, after)]
+  assert shapes == [(6, 16, 16, 3)] * 2
+  config.resize.enabled = True
+  resized = augment.make_augment(config, 16)(keys(), IMAGES)
+  expected = augment.resize(augment.pad(IMAGES, 3, fill=0.5), 16)
+  np.testing.assert_array_equal(resized, expected)
+  with pytest.raises(ValueError, match=r"augment.pad: the middle crop would"):
+    augment.make_augment(configured(pad=pad), 16)
+
+
+def test_the_usual_crop_of_cifar_is_one_setting_away():
+  config = configured(random_crop={"padding": 8})
+  for mode, black in (("reflect", False), ("constant", True)):
+    config.random_crop.padding_mode = mode
+    images = augment.make_augment(config, 20)(keys(), IMAGES)
+    assert bool((images == 0).all(-1).any()) == black
+
+
+def test_optional_settings_reach_their_operation():
+  config = configured(random_erasing={"probability": 1.0, "fill": 0.25})
+  images = augment.make_augment(config, 20)(keys(), IMAGES)
+  erased = (images != IMAGES).any(-1)
+  assert erased.any((1, 2)).all()
+  assert (images[erased] == 0.25).all()
+  range_of = {"max_degrees": 91.0, "min_degrees": 89.0}
+  config = configured(random_rotation=range_of)
+  images = augment.make_augment(config, 20)(keys(), IMAGES)
+  turned = jnp.rot90(IMAGES, 1, (1, 2))
+  assert jnp.abs(images - turned)[:, 8:12, 8:12].max() < 0.3
+
+
+@pytest.mark.parametrize(
+  ("operations", "margin"),
+  [
+    ({}, False),
+    ({"random_crop": {"padding": 0}}, True),
+    ({"random_crop": {"padding": 2}}, False),
+    ({"random_crop": {"padding": 0}, "pad": {"padding": 2}}, False),
+    ({"random_crop": {"padding": 0}, "resize": {"enabled": True}}, False),
+    ({"random_resized_crop": {"min_area": 0.5}}, True),
+    (
+      {"random_resized_crop": {"min_area": 0.5}, "random_crop": {"padding": 2}},
+      True,
+    ),
+    (
+      {"random_resized_crop": {"min_area": 0.5}, "resize": {"enabled": True}},
+      False,
+    ),
+    ({"resize": {"enabled": True}}, False),
+  ],
+)
+def test_a_margin_is_needed_where_a_crop_takes_stored_pixels(
+  operations, margin
+):
+  assert augment.needs_margin(configured(**operations)) == margin
+
+
+def test_augmentation_on_a_mesh_with_explicit_axes():
+  run = augment.make_augment(configured(random_crop={"padding": 2}), 16)
+  kinds = (jax.sharding.AxisType.Explicit,)
+  mesh = jax.make_mesh((2,), ("data",), axis_types=kinds)
+  over = jax.NamedSharding(mesh, jax.P("data"))
+  sharded = run(*jax.device_put((keys(), IMAGES), over))
+  np.testing.assert_array_equal(sharded, run(keys(), IMAGES))
 
 
 @pytest.mark.parametrize(

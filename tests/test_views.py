@@ -6,7 +6,13 @@ import pytest
 from mixaug_jax import augment
 
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 12, 12, 3))
-COUNTS = {"identity": 1, "flip": 1, "five_crops": 5, "scales": 3}
+COUNTS = {
+  "identity": 1,
+  "flip": 1,
+  "five_crops": 5,
+  "ten_crops": 10,
+  "scales": 3,
+}
 
 
 @pytest.mark.parametrize("names", [*COUNTS, "identity, flip,scales"])
@@ -39,6 +45,39 @@ def test_five_crops_are_the_corners_and_the_centre():
 def test_five_crops_differ_when_the_stored_image_has_the_input_size():
   views = augment.make_views("five_crops", 12)(IMAGES)
   assert len({np.asarray(view).tobytes() for view in views}) == 5
+
+
+def test_ten_crops_add_the_crops_of_the_mirror_image():
+  views = augment.make_views("ten_crops", 8)(IMAGES)
+  five = augment.make_views("five_crops", 8)
+  np.testing.assert_array_equal(views[:5], five(IMAGES))
+  np.testing.assert_array_equal(views[5:], five(IMAGES[:, :, ::-1]))
+
+
+def test_views_of_images_that_are_not_square():
+  images = jax.random.uniform(jax.random.key(1), (2, 12, 20, 3))
+  five = augment.make_views("five_crops", 8)(images)
+  np.testing.assert_array_equal(five, augment.five_crops(images, 8))
+  np.testing.assert_array_equal(five[3], images[:, 4:, 12:])
+  # 7/8 of the shorter side is 10 pixels.
+  expected = augment.resize(images[:, 2:, 10:], 12)
+  for turn in (lambda x: x, lambda x: x.swapaxes(-3, -2)):
+    five = augment.make_views("five_crops", 12)(turn(images))
+    np.testing.assert_allclose(five[3], turn(expected), atol=1e-5)
+  whole, zoom, _ = augment.make_views("scales", 8)(images)
+  np.testing.assert_allclose(whole, augment.resize(images, 8), atol=1e-5)
+  expected = augment.resize(images[:, 1:11, 1:19], 8)
+  np.testing.assert_allclose(zoom, expected, atol=1e-5)
+
+
+def test_views_on_a_mesh_with_explicit_axes():
+  kinds = (jax.sharding.AxisType.Explicit,)
+  mesh = jax.make_mesh((2,), ("data",), axis_types=kinds)
+  over = jax.NamedSharding(mesh, jax.P("data"))
+  views = augment.make_views("identity,ten_crops", 8)
+  sharded = views(jax.device_put(IMAGES, over))
+  np.testing.assert_array_equal(sharded, views(IMAGES))
+  assert "data" in jax.typeof(sharded).sharding.spec
 
 
 def test_the_widest_scale_is_the_whole_image():

@@ -8,18 +8,22 @@
 This package depends only on JAX and NumPy.
 """
 
-from mixaug_jax.augment.geometric import (
+from mixaug_jax.augment.crops import (
+  center_crop,
   central_crop,
-  crop_and_resize,
+  five_crops,
+  pad,
+  random_crop,
+  ten_crops,
+)
+from mixaug_jax.augment.erasing import random_erasing
+from mixaug_jax.augment.flips import (
   flip_left_right,
   flip_up_down,
-  random_crop,
-  random_erasing,
   random_flip_left_right,
   random_flip_up_down,
-  random_resized_crop,
-  random_rotation,
-  rotate,
+  random_rot90,
+  rot90,
 )
 from mixaug_jax.augment.jpeg import adjust_jpeg_quality, random_jpeg_quality
 from mixaug_jax.augment.keys import StepKeys, example_keys, step_keys
@@ -58,7 +62,20 @@ from mixaug_jax.augment.photometric import (
 )
 from mixaug_jax.augment.pipeline import make_augment, needs_margin
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
+from mixaug_jax.augment.resizing import (
+  random_resized_crop,
+  resize,
+  resized_crop,
+)
 from mixaug_jax.augment.views import VIEWS, make_views
+from mixaug_jax.augment.warp_affine import (
+  affine,
+  random_affine,
+  random_rotation,
+  rotate,
+)
+from mixaug_jax.augment.warp_elastic import elastic, random_elastic
+from mixaug_jax.augment.warp_perspective import perspective, random_perspective
 
 __all__ = [
   "MIXERS",
@@ -77,13 +94,16 @@ __all__ = [
   "adjust_hue",
   "adjust_jpeg_quality",
   "adjust_saturation",
+  "affine",
+  "center_crop",
   "central_crop",
-  "crop_and_resize",
   "cutmix",
   "cutout",
   "devices_in_group",
   "draw_partners",
+  "elastic",
   "example_keys",
+  "five_crops",
   "flip_left_right",
   "flip_up_down",
   "fmix",
@@ -93,23 +113,33 @@ __all__ = [
   "mix",
   "mixup",
   "needs_margin",
+  "pad",
   "partner_group_size",
+  "perspective",
   "rand_augment",
+  "random_affine",
   "random_brightness",
   "random_contrast",
   "random_crop",
+  "random_elastic",
   "random_erasing",
   "random_flip_left_right",
   "random_flip_up_down",
   "random_grayscale",
   "random_hue",
   "random_jpeg_quality",
+  "random_perspective",
   "random_resized_crop",
+  "random_rot90",
   "random_rotation",
   "random_saturation",
+  "resize",
+  "resized_crop",
   "resizemix",
   "rgb_to_grayscale",
+  "rot90",
   "rotate",
   "step_keys",
+  "ten_crops",
   "trivial_augment",
 ]

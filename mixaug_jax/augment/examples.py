@@ -45,3 +45,35 @@ def factor(name: str, value: jax.Array | float, images: jax.Array) -> jax.Array:
     return value[:, None, None, None]
   one = f" or [{len(images)}]" if images.ndim == 4 else ""
   raise ValueError(f"{name} must be a scalar{one}, got shape {value.shape}")
+
+
+def map_images(
+  function: Callable[..., jax.Array],
+  images: jax.Array,
+  **settings: tuple[Any, tuple[int, ...]],
+) -> jax.Array:
+  """Applies `function(image, **settings)` to an image or to each of a batch.
+
+  Args:
+    function: of one image `[H, W, C]` and of settings in float32.
+    images: `[H, W, C]` or `[B, H, W, C]`.
+    **settings: the value of each and its shape for one image. For a batch, the
+      value may also have a leading axis of the examples.
+
+  Raises:
+    ValueError: a setting has another shape.
+  """
+  values, axes = {}, {}
+  for name, (value, shape) in settings.items():
+    values[name] = value = jnp.asarray(value, jnp.float32)
+    allowed = [shape]
+    if images.ndim == 4:
+      allowed.append((len(images), *shape))
+    if value.shape not in allowed:
+      words = " or ".join(str(list(x)) if x else "a scalar" for x in allowed)
+      raise ValueError(f"{name} must be {words}, got shape {value.shape}")
+    axes[name] = None if value.shape == shape else 0
+  one = lambda image, values: function(image, **values)
+  if images.ndim == 3:
+    return one(images, values)
+  return jax.vmap(one, (0, axes))(images, values)

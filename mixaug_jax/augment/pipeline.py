@@ -1,7 +1,7 @@
 """From `config.augment` to the augmentation of a train step.
 
 `OPERATIONS` lists the operations in the order in which they are applied: crops,
-flips, rotation, policies, colour, JPEG, erasing. The draws for an example
+flips, warps, policies, colour, JPEG, erasing. The draws for an example
 depend only on its key.
 """
 
@@ -11,8 +11,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mixaug_jax.augment import check, geometric, photometric, policies
+from mixaug_jax.augment import check, photometric, policies
+from mixaug_jax.augment.crops import center_crop, pad, random_crop
+from mixaug_jax.augment.erasing import random_erasing
+from mixaug_jax.augment.flips import (
+  random_flip_left_right,
+  random_flip_up_down,
+  random_rot90,
+)
 from mixaug_jax.augment.jpeg import random_jpeg_quality
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.resizing import random_resized_crop, resize
+from mixaug_jax.augment.warp_affine import random_affine, random_rotation
+from mixaug_jax.augment.warp_elastic import random_elastic
+from mixaug_jax.augment.warp_perspective import random_perspective
 
 
 class Operation(NamedTuple):
@@ -24,6 +36,7 @@ class Operation(NamedTuple):
       also checks the settings.
     settings: the leaves of its group. The operation is on if the first one is
       set. A leaf `enabled` is not passed to `function`.
+    optional: the settings that may be None if the operation is on.
     crops: true if `function` takes a `size` as well and returns images of that
       size.
     moves: true if pixels only change places, so that uint8 images stay uint8.
@@ -33,6 +46,7 @@ class Operation(NamedTuple):
   name: str
   function: Callable[..., jax.Array]
   settings: tuple[str, ...]
+  optional: tuple[str, ...] = ()
   crops: bool = False
   moves: bool = False
   clips: bool = False
@@ -48,32 +62,68 @@ def _each(function):
 _FACTORS = ("lower", "upper")
 OPERATIONS = (
   Operation(
+    "pad",
+    lambda keys, images, padding, mode, fill: pad(images, padding, mode, fill),
+    ("padding", "mode", "fill"),
+    moves=True,
+  ),
+  Operation(
+    "resize",
+    lambda keys, images, size: resize(images, size),
+    ("enabled",),
+    crops=True,
+  ),
+  Operation(
     "random_resized_crop",
-    _each(geometric.random_resized_crop),
+    _each(random_resized_crop),
     ("min_area", "max_area", "min_aspect", "max_aspect"),
     crops=True,
   ),
   Operation(
     "random_crop",
-    geometric.random_crop_examples,
-    ("padding",),
+    _each(random_crop),
+    ("padding", "padding_mode", "fill"),
     crops=True,
     moves=True,
   ),
   Operation(
     "random_flip_left_right",
-    _each(geometric.random_flip_left_right),
+    _each(random_flip_left_right),
     ("probability",),
     moves=True,
   ),
   Operation(
     "random_flip_up_down",
-    _each(geometric.random_flip_up_down),
+    _each(random_flip_up_down),
     ("probability",),
     moves=True,
   ),
+  Operation("random_rot90", _each(random_rot90), ("probability",), moves=True),
   Operation(
-    "random_rotation", _each(geometric.random_rotation), ("max_degrees",)
+    "random_rotation",
+    _each(random_rotation),
+    ("max_degrees", "min_degrees", "fill"),
+    optional=("min_degrees",),
+  ),
+  Operation(
+    "random_affine",
+    _each(random_affine),
+    (
+      "max_degrees",
+      "max_translate",
+      "min_scale",
+      "max_scale",
+      "max_shear",
+      "fill",
+    ),
+  ),
+  Operation(
+    "random_perspective",
+    _each(random_perspective),
+    ("distortion", "probability", "fill"),
+  ),
+  Operation(
+    "random_elastic", _each(random_elastic), ("alpha", "sigma", "fill")
   ),
   Operation("trivial_augment", policies.trivial_augment_examples, ("enabled",)),
   Operation(
@@ -110,8 +160,16 @@ OPERATIONS = (
   ),
   Operation(
     "random_erasing",
-    _each(geometric.random_erasing),
-    ("probability", "min_area", "max_area"),
+    _each(random_erasing),
+    (
+      "probability",
+      "min_area",
+      "max_area",
+      "min_aspect",
+      "max_aspect",
+      "fill",
+    ),
+    optional=("fill",),
   ),
 )
 
@@ -141,11 +199,18 @@ def make_augment(
         settings["size"] = image_size
       _check(row, settings, image_size)
       chain.append((row, settings))
+  crops = any(row.crops for row, _ in chain)
+  if not crops and any(row.name == "pad" for row, _ in chain):
+    raise ValueError(
+      "augment.pad: the middle crop would remove the padding; set "
+      "augment.random_crop.padding=0, or another crop"
+    )
 
+  @on_any_mesh
   def augment(keys: jax.Array, images: jax.Array) -> jax.Array:
     check.batch(images)
-    if not any(row.crops for row, _ in chain):
-      images = geometric.central_crop(images, image_size)
+    if not crops:
+      images = center_crop(images, image_size)
     for number, (row, settings) in enumerate(chain):
       # Images stay uint8 as long as pixels only move, which takes a quarter of
       # the memory traffic of float32.
@@ -166,15 +231,15 @@ def needs_margin(config: Any) -> bool:
   """Returns whether a crop takes all its pixels from the stored image.
 
   Such a crop needs stored images that are larger than the network's input. A
-  random crop with padding takes the margin from the padding.
+  random crop takes the margin from the padding if there is any, and `resize`
+  leaves none.
 
   Args:
     config: as in `make_augment`.
   """
-  return (
-    config.random_resized_crop.min_area is not None
-    or config.random_crop.padding == 0
-  )
+  random_crop = config.random_crop.padding == 0 and not config.pad.padding
+  random_resized_crop = config.random_resized_crop.min_area is not None
+  return not config.resize.enabled and (random_crop or random_resized_crop)
 
 
 def _to_float(images):
@@ -189,7 +254,7 @@ def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
   if settings[first] is None or settings[first] is False:
     return None
   for key, value in settings.items():
-    if value is None:
+    if value is None and key not in row.optional:
       raise ValueError(
         f"augment.{row.name}: {key} must be set if {first} is set"
       )

@@ -6,58 +6,63 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.geometric import (
-  central_crop,
-  crop_and_resize,
-  flip_left_right,
-)
+from mixaug_jax.augment.crops import center_crop, places_of_five_crops
+from mixaug_jax.augment.flips import flip_left_right
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.resizing import resized_crop
 
 _ZOOMS = (1, 7 / 8, 3 / 4)
 
 
 def _identity(images, size):
-  return [central_crop(images, size)]
+  return [center_crop(images, size)]
 
 
 def _flip(images, size):
-  return [flip_left_right(central_crop(images, size))]
+  return [flip_left_right(center_crop(images, size))]
 
 
 def _five_crops(images, size):
   """Returns corners and middle.
 
-  The crops have the size of the network's input, or 7/8 of the stored side if
-  stored images are no larger than that input.
+  The crops have the size of the network's input, or 7/8 of the shorter stored
+  side if that is no larger than the input.
   """
-  stored = images.shape[1]
+  rows, columns = images.shape[1:3]
+  stored = min(rows, columns)
   side = size if stored > size else round(7 / 8 * stored)
-  far, middle = stored - side, (stored - side) // 2
-  places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
-  return [_window(images, place, side, size) for place in places]
+  places = places_of_five_crops(rows, columns, side, side)
+  return [_window(images, place, (side, side), size) for place in places]
+
+
+def _ten_crops(images, size):
+  mirrored = flip_left_right(images)
+  return _five_crops(images, size) + _five_crops(mirrored, size)
 
 
 def _scales(images, size):
   """Returns the whole stored image and two zooms into its middle."""
-  stored = images.shape[1]
+  stored = images.shape[1:3]
   views = []
   for zoom in _ZOOMS:
-    side = round(zoom * stored)
-    start = (stored - side) // 2
-    views.append(_window(images, (start, start), side, size))
+    sides = [round(zoom * side) for side in stored]
+    place = [(a - b) // 2 for a, b in zip(stored, sides, strict=True)]
+    views.append(_window(images, place, sides, size))
   return views
 
 
-def _window(images, place, side, size):
-  top, left = place
-  if side == size:
-    return images[:, top : top + side, left : left + side]
-  return crop_and_resize(images, top, left, side, side, size)
+def _window(images, place, sides, size):
+  (top, left), (height, width) = place, sides
+  if height == width == size:
+    return images[:, top : top + size, left : left + size]
+  return resized_crop(images, top, left, height, width, size)
 
 
 VIEWS: dict[str, Callable[[jax.Array, int], list[jax.Array]]] = {
   "identity": _identity,
   "flip": _flip,
   "five_crops": _five_crops,
+  "ten_crops": _ten_crops,
   "scales": _scales,
 }
 
@@ -70,12 +75,13 @@ def make_views(
   Args:
     names: keys of `VIEWS`, as a sequence or separated by commas: `identity`
       (the middle crop of evaluation), `flip` (its mirror image), `five_crops`
-      (corners and middle), `scales` (three zooms).
+      (corners and middle), `ten_crops` (the five crops of the image and of its
+      mirror image), `scales` (three zooms).
     image_size: pixels a side of the network's input.
 
   Returns:
-    A deterministic function `images [B, S, S, 3] -> [views, B, image_size,
-    image_size, 3]` that keeps the dtype; S is at least image_size.
+    A deterministic function `images [B, H, W, C] -> [views, B, image_size,
+    image_size, C]` that keeps the dtype; H and W are at least image_size.
 
   Raises:
     ValueError: a name is unknown or repeated, or no name is given.
@@ -88,6 +94,7 @@ def make_views(
   if not names or len(set(names)) < len(names):
     raise ValueError(f"views must be named, each once, got {names}")
 
+  @on_any_mesh(batch_axis=1)
   def views(images: jax.Array) -> jax.Array:
     check.batch(images)
     return jnp.stack(

@@ -187,7 +187,7 @@ def build(
     preprocess=models.PREPROCESSING[config.model.preprocessing],
     augment=augmentation,
     mixer=mixer,
-    resize=lambda images: augment.central_crop(images, size),
+    resize=lambda images: augment.center_crop(images, size),
     num_classes=num_classes,
     mix_until=np.inf if off is None else off * per_epoch,
     loss=loss,
