@@ -8,6 +8,13 @@
 This package depends only on JAX and NumPy.
 """
 
+from mixaug_jax.augment.filters import (
+  adjust_sharpness,
+  gaussian_blur,
+  random_gaussian_blur,
+  random_gaussian_noise,
+  random_sharpness,
+)
 from mixaug_jax.augment.geometric import (
   central_crop,
   crop_and_resize,
@@ -21,6 +28,7 @@ from mixaug_jax.augment.geometric import (
   random_rotation,
   rotate,
 )
+from mixaug_jax.augment.jitter import color_jitter
 from mixaug_jax.augment.jpeg import adjust_jpeg_quality, random_jpeg_quality
 from mixaug_jax.augment.keys import StepKeys, example_keys, step_keys
 from mixaug_jax.augment.mixers import (
@@ -41,10 +49,12 @@ from mixaug_jax.augment.mixture import make_mixer
 from mixaug_jax.augment.photometric import (
   adjust_brightness,
   adjust_contrast,
+  adjust_gamma,
   adjust_hue,
   adjust_saturation,
   random_brightness,
   random_contrast,
+  random_gamma,
   random_grayscale,
   random_hue,
   random_saturation,
@@ -52,6 +62,18 @@ from mixaug_jax.augment.photometric import (
 )
 from mixaug_jax.augment.pipeline import make_augment, needs_margin
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
+from mixaug_jax.augment.tone import (
+  autocontrast,
+  equalize,
+  invert,
+  posterize,
+  random_autocontrast,
+  random_equalize,
+  random_invert,
+  random_posterize,
+  random_solarize,
+  solarize,
+)
 from mixaug_jax.augment.views import VIEWS, make_views
 
 __all__ = [
@@ -68,40 +90,58 @@ __all__ = [
   "StepKeys",
   "adjust_brightness",
   "adjust_contrast",
+  "adjust_gamma",
   "adjust_hue",
   "adjust_jpeg_quality",
   "adjust_saturation",
+  "adjust_sharpness",
+  "autocontrast",
   "central_crop",
+  "color_jitter",
   "crop_and_resize",
   "cutmix",
   "cutout",
   "draw_partners",
+  "equalize",
   "example_keys",
   "flip_left_right",
   "flip_up_down",
   "fmix",
+  "gaussian_blur",
+  "invert",
   "make_augment",
   "make_mixer",
   "make_views",
   "mix",
   "mixup",
   "needs_margin",
+  "posterize",
   "rand_augment",
+  "random_autocontrast",
   "random_brightness",
   "random_contrast",
   "random_crop",
+  "random_equalize",
   "random_erasing",
   "random_flip_left_right",
   "random_flip_up_down",
+  "random_gamma",
+  "random_gaussian_blur",
+  "random_gaussian_noise",
   "random_grayscale",
   "random_hue",
+  "random_invert",
   "random_jpeg_quality",
+  "random_posterize",
   "random_resized_crop",
   "random_rotation",
   "random_saturation",
+  "random_sharpness",
+  "random_solarize",
   "resizemix",
   "rgb_to_grayscale",
   "rotate",
+  "solarize",
   "step_keys",
   "trivial_augment",
 ]
