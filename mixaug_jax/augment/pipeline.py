@@ -1,8 +1,8 @@
 """From `config.augment` to the augmentation of a train step.
 
 `OPERATIONS` lists the operations in the order in which they are applied: crops,
-flips, rotation, policies, colour, filters, JPEG, erasing. The draws for an example
-depend only on its key.
+flips, rotation, policies, colour, filters, JPEG, erasing. The draws for an
+example depend only on its key.
 """
 
 from collections.abc import Callable

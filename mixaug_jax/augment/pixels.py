@@ -34,8 +34,8 @@ def in_unit(
 
   def convert(x):
     if x.dtype != jnp.uint8:
-      return adjust(x.astype(jnp.float32)).astype(x.dtype)
-    adjusted = adjust(x.astype(jnp.float32) / 255)
+      return adjust(jnp.asarray(x, jnp.float32)).astype(x.dtype)
+    adjusted = adjust(jnp.asarray(x, jnp.float32) / 255)
     return jnp.clip(adjusted * 255.5, 0, 255).astype(jnp.uint8)
 
   return on_colours(convert, images)
@@ -52,8 +52,8 @@ def in_own_range(
 
   def convert(x):
     if x.dtype != jnp.uint8:
-      return adjust(x.astype(jnp.float32), 1).astype(x.dtype)
-    adjusted = jnp.round(adjust(x.astype(jnp.float32), 255))
+      return adjust(jnp.asarray(x, jnp.float32), 1).astype(x.dtype)
+    adjusted = jnp.round(adjust(jnp.asarray(x, jnp.float32), 255))
     return jnp.clip(adjusted, 0, 255).astype(jnp.uint8)
 
   return on_colours(convert, images)

@@ -9,6 +9,7 @@ for each example.
 """
 
 import jax
+import jax.numpy as jnp
 
 from mixaug_jax.augment import check, enhance
 from mixaug_jax.augment.examples import factor
@@ -37,8 +38,11 @@ def solarize(images: jax.Array, threshold: jax.Array | float) -> jax.Array:
   check.colours(images)
   check.within("threshold", threshold, 0, 1)
   threshold = factor("threshold", threshold, images)
+  if images.dtype == jnp.uint8:
+    # 255 times the float32 of 128 / 255 exceeds 128.
+    threshold = jnp.ceil(255 * threshold - 1e-3)
   return in_own_range(
-    lambda x, top: enhance.solarize(x, threshold * top, top), images
+    lambda x, top: enhance.solarize(x, threshold, top), images
   )
 
 
