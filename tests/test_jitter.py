@@ -64,9 +64,10 @@ def test_every_order_is_drawn_and_equals_torchvision(dtype):
   drawn = jitter(jnp.broadcast_to(images, (240, *image.shape)))
   error = np.abs(np.float64(drawn)[:, None] - scale * expected).max((2, 3, 4))
   assert error.min(1).max() <= (6 if whole else 2e-5)
-  counts = np.bincount(error.argmin(1), minlength=24)
-  assert counts.min() > 0
-  assert counts.max() < 30
+  if not whole:  # Rounding makes some orders equal.
+    counts = np.bincount(error.argmin(1), minlength=24)
+    assert counts.min() > 0
+    assert counts.max() < 30
 
 
 @pytest.mark.parametrize("name", FACTORS)
