@@ -258,8 +258,21 @@ def test_settings_out_of_range_raise(operation, settings, words):
 
 @pytest.mark.parametrize(
   "images",
-  [jnp.zeros((4, 4)), jnp.zeros((4, 4, 3), int), jnp.zeros((2, 4, 4, 1))],
+  [
+    jnp.zeros((4, 4)),
+    jnp.zeros((4, 4, 3), int),
+    jnp.zeros((2, 4, 4, 1)),
+    jnp.zeros((2, 2, 4, 4, 3)),
+  ],
 )
-def test_invalid_images_raise(images):
+@pytest.mark.parametrize("name", COLOURED)
+def test_invalid_images_raise(images, name):
   with pytest.raises(ValueError, match="images must"):
-    augment.adjust_hue(images, 0.1)
+    PHOTOMETRIC[name](jax.random.key(0), images, None)
+
+
+@pytest.mark.parametrize("name", PHOTOMETRIC)
+def test_other_ranks_are_refused(name):
+  for shape in ((8, 3), (2, 2, 8, 8, 3)):
+    with pytest.raises(ValueError, match=r"images must be .* got shape"):
+      PHOTOMETRIC[name](jax.random.key(0), jnp.zeros(shape), None)

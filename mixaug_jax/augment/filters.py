@@ -77,6 +77,7 @@ def random_gaussian_blur(
   SimCLR (Chen et al., 2020, arXiv:2002.05709) uses these bounds, probability
   0.5 and a kernel of a tenth of the side.
   """
+  check.colours(images)
   check.above("min_sigma", min_sigma, 0)
   check.interval(
     "min_sigma", min_sigma, "max_sigma", max_sigma, 0, float("inf")

@@ -10,8 +10,8 @@ from mixaug_jax.augment.photometric import luma, turn_hue
 from mixaug_jax.augment.pixels import in_own_range
 
 Range = jax.Array | float | tuple[jax.Array | float, jax.Array | float]
-_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 _NAMES = ("brightness", "contrast", "saturation", "hue")
+_CONTRAST, _SATURATION, _HUE = 1, 2, 3
 
 
 @on_any_mesh
@@ -54,23 +54,24 @@ def color_jitter(
     ValueError: a range is out of bounds.
   """
   check.colours(images)
-  grey = images.shape[-1] == 1
-  settings = (brightness, contrast) + (() if grey else (saturation, hue))
+  settings = enumerate((brightness, contrast, saturation, hue))
+  ranges = {kind: _bounds(kind, setting) for kind, setting in settings}
+  coloured = images.shape[-1] > 1
   ranges = {
     kind: bounds
-    for kind, setting in enumerate(settings)
-    if (bounds := _bounds(kind, setting))
+    for kind, bounds in ranges.items()
+    if bounds and (coloured or kind < _SATURATION)
   }
   kinds = jnp.array(list(ranges), jnp.int32)
 
   def one(key, x):
     order_key, *keys = jax.random.split(key, 1 + len(_NAMES))
-    values = [
-      draw.uniform(keys[kind], *ranges[kind]) if kind in ranges else 0
-      for kind in range(len(_NAMES))
-    ]
+    off = (0.0, 0.0)
+    values = jnp.stack(
+      [draw.uniform(k, *ranges.get(n, off)) for n, k in enumerate(keys)]
+    )
     for kind in jax.random.permutation(order_key, kinds):
-      x = _adjust(x, kind, jnp.stack(values)[kind], ranges)
+      x = _adjust(x, kind, values[kind], ranges)
     return x
 
   def jitter(x, top):

@@ -67,6 +67,7 @@ def by_factor(
   high: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust` by a number from U(low, high), drawn for each example."""
+  check.colours(images)
 
   def one(key, image):
     return adjust(image, draw.uniform(key, low, high))
@@ -81,6 +82,7 @@ def by_chance(
   probability: jax.Array | float,
 ) -> jax.Array:
   """Applies `operation` with `probability`, drawn for each example."""
+  check.colours(images)
   check.within("probability", probability, 0, 1)
 
   def one(key, image):
