@@ -103,7 +103,33 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   augment.random_saturation = saturation = ConfigDict()
   saturation.lower = placeholder(float)  # Factors.
   saturation.upper = placeholder(float)
+  augment.color_jitter = jitter = ConfigDict()  # In random order.
+  jitter.brightness = placeholder(float)  # b: factors in 1 - b to 1 + b.
+  jitter.contrast = 0.0
+  jitter.saturation = 0.0
+  jitter.hue = 0.0  # Full circles, <= 0.5.
+  augment.random_gamma = gamma = ConfigDict()
+  gamma.lower = placeholder(float)  # Exponents.
+  gamma.upper = placeholder(float)
   augment.random_grayscale = ConfigDict({"probability": placeholder(float)})
+  augment.random_invert = ConfigDict({"probability": placeholder(float)})
+  augment.random_solarize = solarize = ConfigDict()
+  solarize.probability = placeholder(float)
+  solarize.threshold = 0.5  # In [0, 1]; values from it on are inverted.
+  augment.random_posterize = posterize = ConfigDict()
+  posterize.probability = placeholder(float)
+  posterize.bits = 4  # Kept of 8.
+  augment.random_autocontrast = ConfigDict({"probability": placeholder(float)})
+  augment.random_equalize = ConfigDict({"probability": placeholder(float)})
+  augment.random_sharpness = sharpness = ConfigDict()
+  sharpness.lower = placeholder(float)  # Factors.
+  sharpness.upper = placeholder(float)
+  augment.random_gaussian_blur = blur = ConfigDict()
+  blur.kernel_size = placeholder(int)  # Odd; pixels.
+  blur.min_sigma = 0.1  # Pixels.
+  blur.max_sigma = 2.0
+  blur.probability = 1.0
+  augment.random_gaussian_noise = ConfigDict({"stddev": placeholder(float)})
   augment.random_jpeg_quality = jpeg = ConfigDict()
   jpeg.min_jpeg_quality = placeholder(int)  # 0 to 100.
   jpeg.max_jpeg_quality = placeholder(int)

@@ -71,6 +71,16 @@ def main() -> None:
   for name, operation in MIXERS.items():
     mixed(name, operation)
   images = photographs()
+  faded = images[1] // 2 + 64
+  toned = [
+    augment.invert(images[1]),
+    augment.solarize(images[1], 0.5),
+    augment.posterize(images[1], 2),
+    augment.equalize(images[1]),
+    faded,
+    augment.autocontrast(faded),
+  ]
+  strip("tone_operations", [images[1], *toned])
   strength = {"posterize": 3, "solarize": 128, "rotate": 0.5}
   strength |= {"shear_x": 0.3, "shear_y": 0.3}
   strength |= {"translate_x": 24, "translate_y": 24}
@@ -106,7 +116,14 @@ RANDOM = {
   "random_contrast": lambda k, x: augment.random_contrast(k, x, 0.3, 1.8),
   "random_hue": lambda k, x: augment.random_hue(k, x, 0.3),
   "random_saturation": lambda k, x: augment.random_saturation(k, x, 0, 2.5),
+  "color_jitter": lambda k, x: augment.color_jitter(k, x, 0.5, 0.5, 0.5, 0.2),
+  "random_gamma": lambda k, x: augment.random_gamma(k, x, 0.3, 3),
   "random_grayscale": lambda k, x: augment.random_grayscale(k, x, 0.5),
+  "random_sharpness": lambda k, x: augment.random_sharpness(k, x, 0, 6),
+  "random_gaussian_blur": lambda k, x: augment.random_gaussian_blur(k, x, 13),
+  "random_gaussian_noise": lambda k, x: augment.random_gaussian_noise(
+    k, x, 0.08
+  ),
   "random_jpeg_quality": lambda k, x: augment.random_jpeg_quality(k, x, 2, 20),
   "trivial_augment": augment.trivial_augment,
   "rand_augment": augment.rand_augment,

@@ -9,7 +9,13 @@ from scipy import special
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import evaluate, predict, runs, train
-from mixaug_jax.analysis import calibration, likelihood, predictions, views
+from mixaug_jax.analysis import (
+  calibration,
+  likelihood,
+  predictions,
+  statistics,
+  views,
+)
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import losses
 
@@ -135,10 +141,11 @@ def test_a_loss_that_is_gone_is_named_only_when_it_is_called():
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_a_row_with_a_nan_is_wrong_everywhere_and_in_no_figure(kind):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_wrong_and_has_no_calibration(kind, bad):
   logits, labels = _data()
   broken = logits.copy()
-  broken[::2, 1] = np.nan
+  broken[::2, 1] = bad
   right = logits.argmax(-1) == labels
   right[::2] = False
   np.testing.assert_array_equal(calibration.correct(broken, labels), right)
@@ -151,16 +158,73 @@ def test_a_row_with_a_nan_is_wrong_everywhere_and_in_no_figure(kind):
   np.testing.assert_array_equal(
     calibration.confusions(broken, labels, 4), whole
   )
-  bins = calibration.reliability(broken, labels, likelihood=kind)
-  rest = calibration.reliability(logits[1::2], labels[1::2], likelihood=kind)
-  for one, other in zip(bins, rest, strict=True):
-    np.testing.assert_array_equal(one, other)
-  assert np.isnan(kind.loss(broken, labels))
-  assert np.isnan(calibration.fit_temperature(broken, labels, kind))
-  assert np.isnan(
-    calibration.expected_calibration_error(broken, labels, likelihood=kind)
-  )
+  words = "the logits of 100 of 200 examples are not finite"
+  for function in (
+    calibration.reliability,
+    calibration.expected_calibration_error,
+    calibration.fit_temperature,
+  ):
+    with pytest.raises(ValueError, match=words):
+      function(broken, labels, likelihood=kind)
   assert calibration.undefined(broken).sum() == 100
+
+
+def test_a_diverged_run_is_measured_without_its_calibration():
+  logits, labels = _data()
+  broken = np.where(np.arange(200)[:, None] % 2, logits, np.nan)
+  of = lambda *args: calibration.measures(*args, likelihood.SOFTMAX, None)
+  with_fit = lambda x, y: calibration.measures(
+    x, labels, likelihood.SOFTMAX, (y, labels)
+  )
+  whole = with_fit(logits, logits)
+  assert np.isfinite(list(whole.values())).all()
+  assert of(logits, labels) == whole | {
+    "temperature": None,
+    "calibration_error_scaled": None,
+  }
+  diverged = with_fit(broken, logits)
+  assert diverged["accuracy"] == (logits.argmax(-1) == labels)[1::2].sum() / 200
+  assert diverged["temperature"] == whole["temperature"]
+  names = ("loss", "calibration_error", "calibration_error_scaled")
+  assert np.isnan([diverged[name] for name in names]).all()
+  unfitted = with_fit(logits, broken)
+  assert unfitted["calibration_error"] == whole["calibration_error"]
+  names = ("temperature", "calibration_error_scaled")
+  assert np.isnan([unfitted[name] for name in names]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("wrong", [-1, 4, 80_000])
+def test_a_label_that_is_no_class_is_never_right(kind, wrong):
+  logits, labels = _data()
+  changed = labels.copy()
+  changed[::2] = wrong
+  rest, kept = logits[1::2], labels[1::2]
+  right = calibration.correct(rest, kept)
+  assert calibration.correct(logits, changed).sum() == right.sum()
+  assert calibration.top_k_accuracy(logits, changed, 4) == 0.5
+  np.testing.assert_array_equal(
+    calibration.per_class_accuracy(logits, changed, 4),
+    calibration.per_class_accuracy(rest, kept, 4),
+  )
+  np.testing.assert_array_equal(
+    calibration.confusions(logits, changed, 4),
+    calibration.confusions(rest, kept, 4),
+  )
+  _, _, accuracy, count = calibration.reliability(
+    logits, changed, likelihood=kind
+  )
+  assert np.nansum(accuracy * count) == pytest.approx(right.sum())
+  assert np.isnan(kind.loss(logits, changed))
+  with pytest.raises(ValueError, match="100 of 200 labels are no class"):
+    calibration.fit_temperature(logits, changed, kind)
+
+
+def test_mcnemar_counts_bools_and_refuses_nan():
+  arm, base = np.array([1, 1, 1, 0, 0]), np.array([0, 0, 1, 1, 0])
+  assert statistics.mcnemar(arm, base) == (2, 1, 1.0)
+  with pytest.raises(ValueError, match="got NaN"):
+    statistics.mcnemar(np.where(arm, np.nan, 0), base)
 
 
 def test_an_image_whose_logits_are_not_numbers_is_an_error_not_a_class():

@@ -64,6 +64,21 @@ def test_each_example_uses_its_own_quality():
     chex.assert_trees_all_equal(adjust(image, quality), coded)
 
 
+def test_a_quality_for_each_pixel_is_refused():
+  images = jnp.zeros((2, 8, 8, 3))
+  for wrong in (jnp.ones(3), jnp.ones((2, 1)), jnp.ones((2, 8, 8, 3))):
+    with pytest.raises(ValueError, match=r"jpeg_quality must be a scalar or "):
+      adjust(images, wrong)
+
+
+@pytest.mark.parametrize("quality", [10, 75])
+def test_one_channel_is_coded_as_tf_image(quality):
+  tf = pytest.importorskip("tensorflow")
+  image = photographs()[1].mean(-1, keepdims=True).astype(np.uint8)
+  theirs = tf.image.adjust_jpeg_quality(image, quality)
+  assert psnr(adjust(image, quality), theirs) >= 45
+
+
 def test_quality_zero_equals_quality_one():
   image = photographs()[2]
   chex.assert_trees_all_equal(adjust(image, 0), adjust(image, 1))

@@ -1,7 +1,9 @@
 """Accuracies against plain counting."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +30,37 @@ def test_constant_logits_are_right_about_one_class_only():
   logits = np.zeros((10, 10), np.float32)
   assert metrics.in_top(logits, labels, 1).sum() == 1
   assert metrics.in_top(logits * np.nan, labels, 1).sum() == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_never_right(bad):
+  logits = np.eye(3, dtype=np.float32)
+  logits[1, 2] = bad
+  ids, one_hot = np.arange(3), np.eye(3, dtype=np.float32)
+  for k in (1, 3, 9):
+    for array in (np.asarray, jnp.asarray):
+      right = metrics.in_top(array(logits), array(ids), k)
+      np.testing.assert_array_equal(right, [True, False, True])
+      assert isinstance(right, type(array(0)))
+  np.testing.assert_array_equal(
+    metrics.mixed_accuracy(logits, one_hot), [1, 0, 1]
+  )
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 80_000])
+def test_a_label_that_is_no_class_is_never_right_and_has_no_loss(wrong):
+  logits = np.array([[0, 0, 0, 1], [1, 0, 0, 0]], np.float32)
+  labels = np.array([wrong, 0])
+  for k in (1, 4, 9):
+    assert metrics.in_top(logits, labels, k).tolist() == [False, True]
+  sums = jax.jit(metrics.evaluation_sums, static_argnums=3)
+  both, padded = (
+    sums(logits, labels, mask, losses.softmax_cross_entropy)
+    for mask in (np.float32([1, 1]), np.float32([0, 1]))
+  )
+  assert (both["accuracy"], both["top5_accuracy"]) == (1, 1)
+  assert np.isnan(both["loss"])
+  assert np.isfinite(padded["loss"])
 
 
 def test_mixed_accuracy_is_the_label_mass_on_the_predicted_class():

@@ -49,7 +49,23 @@ SETTINGS = {
     {"lower": 0.5, "upper": 1.5},
     {"lower": 0.5, "upper": None},
   ),
+  "color_jitter": ({"brightness": 0.4, "hue": 0.1}, {"brightness": -0.1}),
+  "random_gamma": ({"lower": 0.5, "upper": 2.0}, {"lower": -1.0, "upper": 2.0}),
   "random_grayscale": ({"probability": 0.5}, {"probability": 2.0}),
+  "random_invert": ({"probability": 0.5}, {"probability": 2.0}),
+  "random_solarize": (
+    {"probability": 0.5},
+    {"probability": 0.5, "threshold": 128.0},
+  ),
+  "random_posterize": ({"probability": 0.5}, {"probability": 0.5, "bits": 9}),
+  "random_autocontrast": ({"probability": 0.5}, {"probability": 2.0}),
+  "random_equalize": ({"probability": 0.5}, {"probability": 2.0}),
+  "random_sharpness": (
+    {"lower": 0.5, "upper": 1.5},
+    {"lower": 1.5, "upper": 0.5},
+  ),
+  "random_gaussian_blur": ({"kernel_size": 5}, {"kernel_size": 4}),
+  "random_gaussian_noise": ({"stddev": 0.1}, {"stddev": -0.1}),
   "random_jpeg_quality": (
     {"min_jpeg_quality": 20, "max_jpeg_quality": 60},
     {"min_jpeg_quality": 20, "max_jpeg_quality": 101},

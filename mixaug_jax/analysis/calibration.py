@@ -1,14 +1,16 @@
 """Accuracy, cross-entropy and calibration of predictions.
 
-Logits are float `[N, C]` and labels int `[N]` throughout. A row of logits with
-a NaN predicts nothing: it is wrong in every accuracy, and no loss, calibration
-error or temperature is known of predictions with such a row (they are nan).
+Logits are float `[N, C]` and labels int `[N]` throughout. A row with a logit
+that is not finite predicts nothing: it is wrong in every accuracy, and a
+calibration error or a temperature of predictions with such a row is a
+ValueError. A label that is no class is wrong in every accuracy.
 """
 
 import numpy as np
 from scipy import optimize
 
 from mixaug_jax.analysis.likelihood import SOFTMAX, Likelihood
+from mixaug_jax.training import metrics
 
 _MAX_TEMPERATURE = 100.0
 
@@ -21,13 +23,13 @@ def cross_entropy(
 
 
 def undefined(logits: np.ndarray) -> np.ndarray:
-  """Returns which rows hold a NaN, bool `[N]`."""
-  return np.isnan(logits).any(-1)
+  """Returns which rows hold a logit that is not finite, bool `[N]`."""
+  return ~metrics.finite_rows(logits)
 
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Returns which labels have the largest logit, bool `[N]`."""
-  return (logits.argmax(-1) == labels) & ~undefined(logits)
+  return metrics.in_top(logits, labels, 1)
 
 
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -36,10 +38,7 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
   Of equal logits the one with the lower class id counts as larger, as in
   `argmax`.
   """
-  true = np.take_along_axis(logits, labels[:, None], axis=-1)
-  lower = np.arange(logits.shape[-1]) < labels[:, None]
-  ahead = (logits > true) | ((logits == true) & lower)
-  return float(((ahead.sum(-1) < k) & ~undefined(logits)).mean())
+  return float(metrics.in_top(logits, labels, k).mean())
 
 
 def per_class_accuracy(
@@ -49,8 +48,10 @@ def per_class_accuracy(
 
   It is nan for a class without examples.
   """
-  right = np.bincount(labels[correct(logits, labels)], minlength=classes)
-  total = np.bincount(labels, minlength=classes)
+  valid = metrics.is_class(labels, classes)
+  right = labels[valid & correct(logits, labels)]
+  right = np.bincount(right, minlength=classes)
+  total = np.bincount(labels[valid], minlength=classes)
   return np.where(total > 0, right / np.maximum(total, 1), np.nan)
 
 
@@ -60,10 +61,10 @@ def confusions(
   """Returns the confusion matrix, int `[classes, classes]`.
 
   Rows are true classes and columns are predicted classes. Examples whose
-  logits hold a NaN are left out.
+  logits are not finite or whose label is no class are left out.
   """
   counts = np.zeros((classes, classes), np.int64)
-  some = ~undefined(logits)
+  some = ~undefined(logits) & metrics.is_class(labels, classes)
   np.add.at(counts, (labels[some], logits[some].argmax(-1)), 1)
   return counts
 
@@ -88,16 +89,17 @@ def reliability(
 
   Returns:
     The edges, `[bins + 1]`; the mean confidence, the accuracy and the number
-    of examples, `[bins]`. The means are nan in an empty bin. An example whose
-    confidence is not a number is in no bin.
+    of examples, `[bins]`. The means are nan in an empty bin.
+
+  Raises:
+    ValueError: a logit is not finite.
   """
+  _check(logits)
   probabilities = likelihood.probabilities(
     np.asarray(logits, np.float64) / temperature
   )
-  known = ~undefined(probabilities)
-  probabilities = probabilities[known]
   confidence = probabilities.max(-1)
-  right = probabilities.argmax(-1) == labels[known]
+  right = probabilities.argmax(-1) == labels
   edges = np.linspace(0, 1, bins + 1)
   place = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
   total = lambda values: np.bincount(place, values, minlength=bins)
@@ -114,16 +116,14 @@ def expected_calibration_error(
   temperature: float = 1.0,
   likelihood: Likelihood = SOFTMAX,
 ) -> float:
-  """Returns the expected calibration error, in [0, 1], or nan.
+  """Returns the expected calibration error, in [0, 1].
 
   `sum_b n_b / N |accuracy_b - confidence_b|` over the bins of `reliability`,
-  which has the same arguments (Guo et al., 2017, arXiv:1706.04599).
+  which has the same arguments and errors (Guo et al., 2017, arXiv:1706.04599).
   """
   _, confidence, accuracy, count = reliability(
     logits, labels, bins, temperature, likelihood
   )
-  if count.sum() < len(labels):
-    return np.nan
   some = count > 0
   distance = np.abs(accuracy[some] - confidence[some])
   return float((count[some] * distance).sum() / len(labels))
@@ -138,16 +138,16 @@ def fit_temperature(
 
   Returns:
     A value between 0.01 and 100. It is at one end if all predictions are
-    correct, and at the other if they are no better than chance. It is nan if
-    a logit is.
+    correct, and at the other if they are no better than chance.
 
   Raises:
-    ValueError: no examples.
+    ValueError: no examples, a logit is not finite, or a label is no class.
   """
   if not len(labels):
     raise ValueError("a temperature cannot be fitted on no examples")
-  if undefined(logits).any():
-    return np.nan
+  _check(logits)
+  if bad := int((~metrics.is_class(labels, logits.shape[-1])).sum()):
+    raise ValueError(f"{bad:,} of {len(labels):,} labels are no class")
   logits = np.asarray(logits, np.float64)
   bound = np.log(_MAX_TEMPERATURE)
   found = optimize.minimize_scalar(
@@ -157,3 +157,57 @@ def fit_temperature(
     options={"xatol": 1e-6},
   )
   return float(np.exp(found.x))
+
+
+def measures(
+  logits: np.ndarray,
+  labels: np.ndarray,
+  likelihood: Likelihood,
+  validation: tuple[np.ndarray, np.ndarray] | None,
+) -> dict[str, float | None]:
+  """Returns accuracy, loss and calibration of predictions.
+
+  Args:
+    logits: of the predictions to measure.
+    labels: their true classes.
+    likelihood: the meaning of the logits.
+    validation: logits and labels to fit the temperature on.
+
+  Returns:
+    `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before and
+    `calibration_error_scaled` after scaling by `temperature`, both None
+    without validation. The figures of calibration are nan if a logit that they
+    are measured on is not finite.
+  """
+
+  def error(temperature):
+    if undefined(logits).any() or np.isnan(temperature):
+      return np.nan
+    return expected_calibration_error(
+      logits, labels, temperature=temperature, likelihood=likelihood
+    )
+
+  temperature = None
+  if validation is not None:
+    unknown = undefined(validation[0]).any()
+    temperature = (
+      np.nan if unknown else fit_temperature(*validation, likelihood)
+    )
+  return {
+    "accuracy": top_k_accuracy(logits, labels, 1),
+    "top5_accuracy": top_k_accuracy(logits, labels, 5),
+    "loss": likelihood.loss(logits, labels),
+    "calibration_error": error(1.0),
+    "temperature": temperature,
+    "calibration_error_scaled": (
+      None if temperature is None else error(temperature)
+    ),
+  }
+
+
+def _check(logits: np.ndarray) -> None:
+  """Raises ValueError if a logit is not finite."""
+  if bad := int(undefined(logits).sum()):
+    raise ValueError(
+      f"the logits of {bad:,} of {len(logits):,} examples are not finite"
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import losses
+from mixaug_jax.training import losses, metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +42,15 @@ class Likelihood:
 
     Args:
       logits: float `[N, C]`.
-      labels: class ids, int `[N]`.
+      labels: class ids, int `[N]`; the loss is nan if one is no class.
 
     Raises:
       UserError: the run has a loss of the user's own that cannot be imported.
     """
-    return float((self.own_loss or self.cross_entropy)(logits, labels).mean())
+    valid = metrics.is_class(labels, logits.shape[-1])
+    loss = self.own_loss or self.cross_entropy
+    values = loss(logits, np.where(valid, labels, 0))
+    return float(np.where(valid, values, np.nan).mean())
 
 
 def _softmax_of_mean(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mixaug_jax.analysis import cam
+from mixaug_jax.analysis import calibration, cam
 from mixaug_jax.analysis.likelihood import Likelihood
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
@@ -60,8 +60,9 @@ def classify(
       continue
     # The batch is filled up, so that one program serves all.
     full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
-    probabilities = likelihood.probabilities(logits(full))[: len(good)]
-    undefined = np.isnan(probabilities).any(-1)
+    outputs = logits(full)[: len(good)]
+    probabilities = likelihood.probabilities(outputs)
+    undefined = calibration.undefined(outputs)
     errors += [
       UserError(f"{path}: the logits of the network are not numbers")
       for path in itertools.compress(good, undefined)

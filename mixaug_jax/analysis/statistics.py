@@ -128,7 +128,12 @@ def mcnemar(arm: np.ndarray, base: np.ndarray) -> McNemar:
   Args:
     arm: whether each prediction is correct, `[N]`.
     base: the same for the other classifier.
+
+  Raises:
+    ValueError: a value is NaN, which is neither correct nor wrong.
   """
+  if np.isnan(arm).any() or np.isnan(base).any():
+    raise ValueError("correct predictions must be true or false, got NaN")
   arm, base = np.asarray(arm, bool), np.asarray(base, bool)
   gained, lost = int((arm & ~base).sum()), int((~arm & base).sum())
   if not gained + lost:

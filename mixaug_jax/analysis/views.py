@@ -1,6 +1,5 @@
 """Test-time augmentation: what views of an image measure, and their cost."""
 
-import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -52,10 +51,8 @@ def evaluate(
 
   Returns:
     For each name, and for their union where there are several: `views` (their
-    number), `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before
-    and `calibration_error_scaled` after scaling by `temperature`, both None
-    without validation, `undefined` (the number of images whose logits hold a
-    NaN, see `calibration`), and `milliseconds` for an image.
+    number), the figures of `calibration.measures`, `undefined` (the number of
+    images whose logits are not finite), and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
@@ -71,23 +68,12 @@ def evaluate(
       np.concatenate([parts[name] for name in chosen]), average, likelihood
     )
     ours, truth = of(logits), split.labels
-    error = functools.partial(
-      calibration.expected_calibration_error, likelihood=likelihood
-    )
-    temperature = scaled = None
+    fitted = None
     if validation is not None:
-      temperature = calibration.fit_temperature(
-        of(fitting), validation.labels, likelihood
-      )
-      scaled = error(ours, truth, temperature=temperature)
+      fitted = of(fitting), validation.labels
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
-      "accuracy": calibration.top_k_accuracy(ours, truth, 1),
-      "top5_accuracy": calibration.top_k_accuracy(ours, truth, 5),
-      "loss": likelihood.loss(ours, truth),
-      "calibration_error": error(ours, truth),
-      "temperature": temperature,
-      "calibration_error_scaled": scaled,
+      **calibration.measures(ours, truth, likelihood, fitted),
       "undefined": int(calibration.undefined(ours).sum()),
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }

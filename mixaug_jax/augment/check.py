@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def known(*values: Any) -> bool:
@@ -15,15 +16,17 @@ def known(*values: Any) -> bool:
   return not any(isinstance(x, jax.core.Tracer) for x in values)
 
 
-def within(name: str, value: float, low: float, high: float) -> None:
-  """Raises ValueError unless low <= value <= high."""
-  if known(value) and not low <= value <= high:
+def within(
+  name: str, value: jax.Array | float, low: float, high: float
+) -> None:
+  """Raises ValueError unless low <= value <= high, for all values."""
+  if known(value) and not np.all((low <= value) & (value <= high)):
     raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
 
 
-def above(name: str, value: float, bound: float) -> None:
-  """Raises ValueError unless value is finite and above `bound`."""
-  if known(value) and not bound < value < float("inf"):
+def above(name: str, value: jax.Array | float, bound: float) -> None:
+  """Raises ValueError unless all values are finite and above `bound`."""
+  if known(value) and not np.all((bound < value) & (value < np.inf)):
     raise ValueError(f"{name} must be above {bound:g}, got {value}")
 
 

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixaug_jax.augment import check
-from mixaug_jax.augment.examples import each_example
+from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.examples import each_example, factor
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.pixels import on_colours
 
 # ITU-T T.81, tables K.1 and K.2.
 _LUMA_TABLE = np.array(
@@ -51,8 +53,9 @@ _SCALES = (np.round(np.outer(_SCALES, _SCALES) * 2**14) / 2**14).astype(
 )
 
 
+@on_any_mesh
 def adjust_jpeg_quality(
-  images: jax.Array, jpeg_quality: jax.Array
+  images: jax.Array, jpeg_quality: jax.Array | int
 ) -> jax.Array:
   """Encodes as JPEG at a quality and decodes; `tf.image.adjust_jpeg_quality`.
 
@@ -60,42 +63,42 @@ def adjust_jpeg_quality(
   zero almost everywhere because JPEG rounds.
 
   Args:
-    images: `[H, W, 3]` or `[B, H, W, 3]`, uint8, or float in [0, 1].
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8, or float in [0, 1], with 1, 3
+      (RGB) or 4 channels (RGB and alpha, which is not changed).
     jpeg_quality: libjpeg's quality, 0 to 100 (0 acts as 1), a scalar or `[B]`;
       may be traced.
 
   Returns:
     Images of the same shape and dtype, with 256 levels a channel.
   """
-  check.colours(images, (3,))
-  quality = jnp.asarray(jpeg_quality)
+  check.colours(images)
+  quality = factor("jpeg_quality", jpeg_quality, images)
   if images.ndim == 4:
-    quality = jnp.broadcast_to(quality, len(images))
+    quality = jnp.broadcast_to(quality.ravel(), len(images))
     return jax.vmap(adjust_jpeg_quality)(images, quality)
-  integer = images.dtype == jnp.uint8
-  levels = images.astype(jnp.float32)
-  if not integer:
-    levels = jnp.floor(jnp.clip(levels * 255.5, 0, 255))
-  levels = _coded(levels, quality)
-  return (
-    levels.astype(jnp.uint8)
-    if integer
-    else levels.astype(images.dtype) * (1 / 255)
-  )
+
+  def adjust(x):
+    if x.dtype == jnp.uint8:
+      return _coded(x.astype(jnp.float32), quality).astype(jnp.uint8)
+    levels = jnp.floor(jnp.clip(x.astype(jnp.float32) * 255.5, 0, 255))
+    return _coded(levels, quality).astype(x.dtype) * (1 / 255)
+
+  return on_colours(adjust, images)
 
 
+@on_any_mesh
 def random_jpeg_quality(
   key: jax.Array,
   images: jax.Array,
-  min_jpeg_quality: int,
-  max_jpeg_quality: int,
+  min_jpeg_quality: jax.Array | int,
+  max_jpeg_quality: jax.Array | int,
 ) -> jax.Array:
   """Applies `adjust_jpeg_quality` at a quality uniform in [min, max].
 
   Raises:
     ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100.
   """
-  check.colours(images, (3,))
+  check.colours(images)
   check.interval(
     "min_jpeg_quality",
     min_jpeg_quality,
@@ -106,18 +109,24 @@ def random_jpeg_quality(
   )
 
   def one(key, image):
-    quality = jax.random.randint(
-      key, (), min_jpeg_quality, max_jpeg_quality + 1
-    )
+    quality = draw.integer(key, min_jpeg_quality, max_jpeg_quality + 1)
     return adjust_jpeg_quality(image, quality)
 
   return each_example(one, key, images)
 
 
 def _coded(levels, quality):
-  """Encodes and decodes levels 0..255, float32 `[H, W, 3]`."""
-  height, width, _ = levels.shape
+  """Encodes and decodes levels 0..255, float32 `[H, W, 1]` or `[H, W, 3]`."""
+  height, width, channels = levels.shape
   around = ((0, -height % 16), (0, -width % 16))
+  luma_table, chroma_table = _tables(quality)
+
+  def coded(luma):
+    luma = _quantised(jnp.pad(luma, around, "edge"), luma_table)
+    return luma[:height, :width]
+
+  if channels == 1:
+    return coded(levels[..., 0])[..., None]
   red, green, blue = (levels[..., i] for i in range(3))
   luma = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
   blueness = jnp.round(
@@ -126,9 +135,6 @@ def _coded(levels, quality):
   redness = jnp.round(
     0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128
   )
-  luma_table, chroma_table = _tables(quality)
-  luma = _quantised(jnp.pad(luma, around, "edge"), luma_table)
-  luma = luma[:height, :width]
 
   def chroma(plane):
     plane = _halved(jnp.pad(plane, around, "edge"))
@@ -136,7 +142,7 @@ def _coded(levels, quality):
     plane = plane[: (height + 1) // 2, : (width + 1) // 2]
     return _doubled(plane)[:height, :width] - 128
 
-  blueness, redness = chroma(blueness), chroma(redness)
+  luma, blueness, redness = coded(luma), chroma(blueness), chroma(redness)
   rgb = jnp.stack(
     [
       luma + jnp.round(1.402 * redness),
@@ -152,6 +158,7 @@ def _tables(quality):
   """Scales the standard tables as libjpeg's `jpeg_quality_scaling` does."""
   quality = jnp.clip(quality, 1, 100).astype(jnp.int32)
   percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+  percent = percent.astype(jnp.float32)
   scaled = lambda table: jnp.clip(
     jnp.floor((table * percent + 50) / 100), 1, 255
   )
@@ -162,7 +169,7 @@ def _halved(plane):
   """Averages 2x2 pixels; halves round down and up by turns, as in libjpeg."""
   height, width = plane.shape
   sums = plane.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
-  bias = 1 + jnp.arange(width // 2) % 2
+  bias = 1 + jnp.arange(width // 2, dtype=jnp.float32)[None] % 2
   return jnp.floor((sums + bias) / 4)
 
 
@@ -175,9 +182,9 @@ def _quantised(plane, table):
   )
   # libjpeg's integer transform yields eighths, and rounds ties away from zero.
   coefficients = jnp.round(coefficients * 8) / 8
-  table = table[:, None, :]
+  table = table[None, :, None, :]
   steps = jnp.floor(jnp.abs(coefficients) / table + 0.5)
-  scales = jnp.floor(table * _SCALES[:, None, :] * 4 + 0.5)
+  scales = jnp.floor(table * _SCALES[None, :, None, :] * 4 + 0.5)
   samples = jnp.sign(coefficients) * steps * scales
   samples = _fast_inverse(_fast_inverse(samples, 1), 3)
   samples = jnp.floor(samples / 32) + 128
@@ -227,5 +234,5 @@ def _doubled(plane):
 
   sums = along(along(plane, 0), 1)
   # libjpeg adds 8 and 7 by turns, so halves round up and down by turns.
-  bias = 8 - jnp.arange(sums.shape[1]) % 2
+  bias = 8 - jnp.arange(sums.shape[1], dtype=jnp.float32)[None] % 2
   return jnp.floor((sums + bias) / 16)

@@ -1,154 +1,185 @@
-"""Photometric operations: brightness, contrast, hue, saturation.
+"""Photometric operations of tf.image: brightness, contrast, hue and others.
 
-Names, arguments and results are those of tf.image. `images` is one RGB image
-`[H, W, 3]` or a batch `[B, H, W, 3]`. uint8 images are computed in float32
-and saturate at 0 and 255; floats, in [0, 1], are not clipped, as in tf.image.
-A factor or delta may be traced. A random operation on a batch draws separately
-for each example.
+Names, arguments and results are those of tf.image. `images` is one image
+`[H, W, C]` or a batch `[B, H, W, C]` with 1, 3 (RGB) or 4 channels (RGB and
+alpha, which is not changed); hue, saturation and greyscale need colours. uint8
+images are computed in float32 and saturate at 0 and 255; floats, in [0, 1], are
+not clipped, as in tf.image. A factor or delta is a number or, for a batch, one
+for each example, `[B]`. A random operation on a batch draws separately for each
+example. Settings may be traced; then their range is not checked.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.examples import each_example
+from mixaug_jax.augment.examples import factor
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.pixels import by_chance, by_factor, in_unit
 
+_COLOURS = (3, 4)
 _GREY = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale, ITU-R BT.601.
 
 
-def adjust_brightness(images: jax.Array, delta: jax.Array) -> jax.Array:
+@on_any_mesh
+def adjust_brightness(images: jax.Array, delta: jax.Array | float) -> jax.Array:
   """Adds `delta`, in units of [0, 1]; `tf.image.adjust_brightness`."""
   check.colours(images)
-  return _in_float(lambda x: x + delta, images)
+  delta = factor("delta", delta, images)
+  return in_unit(lambda x: x + delta, images)
 
 
-def adjust_contrast(images: jax.Array, contrast_factor: jax.Array) -> jax.Array:
+@on_any_mesh
+def adjust_contrast(
+  images: jax.Array, contrast_factor: jax.Array | float
+) -> jax.Array:
   """Scales contrast; `tf.image.adjust_contrast`.
 
   The result is `(x - mean) * factor + mean`, with a mean for each channel of
   each image.
   """
   check.colours(images)
+  scale = factor("contrast_factor", contrast_factor, images)
 
   def adjust(x):
     mean = jnp.mean(x, axis=(-3, -2), keepdims=True)
-    return (x - mean) * contrast_factor + mean
+    return (x - mean) * scale + mean
 
-  return _in_float(adjust, images)
+  return in_unit(adjust, images)
 
 
-def adjust_hue(images: jax.Array, delta: jax.Array) -> jax.Array:
+@on_any_mesh
+def adjust_gamma(
+  images: jax.Array, gamma: jax.Array | float, gain: jax.Array | float = 1.0
+) -> jax.Array:
+  """Returns `gain * images ** gamma`, on [0, 1]; `tf.image.adjust_gamma`.
+
+  Raises:
+    ValueError: gamma is negative.
+  """
+  check.colours(images)
+  check.within("gamma", gamma, 0, float("inf"))
+  gamma, gain = factor("gamma", gamma, images), factor("gain", gain, images)
+  return in_unit(lambda x: gain * x**gamma, images)
+
+
+@on_any_mesh
+def adjust_hue(images: jax.Array, delta: jax.Array | float) -> jax.Array:
   """Turns the hue by `delta` full circles; `tf.image.adjust_hue`."""
-  check.colours(images, (3,))
-
-  def adjust(x):
-    hue, value, chroma = _to_hue(x)
-    return _from_hue(hue + 6 * delta, value, chroma)
-
-  return _in_float(adjust, images)
+  check.colours(images, _COLOURS)
+  delta = factor("delta", delta, images)
+  return in_unit(lambda x: turn_hue(x, delta), images)
 
 
+@on_any_mesh
 def adjust_saturation(
-  images: jax.Array, saturation_factor: jax.Array
+  images: jax.Array, saturation_factor: jax.Array | float
 ) -> jax.Array:
   """Scales the saturation of HSV, clipped to [0, 1].
 
-  `tf.image.adjust_saturation`.
+  `tf.image.adjust_saturation`. A pixel without a positive channel has no
+  saturation and becomes grey.
   """
-  check.colours(images, (3,))
+  check.colours(images, _COLOURS)
+  scale = factor("saturation_factor", saturation_factor, images)
 
   def adjust(x):
     # Hue and value are kept, so `value - channel` scales with the saturation.
     value = jnp.max(x, -1, keepdims=True)
     chroma = value - jnp.min(x, -1, keepdims=True)
-    room = jnp.where(chroma > 0, value / jnp.where(chroma > 0, chroma, 1), 1)
-    return value - (value - x) * jnp.clip(saturation_factor, 0, room)
+    room = jnp.maximum(value, 0) / jnp.where(chroma > 0, chroma, 1)
+    room = jnp.where(chroma > 0, room, 1)
+    return value - (value - x) * jnp.clip(scale, 0, room)
 
-  return _in_float(adjust, images)
+  return in_unit(adjust, images)
 
 
+@on_any_mesh
 def rgb_to_grayscale(images: jax.Array) -> jax.Array:
   """Puts the luma of `tf.image.rgb_to_grayscale` into all three channels."""
-  check.colours(images, (3,))
-
-  def adjust(x):
-    grey = jnp.sum(x * jnp.array(_GREY), -1, keepdims=True)
-    return jnp.broadcast_to(grey, x.shape)
-
-  return _in_float(adjust, images)
+  check.colours(images, _COLOURS)
+  return in_unit(lambda x: jnp.broadcast_to(luma(x), x.shape), images)
 
 
+@on_any_mesh
 def random_brightness(
-  key: jax.Array, images: jax.Array, max_delta: float
+  key: jax.Array, images: jax.Array, max_delta: jax.Array | float
 ) -> jax.Array:
   """Applies `adjust_brightness` by U(-max_delta, max_delta); max_delta >= 0."""
   check.within("max_delta", max_delta, 0, float("inf"))
-  return _random(adjust_brightness, key, images, -max_delta, max_delta)
+  return by_factor(adjust_brightness, key, images, -max_delta, max_delta)
 
 
+@on_any_mesh
 def random_contrast(
-  key: jax.Array, images: jax.Array, lower: float, upper: float
+  key: jax.Array,
+  images: jax.Array,
+  lower: jax.Array | float,
+  upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_contrast` by U(lower, upper); 0 <= lower <= upper."""
   check.interval("lower", lower, "upper", upper, 0, float("inf"))
-  return _random(adjust_contrast, key, images, lower, upper)
+  return by_factor(adjust_contrast, key, images, lower, upper)
 
 
+@on_any_mesh
+def random_gamma(
+  key: jax.Array,
+  images: jax.Array,
+  lower: jax.Array | float,
+  upper: jax.Array | float,
+) -> jax.Array:
+  """Applies `adjust_gamma` by U(lower, upper); 0 <= lower <= upper."""
+  check.interval("lower", lower, "upper", upper, 0, float("inf"))
+  return by_factor(adjust_gamma, key, images, lower, upper)
+
+
+@on_any_mesh
 def random_hue(
-  key: jax.Array, images: jax.Array, max_delta: float
+  key: jax.Array, images: jax.Array, max_delta: jax.Array | float
 ) -> jax.Array:
   """Applies `adjust_hue` by U(-max_delta, max_delta), max_delta in [0, 0.5]."""
   check.within("max_delta", max_delta, 0, 0.5)
-  return _random(adjust_hue, key, images, -max_delta, max_delta)
+  return by_factor(adjust_hue, key, images, -max_delta, max_delta)
 
 
+@on_any_mesh
 def random_saturation(
-  key: jax.Array, images: jax.Array, lower: float, upper: float
+  key: jax.Array,
+  images: jax.Array,
+  lower: jax.Array | float,
+  upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_saturation` by U(lower, upper); 0 <= lower <= upper."""
   check.interval("lower", lower, "upper", upper, 0, float("inf"))
-  return _random(adjust_saturation, key, images, lower, upper)
+  return by_factor(adjust_saturation, key, images, lower, upper)
 
 
+@on_any_mesh
 def random_grayscale(
-  key: jax.Array, images: jax.Array, probability: float = 0.1
+  key: jax.Array, images: jax.Array, probability: jax.Array | float = 0.1
 ) -> jax.Array:
   """Applies `rgb_to_grayscale` with `probability`."""
-  check.within("probability", probability, 0, 1)
-
-  def one(key, image):
-    coin = jax.random.bernoulli(key, probability)
-    return jnp.where(coin, rgb_to_grayscale(image), image)
-
-  return each_example(one, key, images)
+  return by_chance(rgb_to_grayscale, key, images, probability)
 
 
-def _random(adjust, key, images, low, high):
-  check.colours(images)
-
-  def one(key, image):
-    return adjust(image, jax.random.uniform(key, minval=low, maxval=high))
-
-  return each_example(one, key, images)
+def luma(x: jax.Array) -> jax.Array:
+  """Returns the luma of RGB, `[..., 3]` to `[..., 1]`."""
+  weights = jnp.array(_GREY, jnp.float32).reshape((1,) * (x.ndim - 1) + (3,))
+  return jnp.sum(x * weights, -1, keepdims=True)
 
 
-def _in_float(
-  adjust: Callable[[jax.Array], jax.Array], images: jax.Array
-) -> jax.Array:
-  """Computes in float32; converts uint8 like `tf.image.convert_image_dtype`."""
-  if images.dtype != jnp.uint8:
-    return adjust(images.astype(jnp.float32)).astype(images.dtype)
-  adjusted = adjust(images.astype(jnp.float32) / 255)
-  return jnp.clip(adjusted * 255.5, 0, 255).astype(jnp.uint8)
+def turn_hue(x: jax.Array, delta: jax.Array) -> jax.Array:
+  """Turns the hue of RGB, float32 `[..., 3]`, by `delta` full circles."""
+  hue, value, chroma = _to_hue(x)
+  return _from_hue(hue + 6 * delta, value, chroma)
 
 
 def _to_hue(x):
-  """Returns hue in sixths of the circle, value and chroma."""
-  red, green, blue = x[..., 0], x[..., 1], x[..., 2]
-  value = jnp.max(x, -1)
-  chroma = value - jnp.min(x, -1)
+  """Returns hue in sixths of the circle, value and chroma, each `[..., 1]`."""
+  red, green, blue = x[..., :1], x[..., 1:2], x[..., 2:]
+  value = jnp.max(x, -1, keepdims=True)
+  chroma = value - jnp.min(x, -1, keepdims=True)
   unit = 1 / jnp.where(chroma > 0, chroma, 1)
   hue = jnp.where(
     value == red,
@@ -172,4 +203,4 @@ def _from_hue(hue, value, chroma):
       1,
     )
   )
-  return jnp.stack([channel(0), channel(2), channel(4)], -1)
+  return jnp.concatenate([channel(0), channel(2), channel(4)], -1)

@@ -1,7 +1,7 @@
 """From `config.augment` to the augmentation of a train step.
 
 `OPERATIONS` lists the operations in the order in which they are applied: crops,
-flips, warps, policies, colour, JPEG, erasing. The draws for an example
+flips, warps, policies, colour, filters, JPEG, erasing. The draws for an example
 depend only on its key.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mixaug_jax.augment import check, photometric, policies
+from mixaug_jax.augment import check, filters, photometric, policies, tone
 from mixaug_jax.augment.crops import center_crop, pad, random_crop
 from mixaug_jax.augment.erasing import random_erasing
 from mixaug_jax.augment.flips import (
@@ -19,6 +19,7 @@ from mixaug_jax.augment.flips import (
   random_flip_up_down,
   random_rot90,
 )
+from mixaug_jax.augment.jitter import color_jitter
 from mixaug_jax.augment.jpeg import random_jpeg_quality
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.resizing import random_resized_crop, resize
@@ -149,9 +150,37 @@ OPERATIONS = (
     "random_saturation", _each(photometric.random_saturation), _FACTORS
   ),
   Operation(
+    "color_jitter",
+    _each(color_jitter),
+    ("brightness", "contrast", "saturation", "hue"),
+  ),
+  Operation("random_gamma", _each(photometric.random_gamma), _FACTORS),
+  Operation(
     "random_grayscale",
     _each(photometric.random_grayscale),
     ("probability",),
+  ),
+  Operation("random_invert", _each(tone.random_invert), ("probability",)),
+  Operation(
+    "random_solarize",
+    _each(tone.random_solarize),
+    ("probability", "threshold"),
+  ),
+  Operation(
+    "random_posterize", _each(tone.random_posterize), ("probability", "bits")
+  ),
+  Operation(
+    "random_autocontrast", _each(tone.random_autocontrast), ("probability",)
+  ),
+  Operation("random_equalize", _each(tone.random_equalize), ("probability",)),
+  Operation("random_sharpness", _each(filters.random_sharpness), _FACTORS),
+  Operation(
+    "random_gaussian_blur",
+    _each(filters.random_gaussian_blur),
+    ("kernel_size", "min_sigma", "max_sigma", "probability"),
+  ),
+  Operation(
+    "random_gaussian_noise", _each(filters.random_gaussian_noise), ("stddev",)
   ),
   Operation(
     "random_jpeg_quality",

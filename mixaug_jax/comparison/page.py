@@ -200,9 +200,11 @@ def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
 
 
 def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
+  """The bins of the predictions whose logits are finite."""
+  finite = ~calibration.undefined(run.compared.logits)
   _, confidence, accuracy, count = calibration.reliability(
-    run.compared.logits,
-    run.compared.labels,
+    run.compared.logits[finite],
+    run.compared.labels[finite],
     likelihood=run.run.likelihood,
   )
   return figures.reliability(name, colour, confidence, accuracy, count)

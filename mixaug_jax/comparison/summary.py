@@ -1,6 +1,5 @@
 """The numbers of a comparison, from the predictions of all runs."""
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -92,22 +91,12 @@ def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
 
 
 def _measures(run: FinishedRun) -> dict[str, float]:
-  logits, labels = run.compared.logits, run.compared.labels
-  likelihood = run.run.likelihood
-  temperature = calibration.fit_temperature(
-    run.validation.logits, run.validation.labels, likelihood
+  return calibration.measures(
+    run.compared.logits,
+    run.compared.labels,
+    run.run.likelihood,
+    (run.validation.logits, run.validation.labels),
   )
-  error = functools.partial(
-    calibration.expected_calibration_error, likelihood=likelihood
-  )
-  return {
-    "accuracy": float(run.correct.mean()),
-    "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
-    "loss": likelihood.loss(logits, labels),
-    "calibration_error": error(logits, labels),
-    "temperature": temperature,
-    "calibration_error_scaled": error(logits, labels, temperature=temperature),
-  }
 
 
 def _per_class(run: FinishedRun) -> np.ndarray:

@@ -1,9 +1,29 @@
-"""Accuracy on mixed and on clean batches."""
+"""Accuracy on mixed and on clean batches.
+
+One rule holds in every function: a row with a logit that is not finite is never
+right, and a label that is no class is never right.
+"""
+
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mixaug_jax.training.losses import Loss
+
+# Arrays of JAX and of NumPy; the results are of the same kind.
+Array = jax.Array | np.ndarray
+
+
+def finite_rows(logits: Array) -> Array:
+  """Returns which rows hold finite numbers only, `[B, C]` to bool `[B]`."""
+  return _numpy_of(logits).isfinite(logits).all(-1)
+
+
+def is_class(labels: Array, classes: int) -> Array:
+  """Returns which labels are one of `classes` class ids, bool `[B]`."""
+  return (labels >= 0) & (labels < classes)
 
 
 def mixed_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -20,26 +40,28 @@ def mixed_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     float `[B]` in [0, 1].
   """
   predicted = jnp.argmax(logits, axis=-1)
-  return jnp.take_along_axis(labels, predicted[:, None], axis=-1)[:, 0]
+  mass = jnp.take_along_axis(labels, predicted[:, None], axis=-1)[:, 0]
+  return jnp.where(finite_rows(logits), mass, 0)
 
 
-def in_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+def in_top(logits: Array, labels: Array, k: int) -> Array:
   """Tests for each example whether its class is among the `k` largest logits.
 
   Args:
     logits: float `[B, C]`.
     labels: class ids, int `[B]`.
-    k: if it exceeds C, every example without a NaN counts.
+    k: if it exceeds C, every class is among them.
 
   Returns:
     bool `[B]`. Ties go to the lower class id, as in `argmax`, so that constant
-    logits do not count for every class. A row with a NaN is wrong.
+    logits do not count for every class.
   """
-  true = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-  lower = jnp.arange(logits.shape[-1]) < labels[:, None]
-  ahead = (logits > true) | ((logits == true) & lower)
-  finite = ~jnp.any(jnp.isnan(logits), axis=-1)
-  return finite & (jnp.sum(ahead, axis=-1) < k)
+  xnp, classes = _numpy_of(logits, labels), logits.shape[-1]
+  valid = is_class(labels, classes)
+  own = xnp.where(valid, labels, 0)[:, None]
+  true = xnp.take_along_axis(logits, own, axis=-1)
+  ahead = (logits > true) | ((logits == true) & (xnp.arange(classes) < own))
+  return valid & finite_rows(logits) & (ahead.sum(-1) < k)
 
 
 def evaluation_sums(
@@ -56,13 +78,23 @@ def evaluation_sums(
 
   Returns:
     float32 scalars: the sums `loss`, `accuracy` and `top5_accuracy`, and the
-    number of examples `count`.
+    number of examples `count`. The loss is nan if the label of an example is
+    no class.
   """
   one_hot = jax.nn.one_hot(labels, logits.shape[-1])
   masked = lambda values: jnp.sum(jnp.where(mask > 0, values, 0.0))
   return {
-    "loss": masked(loss(logits, one_hot)),
+    "loss": masked(
+      jnp.where(
+        is_class(labels, logits.shape[-1]), loss(logits, one_hot), jnp.nan
+      )
+    ),
     "accuracy": masked(in_top(logits, labels, 1)),
     "top5_accuracy": masked(in_top(logits, labels, 5)),
     "count": jnp.sum(mask),
   }
+
+
+def _numpy_of(*arrays: Array) -> ModuleType:
+  """Returns jax.numpy if one of the arrays is JAX's, or numpy."""
+  return jnp if any(isinstance(x, jax.Array) for x in arrays) else np
