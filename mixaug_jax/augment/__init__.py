@@ -8,6 +8,9 @@
 This package depends only on JAX and NumPy.
 """
 
+from mixaug_jax.augment.augmix_policy import augmix
+from mixaug_jax.augment.autoaugment import auto_augment
+from mixaug_jax.augment.combinators import compose, random_apply, random_choice
 from mixaug_jax.augment.geometric import (
   central_crop,
   crop_and_resize,
@@ -71,7 +74,10 @@ __all__ = [
   "adjust_hue",
   "adjust_jpeg_quality",
   "adjust_saturation",
+  "augmix",
+  "auto_augment",
   "central_crop",
+  "compose",
   "crop_and_resize",
   "cutmix",
   "cutout",
@@ -87,7 +93,9 @@ __all__ = [
   "mixup",
   "needs_margin",
   "rand_augment",
+  "random_apply",
   "random_brightness",
+  "random_choice",
   "random_contrast",
   "random_crop",
   "random_erasing",

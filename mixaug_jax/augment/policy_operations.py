@@ -46,6 +46,7 @@ def strengths(
   degrees: float,
   enhancement: float,
   bits: tuple[int, int],
+  whole_pixels: bool = False,
 ) -> np.ndarray:
   """Returns the value of each operation at each strength.
 
@@ -56,6 +57,7 @@ def strengths(
     degrees: rotation at the last strength.
     enhancement: distance of a factor from one at the last strength.
     bits: of posterise, at the first and the last strength.
+    whole_pixels: cut translations to whole pixels.
 
   Returns:
     Values of `apply_operation`, float32 `[14, bins]`.
@@ -73,6 +75,9 @@ def strengths(
   }
   rise = np.linspace(0, 1, bins)
   table = {name: rise * most for name, most in at_most.items()}
+  if whole_pixels:
+    for name in ("translate_x", "translate_y"):
+      table[name] = np.trunc(table[name])
   table["posterize"] = bits[0] - np.round(rise * (bits[0] - bits[1]))
   table["solarize"] = 255 * (1 - rise)
   none = np.zeros(bins)
