@@ -7,6 +7,7 @@ one affine warp and one elementwise pass, because small kernels in a loop would
 cost more. docs/augmentations.md has figures.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixaug_jax.augment import check, draw, enhance
+from mixaug_jax.augment import check, draw, enhance, level_tables
 from mixaug_jax.augment.warp import warp
 
 OPERATIONS = (
@@ -137,11 +138,17 @@ def apply_in_turn(
     one = lambda example: _in_turn(apply_operation, *example)
     return jax.lax.map(one, (images, operations, values))
 
-  def together(images, operations, values):
-    return _in_turn(apply_together, images, operations.T, values.T)
+  def together(images, operations, values, products=False):
+    apply = functools.partial(apply_together, products=products)
+    return _in_turn(apply, images, operations.T, values.T)
 
   return jax.lax.platform_dependent(
-    images, operations, values, cpu=one_after_another, default=together
+    images,
+    operations,
+    values,
+    cpu=one_after_another,
+    tpu=functools.partial(together, products=True),
+    default=together,
   )
 
 
@@ -180,18 +187,27 @@ def apply_operation(
 
 
 def apply_together(
-  images: jax.Array, operations: jax.Array, values: jax.Array
+  images: jax.Array,
+  operations: jax.Array,
+  values: jax.Array,
+  products: bool = False,
 ) -> jax.Array:
   """Applies `apply_operation` to each example without branches.
 
   The results may differ from those of `apply_operation` by one level.
+
+  Args:
+    images: `[B, H, W, 3]`, uint8 or float in [0, 1].
+    operations: indices into `OPERATIONS`, int32 `[B]`.
+    values: of the operations, float32 `[B]`.
+    products: equalise by matrix products, as on TPUs.
   """
-  together = jax.vmap(_without_branches)
+  together = jax.vmap(functools.partial(_without_branches, products=products))
   levels = together(_to_levels(images), operations, values)
   return _from_levels(levels, images.dtype)
 
 
-def _without_branches(levels, operation, value):
+def _without_branches(levels, operation, value, products):
   """Computes any operation as one warp and one elementwise pass.
 
   A photometric operation is a weighted sum of the level, the grey value, the
@@ -201,26 +217,26 @@ def _without_branches(levels, operation, value):
   if_ = lambda name, then, otherwise: jnp.where(
     operation == OPERATIONS.index(name), then, otherwise
   )
-  grey = enhance.grey(levels)
+  everywhere = lambda x: jnp.broadcast_to(x, levels.shape[2:])[None, None]
   low, high = jnp.min(levels, (0, 1)), jnp.max(levels, (0, 1))
+  mean = enhance.grey(everywhere(jnp.mean(levels, (0, 1))))[0, 0]
   flat = high == low
   stretch = jnp.where(flat, 1.0, 255 / jnp.where(flat, 1.0, high - low))
   gain = if_("brightness", 1 + value, if_("color", 1 + value, 1.0))
   gain = if_("contrast", 1 + value, if_("sharpness", 1 + value, gain))
   gain = if_("auto_contrast", stretch, gain)
   shift = if_("auto_contrast", jnp.where(flat, 0.0, -low * stretch), 0.0)
-  shift = if_("contrast", -value * jnp.mean(grey), shift)
-  everywhere = lambda x: x[None, None]
+  shift = if_("contrast", -value * mean, shift)
   result = warp(levels, *_affine(operation, value), 255 * _FILL)
   result = result * everywhere(gain) + everywhere(shift)
-  result += if_("color", -value, 0.0) * grey
+  result += if_("color", -value, 0.0) * enhance.grey(levels)
   result += if_("sharpness", -value, 0.0) * enhance.sharpness(levels, -1.0)
   threshold = if_("solarize", value, jnp.inf)
   result = jnp.where(result < threshold, result, 255 - result)
   step = jnp.exp2(8 - if_("posterize", value, 8.0))
   posterized = jnp.floor(jnp.round(result) / step) * step
   result = if_("posterize", posterized, result)
-  return if_("equalize", enhance.equalize(levels, value), result)
+  return if_("equalize", level_tables.equalized(levels, products), result)
 
 
 def _to_levels(images):
