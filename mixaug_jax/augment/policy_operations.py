@@ -233,7 +233,7 @@ def _without_branches(levels, operation, value, products):
   result += if_("sharpness", -value, 0.0) * enhance.sharpness(levels, -1.0)
   threshold = if_("solarize", value, jnp.inf)
   result = jnp.where(result < threshold, result, 255 - result)
-  step = jnp.exp2(8 - if_("posterize", value, 8.0))
+  step = jnp.round(jnp.exp2(8 - if_("posterize", value, 8.0)))
   posterized = jnp.floor(jnp.round(result) / step) * step
   result = if_("posterize", posterized, result)
   return if_("equalize", level_tables.equalized(levels, products), result)
