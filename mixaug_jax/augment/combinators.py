@@ -163,8 +163,7 @@ def _with_key(function: Callable[..., jax.Array]) -> Random:
   required = [
     x.name
     for x in parameters
-    if x.default is x.empty
-    and x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)
+    if x.default is x.empty and x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)
   ]
   if len(required) == 1:
     return lambda key, images: function(images)
