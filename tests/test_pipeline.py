@@ -150,7 +150,7 @@ def combined(group, names, **settings):
 
 
 def test_operations_are_applied_together_or_not_at_all():
-  """Turning upside down and back is seen in none but a change of colour."""
+  """An image is upside down if and only if its brightness has changed."""
   names = "random_flip_up_down, random_brightness"
   config = configured(
     random_flip_up_down={"probability": 1.0},
