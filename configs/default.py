@@ -107,6 +107,10 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   mix.per_example = False  # Draw once per example, not per batch.
   mix.off_after_epoch = placeholder(float)  # No mixing from this epoch on.
   mix.partner = "any"  # Or other_class: never two images of one class.
+  # Partners come from groups of so many positions of a batch, and images do not
+  # leave the devices of a group. None: the smallest divisor of batch_size from
+  # 32 on.
+  mix.group_size = placeholder(int)
   mix.min_lambda = 0.0  # Bounds on the share of the first image.
   mix.max_lambda = 1.0
   mix.min_aspect = 1.0  # Bounds on the box's width over height,

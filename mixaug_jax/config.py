@@ -116,6 +116,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
       config.data[key] = str(path)
   _settle_weights(config.model)
   config.data.cache_size = stored_size(config)
+  _settle_groups(config)
   return config.lock()
 
 
@@ -127,6 +128,19 @@ def stored_size(config: ConfigDict) -> int:
     return config.data.cache_size
   margin = 8 / 7 if augment.needs_margin(config.augment) else 1
   return round(config.data.image_size * margin)
+
+
+def _settle_groups(config: ConfigDict) -> None:
+  """Fills `config.mix.group_size`, so that a run records it."""
+  from mixaug_jax import augment
+
+  if config.mix.name != "none":
+    try:
+      config.mix.group_size = augment.partner_group_size(
+        config.batch_size, config.mix.group_size
+      )
+    except ValueError as error:
+      raise UserError(f"config.mix: {error}") from None
 
 
 def _settle_weights(model: ConfigDict) -> None:
@@ -366,6 +380,9 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
   config = _merged(default.get_config().to_dict(), content)
   if config["data"]["cache_size"] is None:  # Older runs did not settle it.
     config["data"]["cache_size"] = config["data"]["image_size"]
+  if config["mix"]["group_size"] is None and config["mix"]["name"] != "none":
+    # Older runs drew partners from the whole batch.
+    config["mix"]["group_size"] = config["batch_size"]
   return config
 
 

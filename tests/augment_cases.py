@@ -68,11 +68,13 @@ POLICIES = {
 CASES = MIXERS | PHOTOMETRIC | GEOMETRIC | POLICIES
 # Not functions of images and keys alone, or tested elsewhere.
 BUILDERS = {
+  "devices_in_group",
   "draw_partners",
   "example_keys",
   "make_augment",
   "make_mixer",
   "make_views",
   "needs_margin",
+  "partner_group_size",
   "step_keys",
 }

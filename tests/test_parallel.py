@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import chex
 import jax
@@ -124,6 +125,22 @@ def test_parts_of_a_batch_take_less_memory():
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
   assert memory("3") < 0.7 * memory("1")
+
+
+@pytest.mark.parametrize(("group", "travel"), [("6", False), ("24", True)])
+def test_no_images_leave_a_device_whose_share_holds_whole_groups(group, travel):
+  overrides = {"mix.name": "cutmix", "mix.group_size": group}
+  exp = _experiment(_Linear(), **overrides)
+  run = parallel.train_step(
+    step.make_train_step(exp.recipe, parallel.devices())
+  )
+  state, _ = exp.initial_state()
+  batch = parallel.shard(_batch(exp))
+  program = run.lower(state, SEED, {}, batch).compile().as_text()
+  collectives = re.findall(r"= .*\b(?:all-\w+|collective-permute)\(", program)
+  assert collectives  # Those of the gradients.
+  images = [text for text in collectives if ",16,16,3]" in text]
+  assert bool(images) == travel
 
 
 def test_the_input_of_the_network_does_not_depend_on_the_devices():

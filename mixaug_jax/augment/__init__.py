@@ -39,8 +39,14 @@ from mixaug_jax.augment.mixers import (
   mixup,
   resizemix,
 )
-from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, draw_partners, mix
+from mixaug_jax.augment.mixing import Drawn, Mixer, mix
 from mixaug_jax.augment.mixture import make_mixer
+from mixaug_jax.augment.partners import (
+  Shard,
+  devices_in_group,
+  draw_partners,
+  partner_group_size,
+)
 from mixaug_jax.augment.photometric import (
   adjust_brightness,
   adjust_contrast,
@@ -81,6 +87,7 @@ __all__ = [
   "crop_and_resize",
   "cutmix",
   "cutout",
+  "devices_in_group",
   "draw_partners",
   "example_keys",
   "flip_left_right",
@@ -92,6 +99,7 @@ __all__ = [
   "mix",
   "mixup",
   "needs_margin",
+  "partner_group_size",
   "rand_augment",
   "random_apply",
   "random_brightness",

@@ -1,4 +1,4 @@
-"""The contract of all mixers: partners, blending and labels.
+"""The contract of all mixers: draws, blending and labels.
 
 `images` are `[B, H, W, C]` of any dtype, including uint8 in 0..255. `labels`
 are probabilities `[B, classes]`, float. Both are returned with their shapes and
@@ -10,39 +10,28 @@ partner, another example of the batch:
 
 `keep` is in [0, 1] for each pixel, and `lam`, float32, is the mean of `keep` as
 applied, so label mass equals pixel mass. All functions can be jitted, vmapped
-and differentiated with respect to images and labels. Settings are plain numbers
-and are checked before tracing.
+and differentiated with respect to images and labels. A setting is a number,
+which is checked before tracing, or it is traced, such as an alpha that follows
+a schedule; the range of a traced setting is not checked.
+
+The layout is NHWC. A mixer cannot tell it from NCHW: there it would cut its
+boxes out of rows and channels.
 """
 
 import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mixaug_jax.augment import check
-
-
-class Shard(NamedTuple):
-  """The place of this device's examples in the global batch.
-
-  Mixers draw for the global batch, and partners may live on other devices, so
-  the result does not depend on the number of devices.
-
-  Attributes:
-    count: number of devices that share the batch equally.
-    index: place of this device among them.
-    gather: concatenates the `[b, ...]` of every device to `[count * b, ...]` in
-      order; inside `pmap`, `jax.lax.all_gather` with `tiled=True`.
-  """
-
-  count: int = 1
-  index: jax.Array | int = 0
-  gather: Callable[[jax.Array], jax.Array] = lambda x: x
+from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
 
 
 class Drawn(NamedTuple):
@@ -64,8 +53,8 @@ class Drawn(NamedTuple):
 class Mixer(abc.ABC):
   """Base class of mixers.
 
-  A mixer is a frozen dataclass. Its fields are its settings, plain numbers that
-  `__post_init__` checks:
+  A mixer is a frozen dataclass. Its fields are its settings, which
+  `__post_init__` checks unless they are traced:
 
       @dataclasses.dataclass(frozen=True)
       class LeftMix(Mixer):
@@ -105,6 +94,7 @@ class Mixer(abc.ABC):
     return partners
 
 
+@on_any_mesh
 def mix(
   key: jax.Array,
   images: jax.Array,
@@ -116,6 +106,7 @@ def mix(
   per_example: bool = False,
   partner: str = "any",
   enabled: jax.Array | bool = True,
+  group_size: int | None = None,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Applies one of several mixers, drawn by weight.
@@ -135,25 +126,64 @@ def mix(
       which costs only the mixer that is drawn.
     partner: `any` or `other_class`; see `draw_partners`.
     enabled: bool, or a traced scalar; False returns the batch unchanged.
-    shard: this device's place in the global batch; None: this device has all
-      of it.
+    group_size: partners are drawn among that many consecutive examples of the
+      global batch; None: the smallest divisor of the batch that is at least 32,
+      or the whole batch. A multiple or a divisor of a device's share keeps the
+      images of a group on the fewest devices.
+    shard: this device's place in the global batch, inside `pmap` and
+      `shard_map`; None: `images` is the global batch, on one device or sharded
+      over a mesh.
 
   Returns:
     Images and labels of the given shapes and dtypes.
 
   Raises:
-    ValueError: a setting is out of range, or an argument has the wrong rank or
-      dtype.
+    ValueError: a setting is out of range, the group does not divide the batch,
+      or an argument has the wrong rank or dtype.
   """
-  mixers = tuple(mixers)
-  weights = None if weights is None else tuple(weights)
+  mixers = tuple(_concrete(mixer) for mixer in mixers)
+  weights = None if weights is None else tuple(map(_number, weights))
+  probability = _number(probability)
   check_settings(mixers, weights, probability, partner)
+  check.key(key)
   check.batch(images)
   check.labels(labels, len(images))
-  settings = (mixers, weights, probability, per_example, partner)
-  if shard is None:
+  group = partner_group_size(
+    len(images) * (1 if shard is None else shard.count), group_size
+  )
+  settings = (mixers, weights, probability, per_example, partner, group)
+  if shard is None and _all_known(mixers, weights, probability):
     return _jitted(key, images, labels, enabled, settings)
-  return _mixed(key, images, labels, enabled, settings, shard)
+  return _mixed(key, images, labels, enabled, settings, shard or Shard())
+
+
+def _number(x: Any) -> Any:
+  """Returns the Python number of a scalar array, unless it is traced."""
+  is_scalar = isinstance(x, (jax.Array, np.generic)) and jnp.ndim(x) == 0
+  return x.item() if is_scalar and check.known(x) else x
+
+
+def _settings(mixer: Any) -> dict[str, Any]:
+  if not isinstance(mixer, Mixer):
+    raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
+  return {
+    field.name: getattr(mixer, field.name)
+    for field in dataclasses.fields(mixer)
+    if field.init
+  }
+
+
+def _concrete(mixer: Any) -> Any:
+  """Replaces scalar arrays by numbers, so that the mixer can be hashed."""
+  settings = _settings(mixer)
+  arrays = {k: x for k, x in settings.items() if isinstance(x, jax.Array)}
+  numbers = {key: _number(x) for key, x in arrays.items()}
+  return dataclasses.replace(mixer, **numbers) if arrays else mixer
+
+
+def _all_known(mixers, weights, probability) -> bool:
+  values = [x for mixer in mixers for x in _settings(mixer).values()]
+  return check.known(*values, *(weights or ()), probability)
 
 
 def check_settings(
@@ -165,15 +195,14 @@ def check_settings(
   """Raises ValueError if `mix` does not accept the settings."""
   if not mixers:
     raise ValueError("mixers must hold at least one mixer")
-  for mixer in mixers:
-    if not isinstance(mixer, Mixer):
-      raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
   if weights is not None:
     if len(weights) != len(mixers):
       raise ValueError(
         f"weights has {len(weights)} numbers for {len(mixers)} mixers"
       )
-    if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+    if check.known(*weights) and not (
+      min(weights) >= 0 and 0 < sum(weights) < math.inf
+    ):
       raise ValueError(
         f"weights must not be negative or all zero, got {list(weights)}"
       )
@@ -181,79 +210,45 @@ def check_settings(
   check.choice("partner", partner, ("any", "other_class"))
 
 
-def draw_partners(
-  key: jax.Array, batch: int, classes: jax.Array | None = None
-) -> jax.Array:
-  """Pairs every example with another one.
-
-  Without `classes`, the pairing is one random cycle through the batch: no
-  example is its own partner, and each is a partner once. With `classes`, the
-  partner is of another class, and each example is again a partner once, as long
-  as no class fills more than half of the batch. Where one does, those of its
-  examples that find no partner are paired with themselves, and mixers leave
-  them as they are.
-
-  Args:
-    key: a PRNG key.
-    batch: number of examples, B.
-    classes: class of each example, int32 `[B]`.
-
-  Returns:
-    The index of each example's partner, int32 `[B]`.
-  """
-  place = jnp.arange(batch, dtype=jnp.int32)
-  if classes is None:
-    order = jax.random.permutation(key, place)
-    return place.at[order].set(jnp.roll(order, -1))
-  # Sort by class, with the classes and the examples of a class in random order.
-  # A shift by at least the size of the largest class leaves every class.
-  order_key, class_key, shift_key = jax.random.split(key, 3)
-  order = jax.random.permutation(order_key, place)
-  first = jax.random.permutation(class_key, place)
-  same = classes[:, None] == classes
-  group = jnp.min(jnp.where(same, first, batch), axis=1)
-  order = order[jnp.argsort(group[order], stable=True)]
-  largest = jnp.max(jnp.sum(same, axis=1))
-  shift = jax.random.randint(
-    shift_key, (), largest, jnp.maximum(largest, batch - largest) + 1
-  )
-  shift = jnp.where(2 * largest > batch, batch // 2, shift)
-  partners = place.at[order].set(order[(place + shift) % batch])
-  return jnp.where(classes[partners] == classes, place, partners)
-
-
 def _mixed(key, images, labels, enabled, settings, shard):
-  mixers, weights, probability, per_example, partner = settings
+  mixers, weights, probability, per_example, partner, group = settings
   local, height, width, _ = images.shape
-  batch = shard.count * local
   partner_key, draw_key = jax.random.split(key)
-  positions = shard.index * local + jnp.arange(local, dtype=jnp.int32)
-  all_labels = shard.gather(labels)
-  classes = None if partner == "any" else jnp.argmax(all_labels, axis=1)
-  partners = draw_partners(partner_key, batch, classes)[positions]
+  classes = None
+  if partner == "other_class":
+    classes = jnp.argmax(labels, axis=1).astype(jnp.int32)
+  partners = Partners(partner_key, local, shard, group, classes)
 
-  def draw(key):
+  def draw_one(key):
     coin_key, choice_key, mixer_key = jax.random.split(key, 3)
-    coin = jax.random.bernoulli(coin_key, probability)
+    coin = draw.coin(coin_key, probability)
     choice = _choose(choice_key, len(mixers), weights)
     drawn = _draw(mixer_key, choice, mixers, height, width)
     return coin & enabled, choice, drawn
 
   if per_example:
+    positions = shard.index * local + jnp.arange(local, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(draw_key, positions)
-    coin, choice, drawn = jax.vmap(draw)(keys)
+    coin, choice, drawn = jax.vmap(draw_one)(keys)
   else:
-    coin, choice, drawn = jax.tree.map(lambda x: x[None], draw(draw_key))
+    coin, choice, drawn = jax.tree.map(lambda x: x[None], draw_one(draw_key))
   uses_partner = jnp.array([mixer.uses_partner for mixer in mixers])
-  active = coin & ((partners != positions) | ~uses_partner[choice])
+  active = coin & (partners.found | ~uses_partner[choice])
   others = images
   if any(mixer.uses_partner for mixer in mixers):
-    others = shard.gather(images)[partners]
+    others = partners.of(images)
   others = _pasted(images, others, choice, drawn.extra, mixers)
   images = _blend(images, others, drawn.keep, active[:, None, None, None])
   lam = jnp.where(active, drawn.lam, 1)[:, None]
-  mixed_labels = lam * labels + (1 - lam) * all_labels[partners]
-  return images, mixed_labels.astype(labels.dtype)
+  return images, _blend_labels(labels, partners.of(labels), lam)
+
+
+def _blend_labels(labels, others, lam):
+  # Half-precision labels are blended in float32, those of 64 bits in float64.
+  dtype = jnp.promote_types(labels.dtype, jnp.float32)
+  lam = lam.astype(dtype)
+  mixed = lam * labels.astype(dtype) + (1 - lam) * others.astype(dtype)
+  return mixed.astype(labels.dtype)
 
 
 _jitted = jax.jit(
@@ -265,8 +260,9 @@ def _choose(key, count, weights):
   """Returns the number of the mixer to draw, int32 scalar."""
   if count == 1:
     return jnp.int32(0)
-  shares = jnp.ones(count) if weights is None else jnp.array(weights)
-  return jax.random.choice(key, count, p=shares / jnp.sum(shares))
+  shares = jnp.array(weights or [1] * count, jnp.float32)
+  choice = jax.random.choice(key, count, p=shares / jnp.sum(shares))
+  return choice.astype(jnp.int32)
 
 
 def _draw(key, choice, mixers, height, width) -> Drawn:

@@ -78,6 +78,7 @@ def make_mixer(
     probability=config.probability,
     per_example=config.per_example,
     partner=config.partner,
+    group_size=config.group_size,
   )
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mixaug_jax import augment
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.step import Devices
 
@@ -29,8 +30,7 @@ def devices() -> Devices:
     gather=lambda tree: jax.tree.map(
       lambda x: jax.lax.all_gather(x, AXIS, tiled=True), tree
     ),
-    count=jax.device_count(),
-    index=lambda: jax.lax.axis_index(AXIS),
+    shard=functools.partial(augment.Shard.over, AXIS),
   )
 
 

@@ -9,7 +9,9 @@ from importlib import metadata
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.data import selection
 from mixaug_jax.training import records
@@ -50,8 +52,8 @@ def describe(
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
     f"classes; the network sees {sets.seen:.0%} of an image, at "
     f"{config.data.image_size} px; {config.model.name}; mixing: "
-    f"{config.mix.name}; {exp.steps:,} steps of {config.batch_size} on {count} "
-    f"{jax.devices()[0].device_kind} device{'s' * (count > 1)}"
+    f"{_mixing(config, count)}; {exp.steps:,} steps of {config.batch_size} on "
+    f"{count} {jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
   lines = [run, *selection.describe(sets.left_out)]
   lines += [f"warning: {text}" for text in sets.warnings]
@@ -62,6 +64,16 @@ def describe(
     if changed := config_lib.differences(config, there, harmless=True):
       lines.append(f"resuming with other values of {', '.join(changed)}")
   return "\n".join(lines)
+
+
+def _mixing(config: ConfigDict, devices: int) -> str:
+  if config.mix.name == "none":
+    return "none"
+  group, share = config.mix.group_size, config.batch_size // devices
+  text = f"{config.mix.name} in groups of {group}"
+  if (span := augment.devices_in_group(share, group)) > 1:
+    text += f", for which every {span} devices exchange images"
+  return text
 
 
 def result(

@@ -36,22 +36,17 @@ class Devices:
     mean: averages a tree of arrays over the devices.
     total: adds up a tree of arrays over the devices.
     gather: `[b, ...]` of every device to `[count * b, ...]`, in order.
-    count: the number of devices.
-    index: returns the place of this device among them.
+    shard: returns the place of this device's examples in the global batch.
   """
 
   mean: Callable[[Any], Any] = _same
   total: Callable[[Any], Any] = _same
   gather: Callable[[Any], Any] = _same
-  count: int = 1
-  index: Callable[[], jax.Array | int] = lambda: 0
-
-  def shard(self) -> augment.Shard:
-    return augment.Shard(self.count, self.index(), self.gather)
+  shard: Callable[[], augment.Shard] = augment.Shard
 
   def positions(self, examples: int) -> jax.Array:
     """Returns the places of this device's examples in the global batch."""
-    return self.index() * examples + jnp.arange(examples)
+    return self.shard().index * examples + jnp.arange(examples)
 
 
 @dataclasses.dataclass(frozen=True)
