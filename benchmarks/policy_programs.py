@@ -13,52 +13,12 @@ once.
 
 import functools
 import math
-import os
 import re
 
-from benchmarks import harness
+from benchmarks import harness, topologies
 
-# The properties of an H100 that the compiler reads (XLA's GpuTargetConfig).
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32
-  shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  shared_memory_per_block_optin: 232448
-  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800
-  device_memory_size: 84942979072 clock_rate_ghz: 1.98
-  cuda_compute_capability { major: 9 }
-}
-platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 10 }
-runtime_version { major: 12 minor: 8 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
 INDEXING = re.compile(r"= \w+\[([\d,]*)\]\S* (gather|scatter)\(([^)]*)\), (.*)")
 ARRAY = re.compile(r"%([\w.-]+) = \w+\[([\d,]*)\]")
-
-
-def device(platform: str):
-  """Returns a device to compile for."""
-  import jax
-  from jax.experimental import topologies
-
-  if platform == "cpu":
-    return jax.devices()[0]
-  if platform == "cuda":
-    topology = topologies.get_topology_desc(
-      platform="cuda", target_config=H100, topology="1x1x1"
-    )
-  else:
-    topology = topologies.get_topology_desc(
-      platform="tpu",
-      topology_name="v5e:2x2",
-      chips_per_host_bounds=[2, 2, 1],
-    )
-  return topology.devices[0]
 
 
 def policies(size: int):
@@ -108,23 +68,21 @@ def indices(text: str) -> int:
 
 def main() -> None:
   flags = harness.flags(__doc__)
-  platforms = ("tpu", "cuda", "cpu")
-  flags.add_argument("--platform", choices=platforms, required=True)
+  flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
   flags.add_argument("--count", type=int, default=128)
   flags.add_argument("--size", type=int, default=224)
   arguments = flags.parse_args()
-  harness.use_cpu()
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-  os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  if arguments.platform == "cuda":  # There is no GPU to try kernels on.
-    os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0"
+  topologies.prepare(arguments.platform)
 
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
   from jaxlib import _jax
 
-  sharding = SingleDeviceSharding(device(arguments.platform))
+  # The smallest slice of a v5e has four chips; one of them is used.
+  chips = 4 if arguments.platform == "tpu" else 1
+  device = topologies.devices(arguments.platform, chips)[0]
+  sharding = SingleDeviceSharding(device)
   count, size = arguments.count, arguments.size
   shapes = (
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
