@@ -95,6 +95,14 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   augment.rand_augment = rand_augment = ConfigDict()
   rand_augment.num_layers = placeholder(int)  # Operations per image.
   rand_augment.magnitude = 9  # 0 to 30.
+  # imagenet, cifar10 or svhn.
+  augment.auto_augment = ConfigDict({"policy": placeholder(str)})
+  augment.augmix = augmix = ConfigDict()
+  augmix.severity = placeholder(int)  # 1 to 10; 3 in the paper.
+  augmix.width = 3  # Chains of operations.
+  augmix.depth = -1  # Operations in a chain; -1: 1 to 3.
+  augmix.alpha = 1.0  # Of the weights.
+  augmix.all_operations = True  # False: not brightness, color, contrast, ...
   augment.random_brightness = ConfigDict({"max_delta": placeholder(float)})
   augment.random_contrast = contrast = ConfigDict()
   contrast.lower = placeholder(float)  # Factors.
@@ -140,6 +148,12 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   erasing.min_aspect = 0.3  # Width over height.
   erasing.max_aspect = 1 / 0.3
   erasing.fill = placeholder(float)  # Grey value; None: noise.
+  # Operations that are on, such as "random_hue,random_grayscale". They take the
+  # place of the first of them: all or none of them, or one of them by chance.
+  augment.random_apply = random_apply = ConfigDict()
+  random_apply.names = placeholder(str)
+  random_apply.probability = 0.5
+  augment.random_choice = ConfigDict({"names": placeholder(str)})
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, cutout, resizemix, fmix; "cutmix,mixup".

@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn import datasets
 
 from mixaug_jax import augment
-from mixaug_jax.augment import policies
+from mixaug_jax.augment import policy_operations
 
 OUTPUT = pathlib.Path(__file__).parent / "augmentations"
 SIDE, GAP, DRAWS = 128, 4, 6
@@ -85,10 +85,10 @@ def main() -> None:
   strength |= {"shear_x": 0.3, "shear_y": 0.3}
   strength |= {"translate_x": 24, "translate_y": 24}
   operated = [
-    policies.apply_operation(
+    policy_operations.apply_operation(
       images[1], jnp.int32(number), jnp.float32(strength.get(name, 0.8))
     )
-    for number, name in enumerate(policies.OPERATIONS)
+    for number, name in enumerate(policy_operations.OPERATIONS)
   ]
   strip("policy_operations_1", operated[:7])
   strip("policy_operations_2", operated[7:])
@@ -127,6 +127,8 @@ RANDOM = {
   "random_jpeg_quality": lambda k, x: augment.random_jpeg_quality(k, x, 2, 20),
   "trivial_augment": augment.trivial_augment,
   "rand_augment": augment.rand_augment,
+  "auto_augment": augment.auto_augment,
+  "augmix": augment.augmix,
 }
 MIXERS = {
   "mixup": lambda *args: augment.mixup(*args, 1.0),

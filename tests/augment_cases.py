@@ -95,7 +95,18 @@ GEOMETRIC = {
   "ten_crops": lambda k, x, y: A.ten_crops(x, 12),
 }
 POLICIES = {
+  "augmix": lambda k, x, y: A.augmix(k, x, depth=2),
+  "auto_augment": lambda k, x, y: A.auto_augment(k, x),
+  "compose": lambda k, x, y: A.compose(
+    A.random_flip_left_right, A.flip_up_down, A.rand_augment
+  )(k, x),
   "rand_augment": lambda k, x, y: A.rand_augment(k, x),
+  "random_apply": lambda k, x, y: A.random_apply(
+    [A.random_flip_up_down, A.flip_left_right]
+  )(k, x),
+  "random_choice": lambda k, x, y: A.random_choice(
+    [A.random_flip_up_down, A.random_grayscale], [1, 2]
+  )(k, x),
   "trivial_augment": lambda k, x, y: A.trivial_augment(k, x),
 }
 CASES = MIXERS | PHOTOMETRIC | GEOMETRIC | POLICIES

@@ -11,7 +11,7 @@ import pytest
 
 from configs import basic, cutmix, default
 from mixaug_jax import augment
-from mixaug_jax.augment.pipeline import OPERATIONS
+from mixaug_jax.augment.pipeline import GROUPS, OPERATIONS
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
 DOCS = DOCS.read_text("utf-8")
@@ -39,6 +39,8 @@ SETTINGS = {
   "random_elastic": ({"alpha": 20.0}, {"alpha": 20.0, "sigma": 0.0}),
   "trivial_augment": ({"enabled": True}, None),
   "rand_augment": ({"num_layers": 1}, {"num_layers": 0}),
+  "auto_augment": ({"policy": "svhn"}, {"policy": "mnist"}),
+  "augmix": ({"severity": 5, "width": 1, "depth": 1}, {"severity": 11}),
   "random_brightness": ({"max_delta": 0.4}, {"max_delta": -0.1}),
   "random_contrast": (
     {"lower": 0.5, "upper": 1.5},
@@ -92,11 +94,12 @@ def keys(positions=range(6), step=3):
 def everything():
   config = configured(**{name: on for name, (on, _) in SETTINGS.items()})
   config.trivial_augment.enabled = False  # It compiles what RandAugment does.
+  config.auto_augment.policy = None  # As well.
   return jax.jit(augment.make_augment(config, 16))
 
 
 def test_every_operation_of_the_config_is_tested():
-  assert set(SETTINGS) == set(default.get_config().augment)
+  assert {*SETTINGS, *GROUPS} == set(default.get_config().augment)
 
 
 def test_the_table_of_operations_has_their_order_and_leaves():
@@ -242,6 +245,118 @@ def test_uint8_images_are_augmented_as_the_same_floats():
   )
   bare = augment.make_augment(default.get_config().augment, 16)
   assert bare(keys(), levels).dtype == jnp.float32
+
+
+def combined(group, names, **settings):
+  """Returns the augmentation with the operations of `names` on, in a group."""
+  on = {
+    name.strip(): SETTINGS[name.strip()][0]
+    for name in names.split(",")
+    if name.strip() in SETTINGS
+  }
+  return augment.make_augment(
+    configured(**on, **{group: {"names": names, **settings}}), 20
+  )
+
+
+def test_operations_are_applied_together_or_not_at_all():
+  """An image is upside down if and only if its brightness has changed."""
+  names = "random_flip_up_down, random_brightness"
+  config = configured(
+    random_flip_up_down={"probability": 1.0},
+    random_brightness={"max_delta": 0.3},
+    random_apply={"names": names, "probability": 0.5},
+  )
+  run = jax.jit(augment.make_augment(config, 20))
+  many = augment.example_keys(KEY, 0, jnp.arange(200))
+  images = jnp.broadcast_to(IMAGES[0] / 2 + 0.25, (200, 20, 20, 3))
+  augmented = run(many, images)
+  same = np.asarray((augmented == images).all((1, 2, 3)))
+  assert abs(same.mean() - 0.5) < 5 * 0.5 / np.sqrt(200)
+  shift = np.asarray(augmented - images[:, ::-1])[~same]
+  shift -= shift.mean((1, 2, 3), keepdims=True)
+  clipped = np.asarray((augmented == 0) | (augmented == 1))[~same]
+  np.testing.assert_allclose(np.where(clipped, 0, shift), 0, atol=0.1)
+
+
+def test_one_of_several_operations_is_applied():
+  config = configured(
+    random_flip_up_down={"probability": 1.0},
+    random_flip_left_right={"probability": 1.0},
+    random_choice={"names": "random_flip_up_down,random_flip_left_right"},
+  )
+  run = jax.jit(augment.make_augment(config, 20))
+  images = jnp.broadcast_to(IMAGES[0], (200, 20, 20, 3))
+  augmented = run(augment.example_keys(KEY, 0, jnp.arange(200)), images)
+  is_ = lambda other: np.asarray((augmented == other).all((1, 2, 3)))
+  upside_down, mirrored = is_(images[:, ::-1]), is_(images[:, :, ::-1])
+  assert (upside_down ^ mirrored).all()
+  assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(200)
+  # Pixels only move, so that uint8 images stay uint8 until the end.
+  levels = jnp.round(255 * images).astype(jnp.uint8)
+  chex.assert_trees_all_close(
+    run(augment.example_keys(KEY, 0, jnp.arange(200)), levels),
+    jnp.round(255 * augmented) / 255,
+    atol=1e-6,
+  )
+
+
+def test_combined_operations_take_the_place_of_the_first():
+  """Others keep their order; the count of operations numbers the draws."""
+  settings = {
+    name: SETTINGS[name][0]
+    for name in ("random_flip_up_down", "random_brightness", "random_hue")
+  }
+  names = "random_flip_up_down,random_hue"
+  run = augment.make_augment(
+    configured(**settings, random_apply={"names": names, "probability": 0.0}),
+    20,
+  )
+  fold = lambda number: jax.vmap(jax.random.fold_in, (0, None))(keys(), number)
+  bright = jax.vmap(lambda k, x: augment.random_brightness(k, x, 0.4))
+  np.testing.assert_allclose(
+    run(keys(), IMAGES), jnp.clip(bright(fold(1), IMAGES), 0, 1), atol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ("group", "names", "words"),
+  [
+    ("random_apply", "random_hues", "names must be one of random_resized_crop"),
+    ("random_choice", "random_crop,random_hue", "random_crop changes the size"),
+    ("random_choice", "random_hue,random_hue", "random_hue occurs twice"),
+    ("random_choice", "", "names must be one of"),
+  ],
+)
+def test_names_that_cannot_be_combined_are_reported(group, names, words):
+  with pytest.raises(ValueError, match=f"augment.{group}.*{words}") as caught:
+    combined(group, names)
+  assert "\n" not in str(caught.value)
+
+
+def test_an_operation_of_a_group_must_be_on_and_in_no_other():
+  settings = {"random_hue": {"max_delta": 0.2}}
+  off = configured(random_apply={"names": "random_hue"})
+  twice = configured(
+    random_apply={"names": "random_hue"},
+    random_choice={"names": "random_hue"},
+    **settings,
+  )
+  for config in (off, twice):
+    with pytest.raises(ValueError, match="random_hue is off or in another gr"):
+      augment.make_augment(config, 16)
+  with pytest.raises(ValueError, match="random_apply: probability must be in"):
+    combined("random_apply", "random_hue", probability=1.5)
+
+
+def test_a_config_from_before_an_operation_is_read():
+  config = configured(random_contrast=SETTINGS["random_contrast"][0])
+  expected = augment.make_augment(config, 16)(keys(), IMAGES)
+  with config.unlocked():
+    for name in ("auto_augment", "augmix", *GROUPS):
+      del config[name]
+  run = augment.make_augment(config, 16)
+  chex.assert_trees_all_equal(run(keys(), IMAGES), expected)
 
 
 def test_keys_are_those_of_the_position():

@@ -8,6 +8,9 @@
 This package depends only on JAX and NumPy.
 """
 
+from mixaug_jax.augment.augmix_policy import augmix
+from mixaug_jax.augment.autoaugment import auto_augment
+from mixaug_jax.augment.combinators import compose, random_apply, random_choice
 from mixaug_jax.augment.crops import (
   center_crop,
   central_crop,
@@ -119,10 +122,13 @@ __all__ = [
   "adjust_saturation",
   "adjust_sharpness",
   "affine",
+  "augmix",
+  "auto_augment",
   "autocontrast",
   "center_crop",
   "central_crop",
   "color_jitter",
+  "compose",
   "cutmix",
   "cutout",
   "devices_in_group",
@@ -148,8 +154,10 @@ __all__ = [
   "posterize",
   "rand_augment",
   "random_affine",
+  "random_apply",
   "random_autocontrast",
   "random_brightness",
+  "random_choice",
   "random_contrast",
   "random_crop",
   "random_elastic",

@@ -1,17 +1,24 @@
 """From `config.augment` to the augmentation of a train step.
 
 `OPERATIONS` lists the operations in the order in which they are applied: crops,
-flips, warps, policies, colour, filters, JPEG, erasing. The draws for an example
-depend only on its key.
+flips, warps, policies, colour, filters, JPEG, erasing. `GROUPS` lists what
+combines some of them. The draws for an example depend only on its key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check, filters, photometric, policies, tone
+from mixaug_jax.augment.augmix_policy import augmix_examples
+from mixaug_jax.augment.autoaugment import auto_augment_examples
+from mixaug_jax.augment.combinators import (
+  map_examples,
+  random_apply,
+  random_choice,
+)
 from mixaug_jax.augment.crops import center_crop, pad, random_crop
 from mixaug_jax.augment.erasing import random_erasing
 from mixaug_jax.augment.flips import (
@@ -132,6 +139,12 @@ OPERATIONS = (
     policies.rand_augment_examples,
     ("num_layers", "magnitude"),
   ),
+  Operation("auto_augment", auto_augment_examples, ("policy",)),
+  Operation(
+    "augmix",
+    augmix_examples,
+    ("severity", "width", "depth", "alpha", "all_operations"),
+  ),
   # tf.image leaves floats beyond [0, 1] after brightness and contrast.
   Operation(
     "random_brightness",
@@ -203,13 +216,21 @@ OPERATIONS = (
 )
 
 
+# What combines the operations that its `names` lists, such as "a,b".
+GROUPS = ("random_apply", "random_choice")
+
+
 def make_augment(
   config: Any, image_size: int
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """Builds the augmentation of `config.augment`.
 
+  The operations of `random_apply.names` and `random_choice.names`, which must
+  be on, are combined. They take the place of the first of them.
+
   Args:
-    config: a group of settings for each operation, as in configs/default.py.
+    config: a group of settings for each operation, as in configs/default.py;
+      an operation without a group is off.
     image_size: pixels a side of the output.
 
   Returns:
@@ -219,7 +240,8 @@ def make_augment(
     uint8 images give the result of the same images over 255 in less time.
 
   Raises:
-    ValueError: a setting is out of range; the message names its operation.
+    ValueError: a setting is out of range, or names cannot be combined; the
+      message names the operation.
   """
   chain = []
   for row in OPERATIONS:
@@ -227,20 +249,22 @@ def make_augment(
       if row.crops:
         settings["size"] = image_size
       _check(row, settings, image_size)
-      chain.append((row, settings))
-  crops = any(row.crops for row, _ in chain)
-  if not crops and any(row.name == "pad" for row, _ in chain):
+      chain.append(row._replace(function=_bound(row, settings)))
+  crops = any(row.crops for row in chain)
+  if not crops and any(row.name == "pad" for row in chain):
     raise ValueError(
       "augment.pad: the middle crop would remove the padding; set "
       "augment.random_crop.padding=0, or another crop"
     )
+  for group in GROUPS:
+    chain = _combined(group, getattr(config, group, None), chain)
 
   @on_any_mesh
   def augment(keys: jax.Array, images: jax.Array) -> jax.Array:
     check.batch(images)
     if not crops:
       images = center_crop(images, image_size)
-    for number, (row, settings) in enumerate(chain):
+    for number, row in enumerate(chain):
       # Images stay uint8 as long as pixels only move, which takes a quarter of
       # the memory traffic of float32.
       if not row.moves:
@@ -248,9 +272,7 @@ def make_augment(
       # Keys are folded, not split, so that an operation added at the end does
       # not change the draws of the earlier ones.
       own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-      images = row.function(own, images, **settings)
-      if row.clips:
-        images = jnp.clip(images, 0, 1)
+      images = row.function(own, images)
     return _to_float(images)
 
   return augment
@@ -275,9 +297,67 @@ def _to_float(images):
   return images / 255.0 if images.dtype == jnp.uint8 else images
 
 
+def _bound(row: Operation, settings: dict[str, Any]):
+  """Returns the function `(keys, images) -> images` of an operation."""
+
+  def function(keys, images):
+    images = row.function(keys, images, **settings)
+    return jnp.clip(images, 0, 1) if row.clips else images
+
+  return function
+
+
+def _combined(
+  group: str, config: Any, chain: Sequence[Operation]
+) -> list[Operation]:
+  """Returns the chain with the operations of `config.names` in one row."""
+  if config is None or config.names is None:
+    return list(chain)
+  where = f"augment.{group}.names"
+  names = [name.strip() for name in config.names.split(",")]
+  for name in names:
+    check.choice(where, name, [row.name for row in OPERATIONS])
+    (row,) = (row for row in OPERATIONS if row.name == name)
+    if row.crops or name == "pad":
+      raise ValueError(f"{where}: {name} changes the size; leave it out")
+    if names.count(name) > 1:
+      raise ValueError(f"{where}: {name} occurs twice; name it once")
+    if name not in (row.name for row in chain):
+      raise ValueError(
+        f"{where}: {name} is off or in another group; set "
+        f"augment.{name}.{row.settings[0]} and name it in one group"
+      )
+  rows = [row for row in chain if row.name in names]
+  parts = [_of_one(row.function) for row in rows]
+  try:
+    one = (
+      random_apply(parts, config.probability)
+      if group == "random_apply"
+      else random_choice(parts)
+    )
+  except ValueError as error:
+    raise ValueError(f"augment.{group}: {error}") from None
+  combined = Operation(
+    group,
+    lambda keys, images: map_examples(one, keys, images),
+    (),
+    moves=all(row.moves for row in rows),
+  )
+  place = chain.index(rows[0])
+  others = [row for row in chain if row.name not in names]
+  return [*others[:place], combined, *others[place:]]
+
+
+def _of_one(function):
+  """Turns a function of a batch and its keys into one of an image."""
+  return lambda key, image: function(key[None], image[None])[0]
+
+
 def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
   """Returns the settings of an operation, or None if it is off."""
-  group = getattr(config, row.name)
+  group = getattr(config, row.name, None)
+  if group is None:
+    return None
   settings = {key: getattr(group, key) for key in row.settings}
   first = row.settings[0]
   if settings[first] is None or settings[first] is False:

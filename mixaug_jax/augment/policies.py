@@ -1,44 +1,21 @@
-"""TrivialAugment and RandAugment: random choices out of fourteen operations.
-
-On a CPU, examples are mapped one after another, so that each one computes only
-the operation that it has drawn. On GPUs and TPUs they are vmapped: each example
-computes all ten kinds of operation (five share an affine warp) and keeps one,
-because small kernels in a loop would cost more. docs/augmentations.md has
-figures.
-"""
-
-import math
-from collections.abc import Callable
+"""TrivialAugment and RandAugment: random choices out of fourteen operations."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mixaug_jax.augment import check, enhance
-from mixaug_jax.augment.warp import warp
+from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.mesh import on_any_mesh
+from mixaug_jax.augment.policy_operations import (
+  apply_in_turn,
+  draw_operation,
+  strengths,
+  with_split_key,
+)
 
 BINS = 31  # Strengths, 0 to 30.
-OPERATIONS = (
-  "identity",
-  "shear_x",
-  "shear_y",
-  "translate_x",
-  "translate_y",
-  "rotate",
-  "brightness",
-  "color",
-  "contrast",
-  "sharpness",
-  "posterize",
-  "solarize",
-  "auto_contrast",
-  "equalize",
-)
-_FIRST_AFFINE, _LAST_AFFINE = 1, 5
-_LAST_SIGNED = 9  # Up to here the sign of the value is random.
-_FILL = 0.5  # Grey value of pixels from outside the image.
 
 
+@on_any_mesh
 def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
   """Applies one operation at a uniform strength (Müller and Hutter, 2021).
 
@@ -54,14 +31,15 @@ def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
   Returns:
     Images of the same shape and dtype, in range.
   """
-  check.colours(images, (3,))
-  if images.ndim == 3:
-    return trivial_augment_examples(key[None], images[None])[0]
-  return trivial_augment_examples(jax.random.split(key, len(images)), images)
+  return with_split_key(trivial_augment_examples, key, images)
 
 
+@on_any_mesh
 def rand_augment(
-  key: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
+  key: jax.Array,
+  images: jax.Array,
+  num_layers: int = 2,
+  magnitude: jax.Array | int = 9,
 ) -> jax.Array:
   """Applies several operations at one strength (Cubuk et al., 2020).
 
@@ -75,7 +53,8 @@ def rand_augment(
     key: a PRNG key.
     images: `[H, W, 3]` or `[B, H, W, 3]`, uint8 or float in [0, 1].
     num_layers: number of operations applied one after another, at least 1.
-    magnitude: strength, a whole number from 0 to 30.
+    magnitude: strength, a whole number from 0 to 30; may be traced, and its
+      range is then not checked.
 
   Returns:
     Images of the same shape and dtype, in range.
@@ -83,137 +62,66 @@ def rand_augment(
   Raises:
     ValueError: num_layers or magnitude is out of range.
   """
-  check.colours(images, (3,))
-  if images.ndim == 3:
-    examples = key[None], images[None]
-    return rand_augment_examples(*examples, num_layers, magnitude)[0]
-  keys = jax.random.split(key, len(images))
-  return rand_augment_examples(keys, images, num_layers, magnitude)
+  return with_split_key(
+    rand_augment_examples, key, images, num_layers, magnitude
+  )
 
 
 def trivial_augment_examples(keys: jax.Array, images: jax.Array) -> jax.Array:
   """Applies `trivial_augment` to a batch, with one key for each example."""
-  strengths = _strengths(0.99, (32, 32), 135, 0.99, 2)
-
-  def one(key, image):
-    draw_key, bin_key = jax.random.split(key)
-    level = jax.random.randint(bin_key, (), 0, BINS)
-    return _random_operation(draw_key, image, strengths, level)
-
-  return _each(one, keys, images)
+  return apply_in_turn(images, *jax.vmap(draw_trivial_augment)(keys))
 
 
 def rand_augment_examples(
-  keys: jax.Array, images: jax.Array, num_layers: int = 2, magnitude: int = 9
+  keys: jax.Array,
+  images: jax.Array,
+  num_layers: int = 2,
+  magnitude: jax.Array | int = 9,
 ) -> jax.Array:
   """Applies `rand_augment` to a batch, with one key for each example."""
   check.whole("num_layers", num_layers, 1, 100)
-  check.whole("magnitude", magnitude, 0, BINS - 1)
+  if check.known(magnitude):
+    check.whole("magnitude", magnitude, 0, BINS - 1)
   height, width = images.shape[1:3]
-  reach = (150 / 331 * width, 150 / 331 * height)
-  strengths = _strengths(0.3, reach, 30, 0.9, 4)
-
-  def one(key, image):
-    for layer in range(num_layers):
-      own = jax.random.fold_in(key, layer)
-      image = _random_operation(own, image, strengths, magnitude)
-    return image
-
-  return _each(one, keys, images)
+  one = lambda key: draw_rand_augment(key, height, width, num_layers, magnitude)
+  return apply_in_turn(images, *jax.vmap(one)(keys))
 
 
-def apply_operation(
-  image: jax.Array, operation: jax.Array, value: jax.Array
-) -> jax.Array:
-  """Applies an operation of a policy.
+def draw_trivial_augment(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the operation and its value for an example, `[1]` each."""
+  table = strengths(
+    BINS,
+    shear=0.99,
+    reach=(32, 32),
+    degrees=135,
+    enhancement=0.99,
+    bits=(8, 2),
+  )
+  draw_key, bin_key = jax.random.split(key)
+  level = draw.integer(bin_key, 0, BINS)
+  operation, value = draw_operation(draw_key, table, level)
+  return operation[None], value[None]
 
-  Args:
-    image: `[H, W, 3]`, uint8 or float in [0, 1].
-    operation: index into `OPERATIONS`; may be traced.
-    value: radians for rotation, pixels for translation, slope for shear, factor
-      minus one for brightness, colour, contrast and sharpness, bits for
-      posterise, threshold in 0..255 for solarise; the others ignore it.
 
-  Returns:
-    `[H, W, 3]` of the image's dtype, in range.
-  """
-  integer = image.dtype == jnp.uint8
-  levels = image.astype(jnp.float32) * (1 if integer else 255)
-  matrix, offset = _affine(operation, value)
-  branches = [lambda x: x, lambda x: warp(x, matrix, offset, 255 * _FILL)]
-  branches += [
-    lambda x, function=function: function(x, value) for function in _COLOURS
+def draw_rand_augment(
+  key: jax.Array,
+  height: int,
+  width: int,
+  num_layers: int,
+  magnitude: jax.Array | int,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns operations and values for an example, `[num_layers]` each."""
+  table = strengths(
+    BINS,
+    shear=0.3,
+    reach=(150 / 331 * width, 150 / 331 * height),
+    degrees=30,
+    enhancement=0.9,
+    bits=(8, 4),
+  )
+  drawn = [
+    draw_operation(jax.random.fold_in(key, layer), table, magnitude)
+    for layer in range(num_layers)
   ]
-  # Branches: identity, one warp for five operations, each of the others.
-  affine = (operation >= _FIRST_AFFINE) & (operation <= _LAST_AFFINE)
-  later = operation - _LAST_AFFINE + 1
-  branch = jnp.where(operation == 0, 0, jnp.where(affine, 1, later))
-  levels = jnp.clip(jax.lax.switch(branch, branches, levels), 0, 255)
-  if integer:
-    return jnp.round(levels).astype(jnp.uint8)
-  return (levels / 255).astype(image.dtype)
-
-
-def _random_operation(key, image, strengths, level):
-  operation_key, sign_key = jax.random.split(key)
-  operation = jax.random.randint(operation_key, (), 0, len(OPERATIONS))
-  value = jnp.asarray(strengths)[operation, level]
-  negative = jax.random.bernoulli(sign_key) & (operation <= _LAST_SIGNED)
-  return apply_operation(image, operation, jnp.where(negative, -value, value))
-
-
-def _strengths(shear, reach, degrees, enhancement, bits) -> np.ndarray:
-  """Returns the value of each operation at each strength, `[14, BINS]`."""
-  at_most = {
-    "shear_x": shear,
-    "shear_y": shear,
-    "translate_x": reach[0],
-    "translate_y": reach[1],
-    "rotate": math.radians(degrees),
-    "brightness": enhancement,
-    "color": enhancement,
-    "contrast": enhancement,
-    "sharpness": enhancement,
-  }
-  rise = np.linspace(0, 1, BINS)
-  table = {name: rise * most for name, most in at_most.items()}
-  table["posterize"] = 8 - np.round(rise * (8 - bits))
-  table["solarize"] = 255 * (1 - rise)
-  none = np.zeros(BINS)
-  return np.array([table.get(x, none) for x in OPERATIONS], np.float32)
-
-
-def _each(function: Callable, keys, images):
-  """Maps over examples: in a loop on CPUs, vmapped on other platforms."""
-  return jax.lax.platform_dependent(
-    keys,
-    images,
-    cpu=lambda *examples: jax.lax.map(lambda x: function(*x), examples),
-    default=jax.vmap(function),
-  )
-
-
-def _affine(operation, value):
-  """Returns matrix and offset for `warp`."""
-  of = lambda name: jnp.where(operation == OPERATIONS.index(name), value, 0.0)
-  angle = of("rotate")
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  matrix = jnp.stack(
-    [
-      jnp.stack([cos, of("shear_x") - sin]),
-      jnp.stack([of("shear_y") + sin, cos]),
-    ]
-  )
-  return matrix, jnp.stack([of("translate_x"), of("translate_y")])
-
-
-_COLOURS = (
-  enhance.brightness,
-  enhance.color,
-  enhance.contrast,
-  enhance.sharpness,
-  enhance.posterize,
-  enhance.solarize,
-  enhance.auto_contrast,
-  enhance.equalize,
-)
+  operations, values = zip(*drawn, strict=True)
+  return jnp.stack(operations), jnp.stack(values)

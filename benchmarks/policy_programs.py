@@ -1,0 +1,115 @@
+"""What do the policies cost on an accelerator, by XLA's own count?
+
+    pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
+    python -m benchmarks.policy_programs --platform=tpu|cuda|cpu
+
+The programs are compiled for a TPU v5e, an H100 or the CPU; the first two need
+not be there. `branches` vmaps a switch over the operations, so that every
+example computes all of them. `policy` is what the package runs on that
+platform. Cycles are the TPU compiler's estimate, which leaves out gathers and
+scatters. So their indices are counted. XLA counts a loop, as the CPU has it,
+once.
+"""
+
+import functools
+import math
+import re
+
+from benchmarks import harness, topologies
+
+INDEXING = re.compile(r"= \w+\[([\d,]*)\]\S* (gather|scatter)\(([^)]*)\), (.*)")
+ARRAY = re.compile(r"%([\w.-]+) = \w+\[([\d,]*)\]")
+
+
+def policies(size: int):
+  """Returns both programs of each policy, `(keys, images) -> images`."""
+  import jax
+
+  from mixaug_jax.augment import policies, policy_operations
+
+  def with_branches(draw, keys, images):
+    operations, values = jax.vmap(draw)(keys)
+    for layer in range(operations.shape[1]):
+      images = jax.vmap(policy_operations.apply_operation)(
+        images, operations[:, layer], values[:, layer]
+      )
+    return images
+
+  rand = lambda key: policies.draw_rand_augment(key, size, size, 2, 9)
+  return {
+    "trivial_augment": {
+      "branches": functools.partial(
+        with_branches, policies.draw_trivial_augment
+      ),
+      "policy": policies.trivial_augment_examples,
+    },
+    "rand_augment, 2 layers": {
+      "branches": functools.partial(with_branches, rand),
+      "policy": policies.rand_augment_examples,
+    },
+  }
+
+
+def indices(text: str) -> int:
+  """Returns the number of indices of all gathers and scatters of a program."""
+  product = lambda dims: math.prod(int(x) for x in dims.split(",") if x)
+  shapes = dict(ARRAY.findall(text))
+  total = 0
+  for result, kind, operands, attributes in INDEXING.findall(text):
+    name = "offset_dims" if kind == "gather" else "update_window_dims"
+    window = re.search(name + r"={([\d,]*)}", attributes)[1].split(",")
+    if kind == "scatter":
+      result = shapes[operands.split(", ")[-1].split("%")[-1]]
+    dims = result.split(",")
+    outer = [x for n, x in enumerate(dims) if str(n) not in window]
+    total += product(",".join(outer))
+  return total
+
+
+def main() -> None:
+  flags = harness.flags(__doc__)
+  flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
+  flags.add_argument("--count", type=int, default=128)
+  flags.add_argument("--size", type=int, default=224)
+  arguments = flags.parse_args()
+  topologies.prepare(arguments.platform)
+
+  import jax
+  import jax.numpy as jnp
+  from jax.sharding import SingleDeviceSharding
+  from jaxlib import _jax
+
+  # The smallest slice of a v5e has four chips; one of them is used.
+  chips = 4 if arguments.platform == "tpu" else 1
+  device = topologies.devices(arguments.platform, chips)[0]
+  sharding = SingleDeviceSharding(device)
+  count, size = arguments.count, arguments.size
+  shapes = (
+    jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+    jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
+  )
+  shapes = [x.update(sharding=sharding) for x in shapes]
+  titles = ("GFLOP", "GB accessed", "million cycles", "million indices")
+  harness.header("policy", "program", *titles)
+  for name, programs in policies(size).items():
+    for form, program in programs.items():
+      compiled = jax.jit(program).lower(*shapes).compile()
+      # `compiled.cost_analysis()` needs a client of the GPU.
+      (module,) = compiled.runtime_executable().hlo_modules()
+      cost = compiled.cost_analysis() or _jax.hlo_module_cost_analysis(
+        jax.devices("cpu")[0].client, module
+      )
+      text = compiled.as_text()
+      cycles = re.findall(r'"estimated_cycles":"(\d+)"', text)
+      harness.row(
+        name,
+        form,
+        f"{cost['flops'] / 1e9:.2f}",
+        f"{cost['bytes accessed'] / 1e9:.2f}",
+        f"{sum(map(int, cycles)) / 1e6:.1f}" if cycles else "",
+        f"{indices(text) / 1e6:.1f}",
+      )
+
+
+if __name__ == "__main__":
+  main()
