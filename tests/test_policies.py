@@ -283,6 +283,25 @@ def test_auto_augment_applies_its_draws(policy):
     )
 
 
+@pytest.mark.parametrize(
+  ("policy", "probabilities", "strengths", "equalized"),
+  [
+    ("imagenet", (13.8, 17.2), 159, 17),
+    ("cifar10", (13.4, 13.1), 187, 9),
+    ("svhn", (18.1, 14.8), 143, 6),
+  ],
+)
+def test_the_tables_are_those_of_the_paper(
+  policy, probabilities, strengths, equalized
+):
+  """Sums of the columns as DeepVoltaire's AutoAugment has them."""
+  first, second = zip(*autoaugment.POLICIES[policy], strict=True)
+  names, shares, bins = zip(*first, *second, strict=True)
+  sums = sum(shares[:25]), sum(shares[25:])
+  np.testing.assert_allclose(sums, probabilities)
+  assert (sum(bins), names.count("equalize")) == (strengths, equalized)
+
+
 @pytest.mark.parametrize("policy", autoaugment.POLICIES)
 def test_auto_augment_draws_sub_policies_signs_and_probabilities(policy):
   """The share of each operation at each value follows from the table."""
