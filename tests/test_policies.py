@@ -416,14 +416,22 @@ def test_augmix_of_the_paper_has_no_operations_of_imagenet_c():
 
 
 def test_settings_of_policies_may_be_traced():
-  images = jnp.asarray(np.stack([photograph()[::8, ::8]] * 4))
-  run = jax.jit(augment.rand_augment)
-  traced = run(KEY, images, magnitude=jnp.int32(9))
-  chex.assert_trees_all_equal(traced, run(KEY, images))
-  settings = {"severity": jnp.int32(3), "alpha": jnp.float32(1)}
-  assert jax.eval_shape(augment.augmix, KEY, images, **settings).shape
-  run = jax.jit(lambda **settings: augmix_draw(**settings)(KEY))
-  chex.assert_trees_all_close(run(**settings), run(), atol=1e-6)
+  for policy, draw, settings in (
+    (
+      augment.rand_augment,
+      lambda magnitude=9: policies.draw_rand_augment(KEY, 9, 9, 2, magnitude),
+      {"magnitude": jnp.int32(9)},
+    ),
+    (
+      augment.augmix,
+      lambda **settings: augmix_draw(**settings)(KEY),
+      {"severity": jnp.int32(3), "alpha": jnp.float32(1)},
+    ),
+  ):
+    images = jnp.zeros((2, 9, 9, 3))
+    assert jax.eval_shape(policy, KEY, images, **settings).shape == images.shape
+    run = jax.jit(draw)
+    chex.assert_trees_all_close(run(**settings), run(), atol=1e-6)
 
 
 def test_rand_augment_at_magnitude_zero_is_gentle():
