@@ -98,15 +98,23 @@ def test_examples_draw_for_themselves(combine, run):
   chex.assert_trees_all_close(one(KEY, IMAGES[:3]), together, atol=1e-6)
 
 
-def test_the_choice_is_independent_of_the_draws_of_the_parts():
+@pytest.mark.parametrize(
+  "combine",
+  [
+    lambda part: augment.random_apply([part]),
+    lambda part: augment.random_choice([part, lambda x: x]),
+    lambda part: augment.random_choice([lambda x: x, part]),
+  ],
+)
+def test_the_choice_is_independent_of_the_draws_of_the_part(combine):
   level = lambda key, images: jnp.full_like(images, jax.random.uniform(key))
-  run = augment.random_apply([level], 0.5)
+  run = combine(level)
   levels = jax.jit(run)(KEY, IMAGES * 0 - 1)[:, 0, 0, 0]
   drawn = np.asarray(levels[levels >= 0])
   assert abs(drawn.mean() - 0.5) < 5 * np.sqrt(1 / 12 / len(drawn))
-  inside = jax.jit(augment.compose(run, augment.random_apply([level])))
-  twice = np.asarray(inside(KEY, IMAGES * 0 - 1)[:, 0, 0, 0])
-  assert near((twice == -1).mean(), 0.25)
+  # The choices of two parts are independent as well.
+  twice = jax.jit(augment.compose(run, run))(KEY, IMAGES * 0 - 1)
+  assert near(np.asarray(twice[:, 0, 0, 0] == -1).mean(), 0.25)
 
 
 def test_combinators_can_be_nested_vmapped_and_differentiated():

@@ -283,6 +283,25 @@ def test_auto_augment_applies_its_draws(policy):
     )
 
 
+@pytest.mark.parametrize(
+  ("policy", "probabilities", "strengths", "equalized"),
+  [
+    ("imagenet", (13.8, 17.2), 159, 17),
+    ("cifar10", (13.4, 13.1), 187, 9),
+    ("svhn", (18.1, 14.8), 143, 6),
+  ],
+)
+def test_the_tables_are_those_of_the_paper(
+  policy, probabilities, strengths, equalized
+):
+  """Sums of the columns as DeepVoltaire's AutoAugment has them."""
+  first, second = zip(*autoaugment.POLICIES[policy], strict=True)
+  names, shares, bins = zip(*first, *second, strict=True)
+  sums = sum(shares[:25]), sum(shares[25:])
+  np.testing.assert_allclose(sums, probabilities)
+  assert (sum(bins), names.count("equalize")) == (strengths, equalized)
+
+
 @pytest.mark.parametrize("policy", autoaugment.POLICIES)
 def test_auto_augment_draws_sub_policies_signs_and_probabilities(policy):
   """The share of each operation at each value follows from the table."""
@@ -397,14 +416,22 @@ def test_augmix_of_the_paper_has_no_operations_of_imagenet_c():
 
 
 def test_settings_of_policies_may_be_traced():
-  images = jnp.asarray(np.stack([photograph()[::8, ::8]] * 4))
-  run = jax.jit(augment.rand_augment)
-  traced = run(KEY, images, magnitude=jnp.int32(9))
-  chex.assert_trees_all_equal(traced, run(KEY, images))
-  settings = {"severity": jnp.int32(3), "alpha": jnp.float32(1)}
-  assert jax.eval_shape(augment.augmix, KEY, images, **settings).shape
-  run = jax.jit(lambda **settings: augmix_draw(**settings)(KEY))
-  chex.assert_trees_all_close(run(**settings), run(), atol=1e-6)
+  for policy, draw, settings in (
+    (
+      augment.rand_augment,
+      lambda magnitude=9: policies.draw_rand_augment(KEY, 9, 9, 2, magnitude),
+      {"magnitude": jnp.int32(9)},
+    ),
+    (
+      augment.augmix,
+      lambda **settings: augmix_draw(**settings)(KEY),
+      {"severity": jnp.int32(3), "alpha": jnp.float32(1)},
+    ),
+  ):
+    images = jnp.zeros((2, 9, 9, 3))
+    assert jax.eval_shape(policy, KEY, images, **settings).shape == images.shape
+    run = jax.jit(draw)
+    chex.assert_trees_all_close(run(**settings), run(), atol=1e-6)
 
 
 def test_rand_augment_at_magnitude_zero_is_gentle():

@@ -315,18 +315,21 @@ def _combined(
     return list(chain)
   where = f"augment.{group}.names"
   names = [name.strip() for name in config.names.split(",")]
+  known = {row.name: row for row in OPERATIONS}
+  on = {row.name: row for row in chain}
+  abstract = _abstract(64)
   for name in names:
-    check.choice(where, name, [row.name for row in OPERATIONS])
-    (row,) = (row for row in OPERATIONS if row.name == name)
-    if row.crops or name == "pad":
-      raise ValueError(f"{where}: {name} changes the size; leave it out")
+    check.choice(where, name, tuple(known))
     if names.count(name) > 1:
       raise ValueError(f"{where}: {name} occurs twice; name it once")
-    if name not in (row.name for row in chain):
+    if name not in on:
       raise ValueError(
         f"{where}: {name} is off or in another group; set "
-        f"augment.{name}.{row.settings[0]} and name it in one group"
+        f"augment.{name}.{known[name].settings[0]} and name it in one group"
       )
+    result = jax.eval_shape(on[name].function, *abstract)
+    if on[name].crops or result.shape != abstract[1].shape:
+      raise ValueError(f"{where}: {name} changes the size; leave it out")
   rows = [row for row in chain if row.name in names]
   parts = [_of_one(row.function) for row in rows]
   try:
@@ -373,9 +376,14 @@ def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
 
 def _check(row: Operation, settings: dict[str, Any], size: int) -> None:
   """Lets an operation check its settings by tracing it on abstract arrays."""
-  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
-  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  function = lambda *args: row.function(*args, **settings)
   try:
-    jax.eval_shape(lambda *args: row.function(*args, **settings), keys, images)
+    jax.eval_shape(function, *_abstract(size))
   except ValueError as error:
     raise ValueError(f"augment.{row.name}: {error}") from None
+
+
+def _abstract(size: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+  """Returns a batch of one key and one image without values."""
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+  return keys, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
