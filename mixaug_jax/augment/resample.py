@@ -81,7 +81,7 @@ def _shrink_by_products(images: jax.Array, boxes: jax.Array) -> jax.Array:
   weights = []
   for size, start, length in _axes(images, boxes):
     pixels = jnp.arange(size, dtype=jnp.int32)
-    places = pixels - start[:, None]
+    places = pixels[None] - start[:, None]
     weights.append(_shrinking_weights(size, length, places, pixels))
   return resample(images, *weights)
 
@@ -101,7 +101,7 @@ def _shrink_by_taps(
   shrunk = shrunk.reshape(*shrunk.shape[:2], *images.shape[2:])
   shrunk = jax.vmap(jax.vmap(_tap_sum, (0, None, None)))(shrunk, *columns[1:])
   place = lambda image, x, row, column: jax.lax.dynamic_update_slice(
-    image, x, (row, column, 0)
+    image, x, (row, column, jnp.int32(0))
   )
   return jax.vmap(place)(
     images, _cast(shrunk, images.dtype), rows[0], columns[0]
@@ -115,10 +115,11 @@ def _taps(size, start, length, taps, window):
   that pixel and the next ones, float32 `[B, window, taps]`.
   """
   corner = jnp.minimum(start, size - window)
-  places = jnp.arange(window, dtype=jnp.int32) + (corner - start)[:, None]
+  places = jnp.arange(window, dtype=jnp.int32)[None]
+  places = places + (corner - start)[:, None]
   centre, scale = _centres(size, length, places)
   first = jnp.floor(centre - scale + 0.5).astype(jnp.int32)
-  pixels = first[..., None] + jnp.arange(taps, dtype=jnp.int32)
+  pixels = first[..., None] + jnp.arange(taps, dtype=jnp.int32)[None, None]
   return corner, first, _shrinking_weights(size, length, places, pixels)
 
 
