@@ -1,15 +1,20 @@
-"""The mixers: a class and a function for each one, and their registry."""
+"""The mixers: a class and a function for each one, and their registry.
+
+A numeric setting may be traced, such as an alpha that follows a schedule. Its
+range is then not checked.
+"""
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from mixaug_jax.augment import check
+from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, mix
-from mixaug_jax.augment.resample import placement_weights, resample
+from mixaug_jax.augment.resample import shrink_into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +37,16 @@ class _Beta(Mixer):
     )
 
   @property
-  def bounded(self) -> bool:
-    return (self.min_lambda, self.max_lambda) != (0, 1)
+  def bounded(self) -> bool | jax.Array:
+    return (self.min_lambda != 0) | (self.max_lambda != 1)
 
   def draw_lambda(self, key: jax.Array) -> jax.Array:
-    if self.alpha == 1:
-      lam = jax.random.uniform(key)
+    if check.known(self.alpha) and self.alpha == 1:
+      lam = draw.uniform(key)
     else:
-      lam = jax.random.beta(key, self.alpha, self.alpha)
-    span = self.max_lambda - self.min_lambda
-    return self.min_lambda + span * lam.astype(jnp.float32)
+      lam = _symmetric_beta(key, self.alpha)
+    low = _number(self.min_lambda)
+    return low + (_number(self.max_lambda) - low) * lam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,7 @@ def mixup(
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
+  group_size: int | None = None,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Blends two images (Zhang et al., 2018, arXiv:1710.09412).
@@ -89,6 +95,8 @@ def mixup(
     per_example: draw for each example instead of once for the batch, which is
       the paper's way.
     partner: `any` or `other_class`; see `draw_partners`.
+    group_size: partners come from groups of this many consecutive examples of
+      the global batch; see `mix`.
     shard: this device's place in the global batch; None: this device has all
       of it.
 
@@ -108,6 +116,7 @@ def mixup(
     probability=probability,
     per_example=per_example,
     partner=partner,
+    group_size=group_size,
     shard=shard,
   )
 
@@ -129,33 +138,47 @@ class CutMix(_Beta):
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
     lam_key, aspect_key, place_key = jax.random.split(key, 3)
     lam = self.draw_lambda(lam_key)
-    log_aspect = jax.random.uniform(
-      aspect_key,
-      minval=math.log(self.min_aspect),
-      maxval=math.log(self.max_aspect),
-    )
+    bounds = self.min_aspect, self.max_aspect
+    log = math.log if check.known(*bounds) else jnp.log
+    log_aspect = draw.uniform(aspect_key, *(log(x) for x in bounds))
     root = jnp.exp(log_aspect / 2)
     side = jnp.sqrt(1 - lam)
-    if not self.bounded:
-      sides = (height * side / root, width * side * root)
-      sides = [x.astype(jnp.int32) for x in sides]
-      return _clipped_box(place_key, *sides, height, width)
-    # Clipping would change lambda, so the box lies inside the image. The width
-    # compensates for the rounding of the height.
+    sides = height * side / root, width * side * root
+    clipped = functools.partial(
+      _clipped_box, place_key, *map(_whole, sides), height, width
+    )
+    inner = functools.partial(
+      self._inner, place_key, lam, jnp.round(sides[0]), height, width
+    )
+    if check.known(self.bounded):
+      return inner() if self.bounded else clipped()
+    select = functools.partial(jnp.where, self.bounded)
+    return jax.tree.map(select, inner(), clipped())
+
+  def _inner(self, key, lam, box_height, height, width) -> Drawn:
+    """Draws a box within the bounds.
+
+    Clipping would change lambda, so the box lies inside the image. The width
+    compensates for the rounding of the height.
+    """
     area = height * width
-    least = math.ceil((1 - self.max_lambda) * area - 1e-6)
-    most = math.floor((1 - self.min_lambda) * area + 1e-6)
+    least = (1 - _number(self.max_lambda)) * area
+    most = (1 - _number(self.min_lambda)) * area
+    if check.known(least, most):
+      least, most = math.ceil(least - 1e-6), math.floor(most + 1e-6)
+    else:  # The products are rounded to float32.
+      slack = area * 2**-22
+      least = _whole(jnp.ceil(least - slack))
+      most = _whole(jnp.floor(most + slack))
     box_height = jnp.clip(
-      jnp.round(height * side / root).astype(jnp.int32),
-      max(1, -(-least // width)),
-      height,
+      _whole(box_height), jnp.maximum(1, -(-least // width)), height
     )
     box_width = jnp.clip(
-      jnp.round((1 - lam) * area / box_height).astype(jnp.int32),
+      _whole(jnp.round((1 - lam) * area / box_height.astype(jnp.float32))),
       -(-least // box_height),
       jnp.minimum(width, most // box_height),
     )
-    return _inner_box(place_key, box_height, box_width, height, width)
+    return _inner_box(key, box_height, box_width, height, width)
 
 
 def cutmix(
@@ -171,6 +194,7 @@ def cutmix(
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
+  group_size: int | None = None,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Pastes a box of another image (Yun et al., 2019, arXiv:1905.04899).
@@ -204,6 +228,8 @@ def cutmix(
     per_example: draw for each example instead of once for the batch, which is
       the paper's way.
     partner: `any` or `other_class`; see `draw_partners`.
+    group_size: partners come from groups of this many consecutive examples of
+      the global batch; see `mix`.
     shard: this device's place in the global batch; None: this device has all
       of it.
 
@@ -223,6 +249,7 @@ def cutmix(
     probability=probability,
     per_example=per_example,
     partner=partner,
+    group_size=group_size,
     shard=shard,
   )
 
@@ -240,7 +267,8 @@ class Cutout(Mixer):
     check.within("fill", self.fill, 0, 1)
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
-    sides = [jnp.int32(round(self.size * x)) for x in (height, width)]
+    rounded = round if check.known(self.size) else jnp.round
+    sides = [_whole(rounded(_number(self.size) * x)) for x in (height, width)]
     drawn = _clipped_box(key, *sides, height, width)
     return drawn._replace(lam=jnp.float32(1))
 
@@ -248,7 +276,7 @@ class Cutout(Mixer):
     del extra
     dtype = partners.dtype
     scale = 255 if jnp.issubdtype(dtype, jnp.integer) else 1
-    return jnp.asarray(self.fill * scale, jnp.float32).astype(dtype)
+    return jnp.asarray(_number(self.fill) * scale, jnp.float32).astype(dtype)
 
 
 def cutout(
@@ -313,21 +341,14 @@ class ResizeMix(Mixer):
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
     scale_key, place_key = jax.random.split(key)
-    scale = jax.random.uniform(
-      scale_key, minval=self.min_scale, maxval=self.max_scale
-    )
+    scale = draw.uniform(scale_key, self.min_scale, self.max_scale)
     sides = [
-      jnp.maximum(1, jnp.round(scale * x).astype(jnp.int32))
-      for x in (height, width)
+      jnp.maximum(1, _whole(jnp.round(scale * x))) for x in (height, width)
     ]
     return _inner_box(place_key, *sides, height, width)
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
-    top, box_height, left, box_width = jnp.moveaxis(extra, -1, 0)
-    height, width = partners.shape[1:3]
-    rows = placement_weights(height, top, box_height)
-    columns = placement_weights(width, left, box_width)
-    return resample(partners, rows, columns)
+    return shrink_into(partners, extra, self.min_scale, self.max_scale)
 
 
 def resizemix(
@@ -340,6 +361,7 @@ def resizemix(
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
+  group_size: int | None = None,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Pastes another image, resized (Qin et al., 2020, arXiv:2012.11101).
@@ -360,6 +382,8 @@ def resizemix(
       returned as it is.
     per_example: draw for each example instead of once for the batch.
     partner: `any` or `other_class`; see `draw_partners`.
+    group_size: partners come from groups of this many consecutive examples of
+      the global batch; see `mix`.
     shard: this device's place in the global batch; None: this device has all
       of it.
 
@@ -379,6 +403,7 @@ def resizemix(
     probability=probability,
     per_example=per_example,
     partner=partner,
+    group_size=group_size,
     shard=shard,
   )
 
@@ -397,18 +422,23 @@ class FMix(_Beta):
     lam_key, spectrum_key = jax.random.split(key)
     count = self.draw_lambda(lam_key) * height * width
     frequency = jnp.hypot(
-      jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width)
+      jnp.fft.fftfreq(height, dtype=jnp.float32)[:, None],
+      jnp.fft.rfftfreq(width, dtype=jnp.float32)[None],
     )
-    scale = jnp.maximum(frequency, 1 / max(height, width)) ** -self.decay_power
-    noise = jax.random.normal(spectrum_key, (*scale.shape, 2))
+    scale = jnp.maximum(frequency, 1 / max(height, width))
+    scale **= -_number(self.decay_power)
+    noise = jax.random.normal(spectrum_key, (*scale.shape, 2), jnp.float32)
     spectrum = jax.lax.complex(noise[..., 0] * scale, noise[..., 1] * scale)
     field = jnp.fft.irfft2(spectrum, (height, width))
+    # Small integers that are summed down the columns are the fastest on CPUs.
+    dtype = jnp.uint8 if height < 2**8 else jnp.int32
 
     # Bisection finds the threshold; a sort costs twenty times as much.
     def halve(_, bounds):
       low, high = bounds
       middle = (low + high) / 2
-      enough = jnp.sum(field >= middle) >= count
+      column = jnp.sum(field >= middle, axis=0, dtype=dtype)
+      enough = jnp.sum(column.astype(jnp.float32)) >= count
       return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     bounds = jnp.min(field), jnp.nextafter(jnp.max(field), jnp.inf)
@@ -429,6 +459,7 @@ def fmix(
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
+  group_size: int | None = None,
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Pastes blobs of another image (Harris et al., 2020, arXiv:2002.12047).
@@ -451,6 +482,8 @@ def fmix(
       returned as it is.
     per_example: draw for each example instead of once for the batch.
     partner: `any` or `other_class`; see `draw_partners`.
+    group_size: partners come from groups of this many consecutive examples of
+      the global batch; see `mix`.
     shard: this device's place in the global batch; None: this device has all
       of it.
 
@@ -470,8 +503,39 @@ def fmix(
     probability=probability,
     per_example=per_example,
     partner=partner,
+    group_size=group_size,
     shard=shard,
   )
+
+
+def _number(value: jax.Array | float) -> jax.Array | float:
+  """Returns a Python number, or float32 if the value is traced."""
+  if not check.known(value):
+    return jnp.asarray(value, jnp.float32)
+  return value if isinstance(value, int) else float(value)
+
+
+def _whole(x: jax.Array | float) -> jax.Array:
+  return jnp.asarray(x, jnp.int32)
+
+
+def _symmetric_beta(key: jax.Array, alpha: jax.Array | float) -> jax.Array:
+  """Draws from Beta(alpha, alpha), float32, without a loop of rejections.
+
+  For uniform U and V, T = sqrt(2 alpha (U^(-1/alpha) - 1)) cos(pi V) has
+  Student's t distribution with 2 alpha degrees of freedom (Bailey, 1994,
+  Mathematics of Computation 62), and (1 + T / sqrt(2 alpha + T^2)) / 2 has the
+  distribution Beta(alpha, alpha).
+  """
+  uniform = draw.uniform(key, shape=(2,))
+  log_power = jnp.log1p(-uniform[0]) / jnp.asarray(alpha, jnp.float32)
+  power, rest = jnp.exp(log_power), -jnp.expm1(log_power)
+  cosine = jnp.cos(jnp.pi * uniform[1])
+  # The smaller of the draw and its complement, without a difference of nearly
+  # equal numbers.
+  root = jnp.sqrt(power + rest * cosine**2)
+  small = power / (2 * root * (root + jnp.abs(cosine) * jnp.sqrt(rest)))
+  return jnp.where(cosine < 0, small, 1 - small)
 
 
 def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
@@ -479,7 +543,7 @@ def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
   y_key, x_key = jax.random.split(key)
 
   def span(key, side, whole):
-    start = jax.random.randint(key, (), 0, whole) - side // 2
+    start = draw.integer(key, 0, whole) - side // 2
     end = jnp.minimum(start + side, whole)
     start = jnp.maximum(start, 0)
     return start, end - start
@@ -492,14 +556,15 @@ def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
 def _inner_box(key, box_height, box_width, height, width) -> Drawn:
   """Draws a box at a uniform position inside the image."""
   y_key, x_key = jax.random.split(key)
-  top = jax.random.randint(y_key, (), 0, height - box_height + 1)
-  left = jax.random.randint(x_key, (), 0, width - box_width + 1)
+  top = draw.integer(y_key, 0, height - box_height + 1)
+  left = draw.integer(x_key, 0, width - box_width + 1)
   return _box(top, box_height, left, box_width, height, width)
 
 
 def _box(top, box_height, left, box_width, height, width) -> Drawn:
   """Returns the draw of a box; `extra` is the box, int32 `[4]`."""
-  y, x = jnp.arange(height)[:, None], jnp.arange(width)
+  y = jnp.arange(height, dtype=jnp.int32)[:, None]
+  x = jnp.arange(width, dtype=jnp.int32)[None]
   inside = (y >= top) & (y < top + box_height)
   inside &= (x >= left) & (x < left + box_width)
   # Lambda is counted again, because clipping and rounding have changed it.
