@@ -33,13 +33,15 @@ def crop_weights(
   start = jnp.asarray(start, jnp.float32)[..., None, None]
   length = jnp.asarray(length, jnp.float32)[..., None, None]
   scale = length / size_out
-  centre = start + (jnp.arange(size_out)[:, None] + 0.5) * scale
-  distance = jnp.abs(jnp.arange(size_in) + 0.5 - centre)
+  axes = (1,) * (start.ndim - 2)
+  place = jnp.arange(size_out, dtype=jnp.float32).reshape(*axes, size_out, 1)
+  pixel = jnp.arange(size_in, dtype=jnp.float32).reshape(*axes, 1, size_in)
+  centre = start + (place + 0.5) * scale
+  distance = jnp.abs(pixel + 0.5 - centre)
   # For antialiasing, the triangle is as wide as an output pixel.
   weights = jnp.maximum(0, 1 - distance / jnp.maximum(scale, 1))
   # Pixels outside of the part have no weight.
-  inside = jnp.arange(size_in) + 1 > start
-  inside &= jnp.arange(size_in) < start + length
+  inside = (pixel + 1 > start) & (pixel < start + length)
   weights = jnp.where(inside, weights, 0)
   return weights / jnp.maximum(jnp.sum(weights, -1, keepdims=True), 1e-9)
 
