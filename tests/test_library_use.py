@@ -21,7 +21,8 @@ def examples(dtype=jnp.float32, shape=(BATCH, 16, 16, 3)):
   images = np.random.default_rng(0).random(shape, np.float32)
   if not jnp.issubdtype(dtype, jnp.floating):
     images = images * 255
-  return jnp.asarray(images, dtype), jax.nn.one_hot(jnp.arange(BATCH) % 3, 3)
+  labels = jax.nn.one_hot(jnp.arange(BATCH) % 3, 3, dtype=jnp.float32)
+  return jnp.asarray(images, dtype), labels
 
 
 def shapes(name, dtype=jnp.float32, shape=(BATCH, 16, 16, 3), key=KEY):
