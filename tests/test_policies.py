@@ -424,7 +424,7 @@ def test_settings_of_policies_may_be_traced():
     ),
     (
       augment.augmix,
-      lambda **settings: augmix_draw(**settings)(KEY),
+      lambda **traced: augmix_draw(**traced)(KEY),
       {"severity": jnp.int32(3), "alpha": jnp.float32(1)},
     ),
   ):
