@@ -424,7 +424,7 @@ def test_settings_of_policies_may_be_traced():
     ),
     (
       augment.augmix,
-      lambda **given: augmix_draw(**given)(KEY),
+      lambda **traced: augmix_draw(**traced)(KEY),
       {"severity": jnp.int32(3), "alpha": jnp.float32(1)},
     ),
   ):
