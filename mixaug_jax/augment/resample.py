@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
+from mixaug_jax.augment.dtypes import from_float32
 
 _TAP_COST = 5  # Time of a gathered pixel, in multiplications of a product.
 
@@ -106,7 +107,7 @@ def _shrink_by_taps(
     image, x, (row, column, jnp.int32(0))
   )
   return jax.vmap(place)(
-    images, _cast(shrunk, images.dtype), rows[0], columns[0]
+    images, from_float32(shrunk, images.dtype), rows[0], columns[0]
   )
 
 
@@ -194,10 +195,4 @@ def resample(
   product = lambda *args: jnp.einsum(*args, precision="highest")
   images = product("bhH,bHWc->bhWc", rows, images)
   images = product("bwW,bhWc->bhwc", columns, images)
-  return _cast(images, dtype)
-
-
-def _cast(images: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  if jnp.issubdtype(dtype, jnp.integer):
-    images = jnp.clip(jnp.round(images), 0, jnp.iinfo(dtype).max)
-  return images.astype(dtype)
+  return from_float32(images, dtype)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.crops import height_and_width
-from mixaug_jax.augment.dtypes import from_float32
 from mixaug_jax.augment.examples import each_example, factor
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.resample import crop_weights, resample
@@ -62,8 +61,7 @@ def resized_crop(
   batch = images[None] if images.ndim == 3 else images
   rows = crop_weights(batch.shape[1], out[0], top, height)
   columns = crop_weights(batch.shape[2], out[1], left, width)
-  resized = resample(batch.astype(jnp.float32), rows, columns)
-  resized = from_float32(resized, images.dtype)
+  resized = resample(batch, rows, columns)
   return resized[0] if images.ndim == 3 else resized
 
 
