@@ -50,8 +50,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.oversample = False  # Draw every class equally often.
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
-  # An operation is on if its leaves are set; None switches it off. They run in
-  # this order, and each example draws its own random numbers.
+  # An operation is on if one of its leaves without a default is set. They run
+  # in this order, and each example draws its own random numbers.
   config.augment = augment = ConfigDict()
   # Before the crops, of which one must be on.
   augment.pad = pad = ConfigDict({"padding": placeholder(int)})  # Pixels.
@@ -77,11 +77,11 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   rotation.min_degrees = placeholder(float)  # None: -max_degrees.
   rotation.fill = 0.5  # Grey value outside the image, as in all warps.
   augment.random_affine = affine = ConfigDict()
-  affine.max_degrees = placeholder(float)  # 0: the rest without rotation.
-  affine.max_translate = 0.0  # Share of the side.
-  affine.min_scale = 1.0  # Zoom.
-  affine.max_scale = 1.0
-  affine.max_shear = 0.0  # Degrees.
+  affine.max_degrees = placeholder(float)
+  affine.max_translate = placeholder(float)  # Share of the side.
+  affine.min_scale = placeholder(float)  # Zoom.
+  affine.max_scale = placeholder(float)
+  affine.max_shear = placeholder(float)  # Degrees.
   affine.fill = 0.5
   augment.random_perspective = perspective = ConfigDict()
   perspective.distortion = placeholder(float)  # Of a corner, in half sides.
@@ -113,9 +113,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   saturation.upper = placeholder(float)
   augment.color_jitter = jitter = ConfigDict()  # In random order.
   jitter.brightness = placeholder(float)  # b: factors in 1 - b to 1 + b.
-  jitter.contrast = 0.0
-  jitter.saturation = 0.0
-  jitter.hue = 0.0  # Full circles, <= 0.5.
+  jitter.contrast = placeholder(float)
+  jitter.saturation = placeholder(float)
+  jitter.hue = placeholder(float)  # Full circles, <= 0.5.
   augment.random_gamma = gamma = ConfigDict()
   gamma.lower = placeholder(float)  # Exponents.
   gamma.upper = placeholder(float)

@@ -386,6 +386,18 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
   return config
 
 
+def without_effect(config: ConfigDict) -> list[str]:
+  """Reports the settings of augmentations that are off, a sentence each."""
+  from configs import default
+  from mixaug_jax.augment import pipeline
+
+  names = pipeline.without_effect(config.augment, default.get_config().augment)
+  return [
+    f"config.augment.{name} has no effect, because the operation is off"
+    for name in names
+  ]
+
+
 def _merged(old: Any, new: Any) -> Any:
   if not isinstance(old, dict) or not isinstance(new, Mapping):
     return new

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mixaug_jax import config as config_lib
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
       f"cannot write --output={arguments.output}: {why}; name a file such "
       "as preview.png in a folder that exists"
     ) from None
+  for text in config_lib.without_effect(arguments.config):
+    print(f"warning: {text}")
   print(f"{arguments.output} shows the batch of step {arguments.step}")
 
 

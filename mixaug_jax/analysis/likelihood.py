@@ -24,7 +24,8 @@ class Likelihood:
     of_mean: logits `[V, N, C]` to the logits `[N, C]` of the mean of their
       probabilities over V.
     cross_entropy: logits `[N, C]` and class ids `[N]` to the negative
-      log-likelihood of the labels in nats, float64 `[N]`.
+      log-likelihood of the labels in nats, float64 `[N]`; nan for an id that is
+      no class.
     own_loss: the training loss, where it is not the cross-entropy; it has the
       arguments and the result of `cross_entropy`.
   """
@@ -47,10 +48,18 @@ class Likelihood:
     Raises:
       UserError: the run has a loss of the user's own that cannot be imported.
     """
-    valid = metrics.is_class(labels, logits.shape[-1])
     loss = self.own_loss or self.cross_entropy
-    values = loss(logits, np.where(valid, labels, 0))
-    return float(np.where(valid, values, np.nan).mean())
+    return float(loss(logits, labels).mean())
+
+
+def _nan_where_no_class(loss):
+  """Decorates a loss of logits `[N, C]` and class ids `[N]`."""
+
+  def masked(logits, labels):
+    valid = metrics.is_class(labels, logits.shape[-1])
+    return np.where(valid, loss(logits, np.where(valid, labels, 0)), np.nan)
+
+  return masked
 
 
 def _softmax_of_mean(logits: np.ndarray) -> np.ndarray:
@@ -58,6 +67,7 @@ def _softmax_of_mean(logits: np.ndarray) -> np.ndarray:
   return special.logsumexp(log, axis=0) - np.log(len(logits))
 
 
+@_nan_where_no_class
 def _softmax_cross_entropy(
   logits: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
@@ -70,6 +80,7 @@ def _sigmoid_of_mean(logits: np.ndarray) -> np.ndarray:
   return special.logsumexp(yes, axis=0) - special.logsumexp(no, axis=0)
 
 
+@_nan_where_no_class
 def _sigmoid_cross_entropy(
   logits: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
@@ -116,7 +127,7 @@ def of_loss(name: str) -> Likelihood:
     SOFTMAX,
     loss_name=name,
     note=f"the probabilities are a softmax, because {name} defines none",
-    own_loss=functools.partial(_own_loss, name),
+    own_loss=_nan_where_no_class(functools.partial(_own_loss, name)),
   )
 
 

@@ -18,7 +18,7 @@ def equalized(levels: jax.Array, products: bool) -> jax.Array:
     levels: float32 `[H, W, 3]` in 0..255.
     products: compute by matrix products, not by indices.
   """
-  index = jnp.round(levels).astype(jnp.int32)
+  index = jnp.clip(jnp.round(levels), 0, 255).astype(jnp.int32)
   pixels = levels.shape[0] * levels.shape[1]
   counts = _counts(index, products)
   # The number of the brightest pixels: the last count that is not zero.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.dtypes import grey
 from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, mix
 from mixaug_jax.augment.resample import shrink_into
 
@@ -41,10 +42,8 @@ class _Beta(Mixer):
     return (self.min_lambda != 0) | (self.max_lambda != 1)
 
   def draw_lambda(self, key: jax.Array) -> jax.Array:
-    if check.known(self.alpha) and self.alpha == 1:
-      lam = draw.uniform(key)
-    else:
-      lam = _symmetric_beta(key, self.alpha)
+    uniform = draw.uniform(key)  # Beta(1, 1).
+    lam = jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
     low = _number(self.min_lambda)
     return low + (_number(self.max_lambda) - low) * lam
 
@@ -131,6 +130,7 @@ class CutMix(_Beta):
   def __post_init__(self):
     super().__post_init__()
     check.above("min_aspect", self.min_aspect, 0)
+    check.above("max_aspect", self.max_aspect, 0)
     check.interval(
       "min_aspect", self.min_aspect, "max_aspect", self.max_aspect, 0, math.inf
     )
@@ -274,9 +274,7 @@ class Cutout(Mixer):
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
     del extra
-    dtype = partners.dtype
-    scale = 255 if jnp.issubdtype(dtype, jnp.integer) else 1
-    return jnp.asarray(_number(self.fill) * scale, jnp.float32).astype(dtype)
+    return grey(self.fill, partners.dtype)
 
 
 def cutout(

@@ -3,7 +3,8 @@
 `images` are `[B, H, W, C]` of any dtype, including uint8 in 0..255. `labels`
 are probabilities `[B, classes]`, float. Both are returned with their shapes and
 dtypes. Each example keeps a share of itself and takes the rest from its
-partner, another example of the batch:
+partner, another example of the batch. The sum is computed in float32 and needs
+finite pixels; integers are rounded:
 
     images = keep * images + (1 - keep) * images[partner]
     labels = lam * labels + (1 - lam) * labels[partner]
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.dtypes import from_float32
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
 
@@ -54,7 +56,8 @@ class Mixer(abc.ABC):
   """Base class of mixers.
 
   A mixer is a frozen dataclass. Its fields are its settings, which
-  `__post_init__` checks unless they are traced:
+  `__post_init__` checks unless they are traced. Outside `jit`, `mix` compiles a
+  program for each value of the settings, if they can be hashed:
 
       @dataclasses.dataclass(frozen=True)
       class LeftMix(Mixer):
@@ -72,6 +75,18 @@ class Mixer(abc.ABC):
   """
 
   uses_partner: ClassVar[bool] = True
+
+  def __init_subclass__(cls, **kwargs: Any):
+    """Registers the settings as leaves of a pytree, because they may be traced.
+
+    They are then arguments of a function that is mapped over a mesh.
+    """
+    super().__init_subclass__(**kwargs)
+    jax.tree_util.register_pytree_node(
+      cls,
+      lambda mixer: (tuple(vars(mixer).values()), tuple(vars(mixer))),
+      functools.partial(_restored, cls),
+    )
 
   @abc.abstractmethod
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
@@ -92,6 +107,13 @@ class Mixer(abc.ABC):
     """
     del extra
     return partners
+
+
+def _restored(kind: type[Mixer], names: Sequence[str], values: Any) -> Mixer:
+  """Returns a mixer with settings that were checked before."""
+  mixer = object.__new__(kind)
+  vars(mixer).update(zip(names, values, strict=True))
+  return mixer
 
 
 @on_any_mesh
@@ -141,6 +163,8 @@ def mix(
     ValueError: a setting is out of range, the group does not divide the batch,
       or an argument has the wrong rank or dtype.
   """
+  if not isinstance(mixers, Sequence):
+    raise ValueError(f"mixers must be a sequence of mixers, got {mixers!r}")
   mixers = tuple(_concrete(mixer) for mixer in mixers)
   weights = None if weights is None else tuple(map(_number, weights))
   probability = _number(probability)
@@ -152,38 +176,37 @@ def mix(
     len(images) * (1 if shard is None else shard.count), group_size
   )
   settings = (mixers, weights, probability, per_example, partner, group)
-  if shard is None and _all_known(mixers, weights, probability):
+  if jnp.ndim(enabled):
+    raise ValueError(
+      f"enabled must be a scalar, got shape {jnp.shape(enabled)}"
+    )
+  enabled = jnp.asarray(enabled).astype(bool)
+  if shard is None and _is_hashable(settings):
     return _jitted(key, images, labels, enabled, settings)
   return _mixed(key, images, labels, enabled, settings, shard or Shard())
 
 
 def _number(x: Any) -> Any:
   """Returns the Python number of a scalar array, unless it is traced."""
-  is_scalar = isinstance(x, (jax.Array, np.generic)) and jnp.ndim(x) == 0
-  return x.item() if is_scalar and check.known(x) else x
-
-
-def _settings(mixer: Any) -> dict[str, Any]:
-  if not isinstance(mixer, Mixer):
-    raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
-  return {
-    field.name: getattr(mixer, field.name)
-    for field in dataclasses.fields(mixer)
-    if field.init
-  }
+  is_array = isinstance(x, (jax.Array, np.ndarray, np.generic))
+  is_known = is_array and jnp.ndim(x) == 0 and check.known(x)
+  return x.item() if is_known else x
 
 
 def _concrete(mixer: Any) -> Any:
   """Replaces scalar arrays by numbers, so that the mixer can be hashed."""
-  settings = _settings(mixer)
-  arrays = {k: x for k, x in settings.items() if isinstance(x, jax.Array)}
-  numbers = {key: _number(x) for key, x in arrays.items()}
-  return dataclasses.replace(mixer, **numbers) if arrays else mixer
+  if not isinstance(mixer, Mixer):
+    raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
+  return jax.tree.map(_number, mixer)
 
 
-def _all_known(mixers, weights, probability) -> bool:
-  values = [x for mixer in mixers for x in _settings(mixer).values()]
-  return check.known(*values, *(weights or ()), probability)
+def _is_hashable(settings: Any) -> bool:
+  """Returns whether no setting is traced or an array."""
+  try:
+    hash(settings)
+  except TypeError:
+    return False
+  return True
 
 
 def check_settings(
@@ -244,11 +267,15 @@ def _mixed(key, images, labels, enabled, settings, shard):
 
 
 def _blend_labels(labels, others, lam):
-  # Half-precision labels are blended in float32, those of 64 bits in float64.
-  dtype = jnp.promote_types(labels.dtype, jnp.float32)
+  dtype = _wide(labels.dtype)
   lam = lam.astype(dtype)
   mixed = lam * labels.astype(dtype) + (1 - lam) * others.astype(dtype)
   return mixed.astype(labels.dtype)
+
+
+def _wide(dtype):
+  """Returns the dtype in which values of `dtype` are blended."""
+  return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
 _jitted = jax.jit(
@@ -269,6 +296,13 @@ def _draw(key, choice, mixers, height, width) -> Drawn:
   """Lets one mixer draw; `extra` is a list with zeros for the other mixers."""
   draws = [lambda key, m=m: m.draw(key, height, width) for m in mixers]
   shapes = [jax.eval_shape(draw, key) for draw in draws]
+  for mixer, shape in zip(mixers, shapes, strict=True):
+    got = [jnp.shape(x) for x in (shape.keep, shape.lam)]
+    if got != [(height, width, 1), ()]:
+      raise ValueError(
+        f"{type(mixer).__name__}.draw must return keep [{height}, {width}, 1] "
+        f"and a scalar lam, got shapes {got[0]} and {got[1]}"
+      )
   dtype = jnp.float32
   if all(shape.keep.dtype == bool for shape in shapes):
     dtype = bool
@@ -281,7 +315,7 @@ def _draw(key, choice, mixers, height, width) -> Drawn:
     def draw(key):
       keep, lam, extra = draws[number](key)
       extras = [*zeros[:number], extra, *zeros[number + 1 :]]
-      return Drawn(keep.astype(dtype), lam, extras)
+      return Drawn(keep.astype(dtype), jnp.asarray(lam, jnp.float32), extras)
 
     return draw
 
@@ -316,12 +350,11 @@ def _pasted(images, partners, choice, extras, mixers):
 
 def _blend(images, others, keep, active):
   dtype = images.dtype
-  integer = jnp.issubdtype(dtype, jnp.integer)
-  if integer and keep.dtype == bool:
+  if keep.dtype == bool and not jnp.issubdtype(dtype, jnp.floating):
     return jnp.where(keep | ~active, images, others)
-  # For floats, arithmetic with a mask of zeros and ones is as exact as a
+  # For finite floats, arithmetic with a mask of zeros and ones is as exact as a
   # selection and a third faster on CPUs, where XLA compiles that to branches.
-  keep = jnp.where(active, keep.astype(jnp.float32), 1)
-  blend = keep * images.astype(jnp.float32)
-  blend += (1 - keep) * others.astype(jnp.float32)
-  return (jnp.round(blend) if integer else blend).astype(dtype)
+  wide = _wide(dtype)
+  keep = jnp.where(active, keep.astype(wide), 1)
+  blend = keep * images.astype(wide) + (1 - keep) * others.astype(wide)
+  return from_float32(blend, dtype)

@@ -53,6 +53,8 @@ class Shard(NamedTuple):
       blocks = [
         list(range(start, start + span)) for start in range(0, count, span)
       ]
+      if span == count:  # jax.vmap knows only this case.
+        blocks = None
       return jax.lax.all_gather(
         x, axis_name, axis_index_groups=blocks, tiled=True
       )
@@ -66,20 +68,24 @@ def partner_group_size(batch: int, requested: int | None = None) -> int:
   Args:
     batch: examples of the global batch.
     requested: a divisor of `batch` above 1; None: the smallest divisor that is
-      at least 32, or the whole batch.
+      at least 32, or the whole batch. A batch of one is a group of one.
 
   Raises:
-    ValueError: `requested` does not divide the batch.
+    ValueError: `requested` does not divide the batch, or the batch is empty.
   """
+  if batch < 1:
+    raise ValueError("a batch must hold at least one example")
   if requested is None:
     sizes = range(min(_LEAST_GROUP, batch), batch + 1)
     return next(size for size in sizes if batch % size == 0)
-  sizes = [n for n in range(2, batch + 1) if batch % n == 0] or [batch]
+  if batch == 1:
+    return 1
+  sizes = [n for n in range(2, batch + 1) if batch % n == 0]
   if requested not in sizes:
     near = sorted(sorted(sizes, key=lambda n: abs(n - requested))[:2])
     raise ValueError(
-      f"group_size {requested} is not a divisor above 1 of the batch of "
-      f"{batch}; try {' or '.join(map(str, near))}"
+      f"group_size must be a divisor above 1 of the batch of {batch}, such as "
+      f"{' or '.join(map(str, near))}, got {requested}"
     )
   return int(requested)
 

@@ -42,9 +42,12 @@ class Operation(NamedTuple):
     name: name of its group in `config.augment`.
     function: `(keys [B], images [B, H, W, 3], **settings) -> images`, which
       also checks the settings.
-    settings: the leaves of its group. The operation is on if the first one is
-      set. A leaf `enabled` is not passed to `function`.
-    optional: the settings that may be None if the operation is on.
+    settings: the leaves of its group, first those of `switches`. A leaf
+      `enabled` is not passed to `function`.
+    switches: the number of leaves without a default. The operation is on if one
+      of them is set.
+    optional: the settings that may be None if the operation is on; then
+      `function` has its own default.
     crops: true if `function` takes a `size` as well and returns images of that
       size.
     moves: true if pixels only change places, so that uint8 images stay uint8.
@@ -54,6 +57,7 @@ class Operation(NamedTuple):
   name: str
   function: Callable[..., jax.Array]
   settings: tuple[str, ...]
+  switches: int = 1
   optional: tuple[str, ...] = ()
   crops: bool = False
   moves: bool = False
@@ -124,6 +128,14 @@ OPERATIONS = (
       "max_shear",
       "fill",
     ),
+    switches=5,
+    optional=(
+      "max_degrees",
+      "max_translate",
+      "min_scale",
+      "max_scale",
+      "max_shear",
+    ),
   ),
   Operation(
     "random_perspective",
@@ -156,18 +168,26 @@ OPERATIONS = (
     "random_contrast",
     _each(photometric.random_contrast),
     _FACTORS,
+    switches=2,
     clips=True,
   ),
   Operation("random_hue", _each(photometric.random_hue), ("max_delta",)),
   Operation(
-    "random_saturation", _each(photometric.random_saturation), _FACTORS
+    "random_saturation",
+    _each(photometric.random_saturation),
+    _FACTORS,
+    switches=2,
   ),
   Operation(
     "color_jitter",
     _each(color_jitter),
     ("brightness", "contrast", "saturation", "hue"),
+    switches=4,
+    optional=("brightness", "contrast", "saturation", "hue"),
   ),
-  Operation("random_gamma", _each(photometric.random_gamma), _FACTORS),
+  Operation(
+    "random_gamma", _each(photometric.random_gamma), _FACTORS, switches=2
+  ),
   Operation(
     "random_grayscale",
     _each(photometric.random_grayscale),
@@ -186,7 +206,9 @@ OPERATIONS = (
     "random_autocontrast", _each(tone.random_autocontrast), ("probability",)
   ),
   Operation("random_equalize", _each(tone.random_equalize), ("probability",)),
-  Operation("random_sharpness", _each(filters.random_sharpness), _FACTORS),
+  Operation(
+    "random_sharpness", _each(filters.random_sharpness), _FACTORS, switches=2
+  ),
   Operation(
     "random_gaussian_blur",
     _each(filters.random_gaussian_blur),
@@ -199,6 +221,7 @@ OPERATIONS = (
     "random_jpeg_quality",
     _each(random_jpeg_quality),
     ("min_jpeg_quality", "max_jpeg_quality"),
+    switches=2,
   ),
   Operation(
     "random_erasing",
@@ -251,11 +274,7 @@ def make_augment(
       _check(row, settings, image_size)
       chain.append(row._replace(function=_bound(row, settings)))
   crops = any(row.crops for row in chain)
-  if not crops and any(row.name == "pad" for row in chain):
-    raise ValueError(
-      "augment.pad: the middle crop would remove the padding; set "
-      "augment.random_crop.padding=0, or another crop"
-    )
+  _check_crops(config, {row.name for row in chain})
   for group in GROUPS:
     chain = _combined(group, getattr(config, group, None), chain)
 
@@ -278,6 +297,23 @@ def make_augment(
   return augment
 
 
+def _check_crops(config: Any, on: set[str]) -> None:
+  """Raises ValueError for an operation that would have no effect."""
+  windows = on & {"resize", "random_resized_crop"}
+  if len(windows) == 2:
+    raise ValueError("augment: use only one of resize and random_resized_crop")
+  if windows and "random_crop" in on and not config.random_crop.padding:
+    raise ValueError(
+      f"augment.random_crop: {windows.pop()} leaves nothing to crop; set "
+      "padding above 0, or to none"
+    )
+  if "pad" in on and not windows and "random_crop" not in on:
+    raise ValueError(
+      "augment.pad: the middle crop would remove the padding; set "
+      "augment.random_crop.padding=0, or another crop"
+    )
+
+
 def needs_margin(config: Any) -> bool:
   """Returns whether a crop takes all its pixels from the stored image.
 
@@ -291,6 +327,22 @@ def needs_margin(config: Any) -> bool:
   random_crop = config.random_crop.padding == 0 and not config.pad.padding
   random_resized_crop = config.random_resized_crop.min_area is not None
   return not config.resize.enabled and (random_crop or random_resized_crop)
+
+
+def without_effect(config: Any, defaults: Any) -> list[str]:
+  """Names the settings of operations that are off, such as `pad.fill`.
+
+  Args:
+    config: as in `make_augment`.
+    defaults: the same with the values that are not reported.
+  """
+  return [
+    f"{row.name}.{key}"
+    for row in OPERATIONS
+    if not _switched_on(row, config[row.name])
+    for key in row.settings[row.switches :]
+    if config[row.name][key] != defaults[row.name][key]
+  ]
 
 
 def _to_float(images):
@@ -314,7 +366,9 @@ def _combined(
   if config is None or config.names is None:
     return list(chain)
   where = f"augment.{group}.names"
-  names = [name.strip() for name in config.names.split(",")]
+  names = [name.strip() for name in config.names.split(",") if name.strip()]
+  if not names:
+    raise ValueError(f"{where} is empty; set it to none or name operations")
   known = {row.name: row for row in OPERATIONS}
   on = {row.name: row for row in chain}
   abstract = _abstract(64)
@@ -356,22 +410,31 @@ def _of_one(function):
   return lambda key, image: function(key[None], image[None])[0]
 
 
+def _switched_on(row: Operation, group: Any) -> list[str]:
+  """Returns the settings that switch an operation on."""
+  names = row.settings[: row.switches]
+  return [key for key in names if getattr(group, key) not in (None, False)]
+
+
 def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
   """Returns the settings of an operation, or None if it is off."""
   group = getattr(config, row.name, None)
   if group is None:
     return None
-  settings = {key: getattr(group, key) for key in row.settings}
-  first = row.settings[0]
-  if settings[first] is None or settings[first] is False:
+  on = _switched_on(row, group)
+  if not on:
     return None
+  settings = {key: getattr(group, key) for key in row.settings}
   for key, value in settings.items():
     if value is None and key not in row.optional:
       raise ValueError(
-        f"augment.{row.name}: {key} must be set if {first} is set"
+        f"augment.{row.name}: {key} must be set if {on[0]} is set"
       )
-  settings.pop("enabled", None)
-  return settings
+  return {
+    key: value
+    for key, value in settings.items()
+    if key != "enabled" and value is not None
+  }
 
 
 def _check(row: Operation, settings: dict[str, Any], size: int) -> None:

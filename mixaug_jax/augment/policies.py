@@ -121,7 +121,7 @@ def draw_rand_augment(
   )
   drawn = [
     draw_operation(jax.random.fold_in(key, layer), table, magnitude)
-    for layer in range(num_layers)
+    for layer in range(int(num_layers))
   ]
   operations, values = zip(*drawn, strict=True)
   return jnp.stack(operations), jnp.stack(values)

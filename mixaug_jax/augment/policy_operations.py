@@ -105,7 +105,7 @@ def draw_operation(
   """
   operation_key, sign_key = jax.random.split(key)
   operation = draw.integer(operation_key, 0, len(OPERATIONS))
-  value = jnp.asarray(table)[operation, level]
+  value = jnp.asarray(table)[operation, jnp.asarray(level, jnp.int32)]
   return operation, with_random_sign(sign_key, operation, value)
 
 

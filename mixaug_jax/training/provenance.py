@@ -56,7 +56,8 @@ def describe(
     f"{count} {jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
   lines = [run, *selection.describe(sets.left_out)]
-  lines += [f"warning: {text}" for text in sets.warnings]
+  warnings = [*sets.warnings, *config_lib.without_effect(config)]
+  lines += [f"warning: {text}" for text in warnings]
   lines += filter(None, [loaded])
   if first:
     lines.append(f"resuming from step {first}")

@@ -61,8 +61,9 @@ class StepMetrics:
         else "there is no checkpoint yet"
       )
       raise Diverged(
-        f"the loss is {values['loss']} at step {step} and training cannot go "
-        f"on; {good}; try a lower config.optimizer.learning_rate"
+        f"the loss ({values['loss']:g}) or a parameter is not finite at step "
+        f"{step} and training cannot go on; {good}; try a lower "
+        "config.optimizer.learning_rate"
       )
     self._loop.add(values)
     self._loop.seconds = self._clock.seconds
