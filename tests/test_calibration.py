@@ -48,6 +48,13 @@ def test_every_loss_has_a_meaning_and_its_value_is_that_of_training():
     assert known.loss(logits, labels) == pytest.approx(expected.mean(), 1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_of_a_label_that_is_no_class_is_nan(kind):
+  logits = np.array([[1.0, 2.0, 3.0]] * 3)
+  loss = kind.cross_entropy(logits, np.array([-1, 3, 2]))
+  np.testing.assert_array_equal(np.isnan(loss), [True, True, False])
+
+
 def test_sigmoid_probabilities_and_loss_by_hand():
   logits = np.array([[2.0, -1.0, 0.5], [700.0, -800.0, 0.0]])
   labels = np.array([0, 1])

@@ -102,3 +102,24 @@ def test_seeds_that_are_no_keys_are_refused(name):
   for key in (0, (0, 1)):
     with pytest.raises(ValueError, match="key must be"):
       CASES[name](key, *examples())
+
+
+@pytest.mark.parametrize(
+  "mix",
+  [
+    lambda s, x, y: augment.cutmix(KEY, x, y, alpha=0.5 + s),
+    lambda s, x, y: augment.resizemix(KEY, x, y, min_scale=0.2 + s),
+    lambda s, x, y: augment.mix(
+      KEY, x, y, [augment.Mixup(0.5 + s), augment.Cutout()], [1, 2 + s]
+    ),
+  ],
+)
+def test_a_schedule_on_an_explicit_mesh(mix):
+  images, labels = examples()
+  expected = jax.jit(mix)(0.25, images, labels)
+  mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+  with jax.set_mesh(mesh):
+    arrays = jax.device_put((images, labels), PartitionSpec("data"))
+    chex.assert_trees_all_close(
+      jax.jit(mix)(0.25, *arrays), expected, atol=2e-6
+    )

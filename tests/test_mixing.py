@@ -484,6 +484,81 @@ def test_a_wrong_mixer_is_reported():
     )
 
 
+@pytest.mark.parametrize("alpha", [1.0, 0.4])
+def test_a_scheduled_alpha_draws_as_its_value(alpha):
+  images, labels = noise_images((5, 8, 8)), one_hot(5)
+  run = lambda alpha: augment.cutmix(jax.random.key(0), images, labels, alpha)
+  for form in (jnp.float32(alpha), np.array(alpha)):
+    chex.assert_trees_all_equal(run(form), run(alpha))
+  traced = jax.jit(run)(alpha)
+  chex.assert_trees_all_close(traced, run(alpha), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float64])
+def test_labels_of_any_float_under_strict_promotion(dtype):
+  with jax.numpy_dtype_promotion("strict"), jax.enable_x64(True):
+    labels = jnp.eye(5, dtype=dtype)
+    images = noise_images((5, 8, 8)).astype(dtype)
+    mixed, soft = augment.mixup(jax.random.key(0), images, labels)
+    same, _ = augment.mix(
+      jax.random.key(0), images, labels, [augment.Mixup()], enabled=False
+    )
+  assert mixed.dtype == soft.dtype == dtype
+  np.testing.assert_array_equal(same, images)
+
+
+def test_bool_images_are_rounded():
+  images = noise_images((5, 8, 8)) > 0.5
+  mixed, _ = augment.mixup(
+    jax.random.key(0), images, one_hot(5), min_lambda=0.6
+  )
+  np.testing.assert_array_equal(mixed, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked(augment.Mixer):
+  """Has a setting that cannot be hashed, and may draw wrong shapes."""
+
+  mask: list
+  lam: float | jax.Array = 0.5
+
+  def draw(self, key, height, width):
+    del key, height, width
+    return augment.Drawn(jnp.array(self.mask)[..., None] > 0, self.lam)
+
+
+def test_settings_that_cannot_be_hashed():
+  run = lambda mixer: augment.mix(
+    jax.random.key(0), noise_images((2, 2, 2)), one_hot(2), [mixer]
+  )
+  _, labels = run(Masked([[0, 1], [1, 0]]))
+  np.testing.assert_array_equal(labels, np.full((2, 2), 0.5))
+  for mixer in (Masked([0, 1]), Masked([[0, 1], [1, 0]], jnp.ones(2))):
+    with pytest.raises(
+      ValueError, match=r"Masked.draw must return keep \[2, 2"
+    ):
+      run(mixer)
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({"enabled": jnp.ones(2)}, "enabled must be a scalar, got shape"),
+    ({"mixers": augment.CutMix()}, "mixers must be a sequence of mixers"),
+    ({"images": jnp.ones((0, 4, 4, 3))}, "0 images but 2 labels"),
+    ({"group_size": 3}, "group_size must be a divisor above 1 of the batch"),
+  ],
+)
+def test_wrong_arguments_of_mix_are_reported(change, words):
+  arguments = {
+    "images": noise_images((2, 4, 4)),
+    "labels": one_hot(2),
+    "mixers": [augment.CutMix()],
+  }
+  with pytest.raises(ValueError, match=words):
+    augment.mix(jax.random.key(0), **{**arguments, **change})
+
+
 class VariantsTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_label_mass_equals_pixel_mass_however_it_is_run(self):

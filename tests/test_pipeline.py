@@ -11,7 +11,7 @@ import pytest
 
 from configs import basic, cutmix, default
 from mixaug_jax import augment
-from mixaug_jax.augment.pipeline import GROUPS, OPERATIONS
+from mixaug_jax.augment.pipeline import GROUPS, OPERATIONS, without_effect
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
 DOCS = DOCS.read_text("utf-8")
@@ -567,3 +567,48 @@ def test_settings_of_mixing_out_of_range_are_reported(settings, words):
   with pytest.raises(ValueError, match=words) as caught:
     augment.make_mixer(mixing(**settings))
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings"),
+  [
+    ("color_jitter", {"contrast": 0.9}),
+    ("random_affine", {"max_shear": 40.0}),
+  ],
+)
+def test_any_setting_without_a_default_switches_an_operation_on(name, settings):
+  images = IMAGES[:, :16, :16]
+  run = augment.make_augment(configured(**{name: settings}), 16)
+  assert not np.allclose(run(keys(), images), images, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("operations", "words"),
+  [
+    ({"random_contrast": {"upper": 1.5}}, "lower must be set if upper is set"),
+    ({"random_apply": {"names": ","}}, "augment.random_apply.names is empty"),
+    (
+      {"resize": {"enabled": True}, "random_resized_crop": {"min_area": 0.5}},
+      "use only one of resize and random_resized_crop",
+    ),
+    (
+      {"resize": {"enabled": True}, "random_crop": {"padding": 0}},
+      "augment.random_crop: resize leaves nothing to crop",
+    ),
+  ],
+)
+def test_operations_without_effect_are_refused(operations, words):
+  with pytest.raises(ValueError, match=words):
+    augment.make_augment(configured(**operations), 16)
+
+
+def test_settings_of_operations_that_are_off_are_named():
+  config = default.get_config().augment
+  config.random_gaussian_blur.min_sigma = 1.0
+  config.random_erasing.fill = 0.5
+  config.rand_augment.magnitude = 5
+  config.rand_augment.num_layers = 2
+  assert without_effect(config, default.get_config().augment) == [
+    "random_gaussian_blur.min_sigma",
+    "random_erasing.fill",
+  ]

@@ -164,6 +164,18 @@ def test_the_form_of_accelerators_keeps_flat_and_tiny_images():
   )
 
 
+@pytest.mark.parametrize("products", [False, True])
+def test_both_forms_equalise_colours_out_of_range_alike(products):
+  """The operations of tf.image leave floats beyond [0, 1]."""
+  images = jnp.asarray(photograph()[None, ::4, ::4] / 255 * 1.4 - 0.2)
+  number, value = jnp.array([OPERATIONS.index("equalize")]), jnp.zeros(1)
+  np.testing.assert_allclose(
+    policy_operations.apply_together(images, number, value, products),
+    jax.vmap(policy_operations.apply_operation)(images, number, value),
+    atol=1e-5,
+  )
+
+
 def test_identity_and_zero_strength_change_nothing():
   image = photograph()
   for name in ("identity", "shear_x", "shear_y", "rotate", "translate_x"):
@@ -420,7 +432,7 @@ def test_settings_of_policies_may_be_traced():
     (
       augment.rand_augment,
       lambda magnitude=9: policies.draw_rand_augment(KEY, 9, 9, 2, magnitude),
-      {"magnitude": jnp.int32(9)},
+      {"magnitude": jnp.float32(9)},
     ),
     (
       augment.augmix,
