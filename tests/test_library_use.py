@@ -1,6 +1,7 @@
 """Every function of mixaug_jax.augment where JAX engineers use it."""
 
 import inspect
+import pathlib
 
 import chex
 import jax
@@ -123,3 +124,17 @@ def test_a_schedule_on_an_explicit_mesh(mix):
     chex.assert_trees_all_close(
       jax.jit(mix)(0.25, *arrays), expected, atol=2e-6
     )
+
+
+def test_the_docs_on_several_devices_run():
+  path = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
+  text = path.read_text("utf-8").partition("**Several devices.**")[2]
+  mesh, pmap = (x.partition("```")[0] for x in text.split("```python\n")[1:3])
+  images, labels = examples()
+  names = {"jax": jax, "augment": augment, "key": KEY}
+  names |= {"images": images, "labels": labels}
+  exec(mesh, names)
+  assert names["images"].sharding.spec[0] == "data"
+  exec(pmap, names)
+  mixed, _ = names["step"](KEY, images[:, None], labels[:, None])
+  chex.assert_trees_all_close(mixed[:, 0], names["images"], atol=1e-6)

@@ -95,6 +95,7 @@ def everything():
   config = configured(**{name: on for name, (on, _) in SETTINGS.items()})
   config.trivial_augment.enabled = False  # It compiles what RandAugment does.
   config.auto_augment.policy = None  # As well.
+  config.resize.enabled = False  # random_resized_crop takes its place.
   return jax.jit(augment.make_augment(config, 16))
 
 
@@ -322,10 +323,10 @@ def test_combined_operations_take_the_place_of_the_first():
 @pytest.mark.parametrize(
   ("group", "names", "words"),
   [
-    ("random_apply", "random_hues", "names must be one of random_resized_crop"),
+    ("random_apply", "random_hues", "names must be one of pad, resize"),
     ("random_choice", "random_crop,random_hue", "random_crop changes the size"),
     ("random_choice", "random_hue,random_hue", "random_hue occurs twice"),
-    ("random_choice", "", "names must be one of"),
+    ("random_choice", "", "names is empty"),
   ],
 )
 def test_names_that_cannot_be_combined_are_reported(group, names, words):
@@ -480,7 +481,7 @@ def test_a_new_mixer_is_a_class_and_a_line(monkeypatch):
 
 
 def test_the_mixer_of_the_docs_is_found_in_its_module(tmp_path, monkeypatch):
-  code = DOCS.split("```python\n")[1].split("```")[0]
+  code = DOCS.split("```python\n# my_mixers.py\n")[1].split("```")[0]
   (tmp_path / "my_mixers.py").write_text(code)
   monkeypatch.syspath_prepend(tmp_path)
   config = mixing(name="my_mixers:StripMix")

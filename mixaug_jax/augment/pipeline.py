@@ -412,8 +412,10 @@ def _of_one(function):
 
 def _switched_on(row: Operation, group: Any) -> list[str]:
   """Returns the settings that switch an operation on."""
-  names = row.settings[: row.switches]
-  return [key for key in names if getattr(group, key) not in (None, False)]
+  settings = {key: getattr(group, key) for key in row.settings[: row.switches]}
+  return [
+    key for key, x in settings.items() if x is not None and x is not False
+  ]
 
 
 def _settings(row: Operation, config: Any) -> dict[str, Any] | None:
