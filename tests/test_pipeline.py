@@ -135,7 +135,7 @@ def test_padding_is_what_the_crops_take_from():
   after = augment.make_augment(config, 16)
   shapes = [jax.eval_shape(run, keys(), IMAGES).shape for run in (alone, after)]
   assert shapes == [(6, 16, 16, 3)] * 2
-  config.resize.enabled = True
+  config.resize.enabled, config.random_crop.padding = True, None
   resized = augment.make_augment(config, 16)(keys(), IMAGES)
   expected = augment.resize(augment.pad(IMAGES, 3, fill=0.5), 16)
   np.testing.assert_array_equal(resized, expected)
