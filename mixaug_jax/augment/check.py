@@ -12,27 +12,102 @@ import numpy as np
 
 
 def known(*values: Any) -> bool:
-  """Returns whether no value is traced."""
-  return not any(isinstance(x, jax.core.Tracer) for x in values)
+  """Returns whether no value is traced or on other hosts.
+
+  Values may be sequences of values.
+  """
+  return all(
+    not isinstance(x, jax.core.Tracer)
+    and getattr(x, "is_fully_addressable", True)
+    for x in jax.tree.leaves(values)
+  )
+
+
+def numbers(
+  name: str, value: Any, expected: str = "a number"
+) -> np.ndarray | None:
+  """Returns known numbers in NumPy, None if one is traced.
+
+  Raises ValueError unless they are finite numbers.
+  """
+  if not known(value):
+    return None
+  try:
+    values = np.asarray(value)
+  except (TypeError, ValueError):
+    values = np.asarray(None)
+  if values.dtype != bool and not (
+    jnp.issubdtype(values.dtype, jnp.integer)
+    or jnp.issubdtype(values.dtype, jnp.floating)
+  ):
+    raise ValueError(f"{name} must be {expected}, got {value!r}")
+  if not np.all(np.isfinite(values)):
+    raise ValueError(f"{name} must be finite, got {value}")
+  return values
+
+
+def scalar(name: str, value: Any) -> np.ndarray | None:
+  """Returns one number as `numbers` does; raises ValueError if it is not."""
+  values = numbers(name, value)
+  shape = np.shape(
+    jnp.asarray(value, jnp.float32) if values is None else values
+  )
+  if shape:
+    raise ValueError(f"{name} must be a scalar, got shape {shape}")
+  return values
+
+
+def _numbers(name: str, value: Any, per_example: bool) -> np.ndarray | None:
+  return numbers(name, value) if per_example else scalar(name, value)
 
 
 def within(
-  name: str, value: jax.Array | float, low: float, high: float
+  name: str,
+  value: jax.Array | float,
+  low: float,
+  high: float,
+  per_example: bool = False,
 ) -> None:
-  """Raises ValueError unless low <= value <= high, for all values."""
-  if known(value) and not np.all((low <= value) & (value <= high)):
-    raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+  """Raises ValueError unless low <= value <= high.
+
+  The value is finite and a scalar. With `per_example`, it may be an array,
+  whose shape is not checked here.
+  """
+  values = _numbers(name, value, per_example)
+  if values is not None and not np.all((low <= values) & (values <= high)):
+    bounds = f"in [{low:g}, {high:g}]" if high < np.inf else f"at least {low:g}"
+    raise ValueError(f"{name} must be {bounds}, got {value}")
 
 
-def above(name: str, value: jax.Array | float, bound: float) -> None:
-  """Raises ValueError unless all values are finite and above `bound`."""
-  if known(value) and not np.all((bound < value) & (value < np.inf)):
+def above(
+  name: str,
+  value: jax.Array | float,
+  bound: float,
+  per_example: bool = False,
+) -> None:
+  """Raises ValueError unless value > bound; see `within`."""
+  values = _numbers(name, value, per_example)
+  if values is not None and not np.all(bound < values):
     raise ValueError(f"{name} must be above {bound:g}, got {value}")
 
 
-def whole(name: str, value: int, low: int, high: int) -> None:
-  """Raises ValueError unless value is a whole number in [low, high]."""
-  if value != int(value) or not low <= value <= high:
+def whole(
+  name: str,
+  value: jax.Array | int,
+  low: int,
+  high: int,
+  per_example: bool = False,
+) -> None:
+  """Raises ValueError unless value is a whole number in [low, high].
+
+  With `per_example`, it may also be traced or an array.
+  """
+  if not (per_example or known(value)):
+    raise ValueError(f"{name} must be a Python number and cannot be traced")
+  values = _numbers(name, value, per_example)
+  if values is not None and not np.all(
+    (values == np.floor(values)) & (low <= values) & (values <= high)
+  ):
     raise ValueError(
       f"{name} must be a whole number from {low} to {high}, got {value}"
     )
@@ -40,18 +115,32 @@ def whole(name: str, value: int, low: int, high: int) -> None:
 
 def interval(
   low_name: str,
-  low: float,
+  low: jax.Array | float,
   high_name: str,
-  high: float,
+  high: jax.Array | float,
   least: float,
   most: float,
 ) -> None:
-  """Raises ValueError unless least <= low <= high <= most."""
-  if known(low, high) and not least <= low <= high <= most:
+  """Raises ValueError unless least <= low <= high <= most, all finite."""
+  first, last = scalar(low_name, low), scalar(high_name, high)
+  if first is None or last is None:
+    return
+  if not least <= first <= last <= most:
+    end = f" <= {most:g}" if most < np.inf else ""
     raise ValueError(
       f"{low_name} and {high_name} must satisfy {least:g} <= {low_name} <= "
-      f"{high_name} <= {most:g}, got {low} and {high}"
+      f"{high_name}{end}, got {low} and {high}"
     )
+
+
+def fill(value: jax.Array | float) -> None:
+  """Raises ValueError unless the fill is one grey value in [0, 1]."""
+  try:
+    within("fill", value, 0, 1)
+  except ValueError:
+    raise ValueError(
+      f"fill must be one grey value in [0, 1], got {value}"
+    ) from None
 
 
 def choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -62,8 +151,14 @@ def choice(name: str, value: str, choices: Sequence[str]) -> None:
     )
 
 
+def _array(name: str, value: Any) -> None:
+  if not isinstance(value, (jax.Array, np.ndarray)):
+    raise ValueError(f"{name} must be an array, got {type(value).__name__}")
+
+
 def batch(images: jax.Array) -> None:
   """Raises ValueError unless images are `[B, H, W, C]`."""
+  _array("images", images)
   if jnp.ndim(images) != 4:
     raise ValueError(
       f"images must be [B, H, W, C], got shape {jnp.shape(images)}"
@@ -72,6 +167,7 @@ def batch(images: jax.Array) -> None:
 
 def image_or_batch(images: jax.Array) -> None:
   """Raises ValueError unless images are `[H, W, C]` or `[B, H, W, C]`."""
+  _array("images", images)
   shape = jnp.shape(images)
   if len(shape) not in (3, 4):
     raise ValueError(
@@ -108,6 +204,7 @@ def key(key: jax.Array) -> None:
 
 def labels(labels: jax.Array, examples: int) -> None:
   """Raises ValueError unless labels are float `[examples, classes]`."""
+  _array("labels", labels)
   shape = jnp.shape(labels)
   if len(shape) != 2 or not jnp.issubdtype(labels.dtype, jnp.floating):
     raise ValueError(

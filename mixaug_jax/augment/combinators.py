@@ -38,7 +38,7 @@ def compose(*functions: Callable[..., jax.Array]) -> Random:
     `[B, H, W, C]`.
 
   Raises:
-    ValueError: a part has other required parameters.
+    ValueError: a part is no function or has other required parameters.
   """
   parts = [_with_key(function) for function in functions]
 
@@ -74,6 +74,7 @@ def random_apply(
       parameters, or, when it is called, changes the shape or the dtype.
   """
   check.within("probability", probability, 0, 1)
+  functions = _sequence(functions)
   together = compose(*functions)
 
   def one(key, image):
@@ -97,6 +98,7 @@ def random_choice(
   Args:
     functions: as for `compose`; they keep shape and dtype.
     weights: of the functions, not negative, not all zero; None: all equal.
+      They cannot be traced.
 
   Returns:
     A function as that of `compose`.
@@ -106,15 +108,20 @@ def random_choice(
       required parameters, or, when it is called, changes the shape or the
       dtype.
   """
+  functions = _sequence(functions)
   parts = [_with_key(function) for function in functions]
   if not parts:
     raise ValueError("random_choice needs at least one function")
-  shares = np.ones(len(parts)) if weights is None else np.asarray(weights)
+  shares = np.ones(len(parts))
+  if weights is not None:
+    shares = check.numbers("weights", weights)
+  if shares is None:
+    raise ValueError("weights cannot be traced")
   if shares.shape != (len(parts),):
     raise ValueError(
       f"weights has {shares.size} numbers for {len(parts)} functions"
     )
-  if not (np.isfinite(shares).all() and shares.min() >= 0 < shares.max()):
+  if not shares.min() >= 0 < shares.max():
     raise ValueError(
       f"weights must not be negative and not all zero, got {weights}"
     )
@@ -157,8 +164,18 @@ def _for_each_example(one: Random) -> Random:
   return function
 
 
+def _sequence(functions: Any) -> Sequence[Callable[..., jax.Array]]:
+  if not isinstance(functions, Sequence):
+    raise ValueError(
+      f"functions must be a sequence of functions, got {functions!r}"
+    )
+  return functions
+
+
 def _with_key(function: Callable[..., jax.Array]) -> Random:
   """Returns a part as a function `(key, images)`; raises ValueError."""
+  if not callable(function):
+    raise ValueError(f"each part must be a function, got {function!r}")
   parameters = inspect.signature(function).parameters.values()
   required = [
     x.name

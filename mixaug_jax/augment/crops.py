@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mixaug_jax.augment import check
 from mixaug_jax.augment.dtypes import grey
@@ -26,7 +25,8 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   Raises:
     ValueError: `size` is neither a whole number above 0 nor two of them.
   """
-  sides = _whole_numbers((size, size) if np.ndim(size) == 0 else size)
+  sides = _whole_numbers(size)
+  sides = 2 * sides if len(sides) == 1 else sides
   if len(sides) != 2 or min(sides) < 1:
     raise ValueError(
       "size must be a whole number of pixels above 0, or a height and a width, "
@@ -35,10 +35,14 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   return sides
 
 
-def _whole_numbers(values: Sequence[int]) -> tuple[int, ...]:
+def _whole_numbers(values: int | Sequence[int]) -> tuple[int, ...]:
   """Returns Python integers, or nothing if one value is not whole."""
   try:
-    return tuple(operator.index(x) for x in values)
+    values = tuple(values)
+  except TypeError:  # One number.
+    values = (values,)
+  try:
+    return tuple(map(operator.index, values))
   except TypeError:
     return ()
 
@@ -78,6 +82,7 @@ def central_crop(images: jax.Array, central_fraction: float) -> jax.Array:
   check.image_or_batch(images)
   if not check.known(central_fraction):
     raise ValueError("central_fraction decides the shape and cannot be traced")
+  check.scalar("central_fraction", central_fraction)
   if not 0 < central_fraction <= 1:
     raise ValueError(
       f"central_fraction must be in (0, 1], got {central_fraction}; "
@@ -113,9 +118,9 @@ def pad(
   """
   check.image_or_batch(images)
   check.choice("padding mode", mode, PADDING_MODES)
-  check.within("fill", fill, 0, 1)
-  around = [padding] if np.ndim(padding) == 0 else padding
-  around = _whole_numbers(around) * {1: 4, 2: 2}.get(len(around), 1)
+  check.fill(fill)
+  around = _whole_numbers(padding)
+  around *= {1: 4, 2: 2}.get(len(around), 1)
   if len(around) != 4 or min(around) < 0:
     raise ValueError(
       "padding must be a whole number of pixels, two of them (left and right, "
@@ -181,15 +186,16 @@ def random_crop(
 
 def _without_other_axes(size, shape):
   """Returns the height and the width of a size with channels or examples."""
-  if np.ndim(size) == 0 or not 2 < len(size) <= len(shape):
+  sides = _whole_numbers(size)
+  if not 2 < len(sides) <= len(shape):
     return size
-  others = (*size[:-3], size[-1])
-  if others != (*shape[-len(size) : -3], shape[-1]):
+  others = (*sides[:-3], sides[-1])
+  if others != (*shape[-len(sides) : -3], shape[-1]):
     raise ValueError(
       f"a crop keeps all examples and channels of images of shape {shape}, but "
-      f"size is {tuple(size)}"
+      f"size is {sides}"
     )
-  return size[-3:-1]
+  return sides[-3:-1]
 
 
 def places_of_five_crops(

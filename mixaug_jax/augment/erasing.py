@@ -48,7 +48,7 @@ def random_erasing(
     "min_aspect", min_aspect, "max_aspect", max_aspect, 0, math.inf
   )
   if fill is not None:
-    check.within("fill", fill, 0, 1)
+    check.fill(fill)
   rows, columns = images.shape[-3:-1]
 
   def one(key, image):

@@ -36,8 +36,9 @@ def factor(name: str, value: jax.Array | float, images: jax.Array) -> jax.Array:
     A float32 scalar, or float32 `[B, 1, 1, 1]`.
 
   Raises:
-    ValueError: `value` has another shape.
+    ValueError: `value` has another shape, or is not finite.
   """
+  check.numbers(name, value)
   value = jnp.asarray(value, jnp.float32)
   if value.ndim == 0:
     return value
@@ -61,10 +62,11 @@ def map_images(
       value may also have a leading axis of the examples.
 
   Raises:
-    ValueError: a setting has another shape.
+    ValueError: a setting has another shape, or is not finite.
   """
   values, axes = {}, {}
   for name, (value, shape) in settings.items():
+    check.numbers(name, value)
     values[name] = value = jnp.asarray(value, jnp.float32)
     allowed = [shape]
     if images.ndim == 4:

@@ -8,6 +8,7 @@ on a batch draws separately for each example.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def gaussian_blur(
     ValueError: a setting is out of range.
   """
   check.colours(images)
-  check.above("sigma", sigma, 0)
+  check.above("sigma", sigma, 0, per_example=True)
   least = min(images.shape[-3:-1])
   check.whole("kernel_size", kernel_size, 1, 2 * least - 1)
   if kernel_size % 2 == 0:
@@ -79,9 +80,7 @@ def random_gaussian_blur(
   """
   check.colours(images)
   check.above("min_sigma", min_sigma, 0)
-  check.interval(
-    "min_sigma", min_sigma, "max_sigma", max_sigma, 0, float("inf")
-  )
+  check.interval("min_sigma", min_sigma, "max_sigma", max_sigma, 0, math.inf)
   check.within("probability", probability, 0, 1)
 
   def one(key, image):
@@ -110,7 +109,9 @@ def adjust_sharpness(
     ValueError: the factor is negative.
   """
   check.colours(images)
-  check.within("sharpness_factor", sharpness_factor, 0, float("inf"))
+  check.within(
+    "sharpness_factor", sharpness_factor, 0, math.inf, per_example=True
+  )
   value = factor("sharpness_factor", sharpness_factor, images) - 1
   return in_own_range(
     lambda x, top: jnp.clip(enhance.sharpness(x, value), 0, top), images
@@ -125,7 +126,7 @@ def random_sharpness(
   upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_sharpness` by U(lower, upper); 0 <= lower <= upper."""
-  check.interval("lower", lower, "upper", upper, 0, float("inf"))
+  check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_sharpness, key, images, lower, upper)
 
 
@@ -151,7 +152,7 @@ def random_gaussian_noise(
     ValueError: stddev is negative.
   """
   check.colours(images)
-  check.within("stddev", stddev, 0, float("inf"))
+  check.within("stddev", stddev, 0, math.inf, per_example=True)
   stddev, mean = factor("stddev", stddev, images), factor("mean", mean, images)
   normal = functools.partial(jax.random.normal, dtype=jnp.float32)
 

@@ -83,9 +83,11 @@ def rot90(images: jax.Array, k: jax.Array | int = 1) -> jax.Array:
       "k must be a Python number for images that are not square, got images "
       f"of {rows}x{columns} pixels"
     )
-  if not jnp.issubdtype(jnp.result_type(k), jnp.integer):
-    raise ValueError(f"k must be whole numbers, got {jnp.result_type(k)}")
-  return map_images(_turn, images, k=(jnp.mod(jnp.asarray(k), 4), ()))
+  check.numbers("k", k)
+  k = jnp.asarray(k)
+  if not jnp.issubdtype(k.dtype, jnp.integer):
+    raise ValueError(f"k must be whole numbers, got {k.dtype}")
+  return map_images(_turn, images, k=(jnp.mod(k, 4), ()))
 
 
 def _turn(image: jax.Array, k: jax.Array) -> jax.Array:

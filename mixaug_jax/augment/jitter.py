@@ -1,5 +1,7 @@
 """Color jitter: brightness, contrast, saturation and hue in random order."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.photometric import luma, turn_hue
 from mixaug_jax.augment.pixels import in_own_range
 
-Range = jax.Array | float | tuple[jax.Array | float, jax.Array | float]
+Range = jax.Array | float | Sequence[jax.Array | float]
 _NAMES = ("brightness", "contrast", "saturation", "hue")
 _CONTRAST, _SATURATION, _HUE = 1, 2, 3
 
@@ -98,13 +100,18 @@ def _bounds(kind, setting):
   name, least, most = _NAMES[kind], 0, float("inf")
   if kind == _HUE:
     least, most = -0.5, 0.5
-  if not isinstance(setting, (tuple, list)):
+  expected = "a number or (low, high)"
+  values = check.numbers(name, setting, expected)
+  try:
+    low, high = setting
+  except ValueError as error:
+    raise ValueError(f"{name} must be {expected}, got {setting}") from error
+  except TypeError:  # One number.
     check.within(name, setting, 0, most)
-    if check.known(setting) and setting == 0:
+    if values is not None and values == 0:
       return None
     if kind == _HUE:
       return -setting, setting
     return jnp.maximum(0.0, 1 - setting), 1 + setting
-  low, high = setting
   check.interval(f"{name}[0]", low, f"{name}[1]", high, least, most)
   return low, high

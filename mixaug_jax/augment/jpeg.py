@@ -65,13 +65,17 @@ def adjust_jpeg_quality(
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`, uint8, or float in [0, 1], with 1, 3
       (RGB) or 4 channels (RGB and alpha, which is not changed).
-    jpeg_quality: libjpeg's quality, 0 to 100 (0 acts as 1), a scalar or `[B]`;
-      may be traced.
+    jpeg_quality: libjpeg's quality, whole, 0 to 100 (0 acts as 1), a scalar or
+      `[B]`; may be traced.
 
   Returns:
     Images of the same shape and dtype, with 256 levels a channel.
+
+  Raises:
+    ValueError: the quality is out of range.
   """
   check.colours(images)
+  check.whole("jpeg_quality", jpeg_quality, 0, 100, per_example=True)
   quality = factor("jpeg_quality", jpeg_quality, images)
   if images.ndim == 4:
     quality = jnp.broadcast_to(quality.ravel(), len(images))
@@ -96,7 +100,8 @@ def random_jpeg_quality(
   """Applies `adjust_jpeg_quality` at a quality uniform in [min, max].
 
   Raises:
-    ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100.
+    ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100, both
+      whole.
   """
   check.colours(images)
   check.interval(
@@ -107,6 +112,8 @@ def random_jpeg_quality(
     0,
     100,
   )
+  check.whole("min_jpeg_quality", min_jpeg_quality, 0, 100, per_example=True)
+  check.whole("max_jpeg_quality", max_jpeg_quality, 0, 100, per_example=True)
 
   def one(key, image):
     quality = draw.integer(key, min_jpeg_quality, max_jpeg_quality + 1)
@@ -137,7 +144,9 @@ def _coded(levels, quality):
   )
 
   def chroma(plane):
-    plane = _halved(jnp.pad(plane, around, "edge"))
+    # libjpeg repeats the last row of the halved plane.
+    plane = _halved(jnp.pad(plane, ((0, height % 2), around[1]), "edge"))
+    plane = jnp.pad(plane, ((0, -len(plane) % 8), (0, 0)), "edge")
     plane = _quantised(plane, chroma_table)
     plane = plane[: (height + 1) // 2, : (width + 1) // 2]
     return _doubled(plane)[:height, :width] - 128
@@ -222,8 +231,11 @@ def _fast_inverse(x, axis):
 def _doubled(plane):
   """Doubles the resolution by libjpeg's triangle filter.
 
-  A pixel is 9, 3, 3 and 1 sixteenths of its nearest four.
+  A pixel is 9, 3, 3 and 1 sixteenths of its nearest four. As in libjpeg, planes
+  of one or two columns are repeated.
   """
+  if plane.shape[1] <= 2:
+    return jnp.repeat(jnp.repeat(plane, 2, 0), 2, 1)
 
   def along(x, axis):
     x = jnp.moveaxis(x, axis, -1)

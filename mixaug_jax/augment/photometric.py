@@ -9,6 +9,8 @@ for each example, `[B]`. A random operation on a batch draws separately for each
 example. Settings may be traced; then their range is not checked.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -54,11 +56,14 @@ def adjust_gamma(
 ) -> jax.Array:
   """Returns `gain * images ** gamma`, on [0, 1]; `tf.image.adjust_gamma`.
 
+  For gamma below 1, the gradient is infinite at black. Negative values of
+  floats become NaN, unless gamma is whole.
+
   Raises:
     ValueError: gamma is negative.
   """
   check.colours(images)
-  check.within("gamma", gamma, 0, float("inf"))
+  check.within("gamma", gamma, 0, math.inf, per_example=True)
   gamma, gain = factor("gamma", gamma, images), factor("gain", gain, images)
   return in_unit(lambda x: gain * x**gamma, images)
 
@@ -106,7 +111,7 @@ def random_brightness(
   key: jax.Array, images: jax.Array, max_delta: jax.Array | float
 ) -> jax.Array:
   """Applies `adjust_brightness` by U(-max_delta, max_delta); max_delta >= 0."""
-  check.within("max_delta", max_delta, 0, float("inf"))
+  check.within("max_delta", max_delta, 0, math.inf)
   return by_factor(adjust_brightness, key, images, -max_delta, max_delta)
 
 
@@ -118,7 +123,7 @@ def random_contrast(
   upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_contrast` by U(lower, upper); 0 <= lower <= upper."""
-  check.interval("lower", lower, "upper", upper, 0, float("inf"))
+  check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_contrast, key, images, lower, upper)
 
 
@@ -130,7 +135,7 @@ def random_gamma(
   upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_gamma` by U(lower, upper); 0 <= lower <= upper."""
-  check.interval("lower", lower, "upper", upper, 0, float("inf"))
+  check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_gamma, key, images, lower, upper)
 
 
@@ -151,7 +156,7 @@ def random_saturation(
   upper: jax.Array | float,
 ) -> jax.Array:
   """Applies `adjust_saturation` by U(lower, upper); 0 <= lower <= upper."""
-  check.interval("lower", lower, "upper", upper, 0, float("inf"))
+  check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_saturation, key, images, lower, upper)
 
 

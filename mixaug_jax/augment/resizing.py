@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.crops import height_and_width
@@ -46,11 +47,14 @@ def resized_crop(
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
     top, left, height, width: the window in pixels, scalars or one number for
-      each example, `[B]`; may be traced.
+      each example, `[B]`; may be traced. Pixels outside of the image have no
+      weight, and a pixel of the output without any weight is 0. So is a whole
+      traced window that is empty or outside.
     size: pixels a side of the output, or its height and width.
 
   Raises:
-    ValueError: `size` or the shape of another argument is wrong.
+    ValueError: `size` or the shape of another argument is wrong, or the window
+      is empty or outside of the image.
   """
   check.image_or_batch(images)
   out = height_and_width(size)
@@ -58,11 +62,28 @@ def resized_crop(
   top, left, height, width = (
     factor(name, value, images).reshape(-1) for name, value in window.items()
   )
+  for name in ("height", "width"):
+    check.above(name, window[name], 0, per_example=True)
+  _check_meets("top", "height", window, images.shape[-3])
+  _check_meets("left", "width", window, images.shape[-2])
   batch = images[None] if images.ndim == 3 else images
   rows = crop_weights(batch.shape[1], out[0], top, height)
   columns = crop_weights(batch.shape[2], out[1], left, width)
   resized = resample(batch, rows, columns)
   return resized[0] if images.ndim == 3 else resized
+
+
+def _check_meets(start_name, length_name, window, size):
+  """Raises ValueError if a window is outside of an axis of the image."""
+  start, length = window[start_name], window[length_name]
+  if not check.known(start, length):
+    return
+  start, length = np.asarray(start), np.asarray(length)
+  if not np.all((start < size) & (start + length > 0)):
+    raise ValueError(
+      f"the window must meet the image, whose {length_name} is {size}, got "
+      f"{start_name} {start} and {length_name} {length}"
+    )
 
 
 @on_any_mesh

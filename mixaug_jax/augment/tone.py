@@ -36,7 +36,7 @@ def solarize(images: jax.Array, threshold: jax.Array | float) -> jax.Array:
     ValueError: the threshold is out of range.
   """
   check.colours(images)
-  check.within("threshold", threshold, 0, 1)
+  check.within("threshold", threshold, 0, 1, per_example=True)
   threshold = factor("threshold", threshold, images)
   if images.dtype == jnp.uint8:
     # 255 times the float32 of 128 / 255 exceeds 128.
@@ -52,13 +52,13 @@ def posterize(images: jax.Array, bits: jax.Array | int) -> jax.Array:
 
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`; floats are rounded to levels.
-    bits: from 0 to 8, a scalar or `[B]`.
+    bits: whole, from 0 to 8, a scalar or `[B]`.
 
   Raises:
     ValueError: `bits` is out of range.
   """
   check.colours(images)
-  check.within("bits", bits, 0, 8)
+  check.whole("bits", bits, 0, 8, per_example=True)
   bits = factor("bits", bits, images)
   return _on_levels(lambda x: enhance.posterize(x, bits), images)
 

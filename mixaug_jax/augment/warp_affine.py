@@ -34,7 +34,7 @@ def rotate(
     ValueError: a setting has the wrong shape, or fill is out of range.
   """
   check.image_or_batch(images)
-  check.within("fill", fill, 0, 1)
+  check.fill(fill)
 
   def one(image, degrees):
     angle = jnp.deg2rad(degrees)
@@ -97,9 +97,8 @@ def affine(
     ValueError: a setting has the wrong shape or is out of range.
   """
   check.image_or_batch(images)
-  check.within("fill", fill, 0, 1)
-  if np.ndim(scale) == 0:
-    check.above("scale", scale, 0)
+  check.fill(fill)
+  check.above("scale", scale, 0, per_example=True)
 
   def one(image, degrees, translate, scale, shear):
     # The matrix is R(angle) @ [[1, 0], [-tan(shear_y), 1]] @ [[1,

@@ -26,7 +26,7 @@ def elastic(
     ValueError: `displacement` has the wrong shape, or fill is out of range.
   """
   check.image_or_batch(images)
-  check.within("fill", fill, 0, 1)
+  check.fill(fill)
 
   def one(image, displacement):
     x, y = grid(image)

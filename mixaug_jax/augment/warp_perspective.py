@@ -38,7 +38,7 @@ def perspective(
     ValueError: a setting has the wrong shape, or fill is out of range.
   """
   check.image_or_batch(images)
-  check.within("fill", fill, 0, 1)
+  check.fill(fill)
 
   def one(image, startpoints, endpoints):
     # Coordinates about 1 in size are kinder to float32.
