@@ -1,5 +1,6 @@
 """Every function of mixaug_jax.augment where JAX engineers use it."""
 
+import functools
 import inspect
 import pathlib
 
@@ -105,6 +106,10 @@ def test_seeds_that_are_no_keys_are_refused(name):
       CASES[name](key, *examples())
 
 
+def hue(max_delta):
+  return functools.partial(augment.random_hue, max_delta=max_delta)
+
+
 @pytest.mark.parametrize(
   "mix",
   [
@@ -113,6 +118,8 @@ def test_seeds_that_are_no_keys_are_refused(name):
     lambda s, x, y: augment.mix(
       KEY, x, y, [augment.Mixup(0.5 + s), augment.Cutout()], [1, 2 + s]
     ),
+    lambda s, x, y: augment.random_apply([hue(s), augment.invert], s)(KEY, x),
+    lambda s, x, y: augment.random_choice([hue(s), augment.invert])(KEY, x),
   ],
 )
 def test_a_schedule_on_an_explicit_mesh(mix):

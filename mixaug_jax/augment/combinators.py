@@ -9,6 +9,7 @@ images`. Its other settings must have defaults or be bound:
     )(key, images)
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,17 +41,19 @@ def compose(*functions: Callable[..., jax.Array]) -> Random:
   Raises:
     ValueError: a part is no function or has other required parameters.
   """
-  parts = [_with_key(function) for function in functions]
+  for function in functions:
+    _with_key(function)
+  return functools.partial(_composed, functions=_leaves(functions))
 
-  @on_any_mesh
-  def composed(key: jax.Array, images: jax.Array) -> jax.Array:
-    check.key(key)
-    check.image_or_batch(images)
-    for number, part in enumerate(parts):
-      images = part(jax.random.fold_in(key, number), images)
-    return images
 
-  return composed
+@on_any_mesh
+def _composed(key, images, functions):
+  check.key(key)
+  check.image_or_batch(images)
+  for number, function in enumerate(functions):
+    own = jax.random.fold_in(key, number)
+    images = _with_key(function)(own, images)
+  return images
 
 
 def random_apply(
@@ -74,16 +77,18 @@ def random_apply(
       parameters, or, when it is called, changes the shape or the dtype.
   """
   check.within("probability", probability, 0, 1)
-  functions = _sequence(functions)
-  together = compose(*functions)
+  together = compose(*_sequence(functions))
 
-  def one(key, image):
-    coin_key, key = jax.random.split(key)
+  def one(key, image, settings):
+    functions, probability = settings
     _check_kept("random_apply", functions, image)
+    together = functools.partial(_composed, functions=functions)
+    coin_key, key = jax.random.split(key)
     coin = draw.coin(coin_key, probability)
     return jax.lax.cond(coin, together, lambda _, image: image, key, image)
 
-  return _for_each_example(one)
+  settings = together.keywords["functions"], probability
+  return functools.partial(_for_each_example, one=one, settings=settings)
 
 
 def random_choice(
@@ -108,18 +113,19 @@ def random_choice(
       required parameters, or, when it is called, changes the shape or the
       dtype.
   """
-  functions = _sequence(functions)
-  parts = [_with_key(function) for function in functions]
-  if not parts:
+  functions = _leaves(_sequence(functions))
+  for function in functions:
+    _with_key(function)
+  if not functions:
     raise ValueError("random_choice needs at least one function")
-  shares = np.ones(len(parts))
+  shares = np.ones(len(functions))
   if weights is not None:
     shares = check.numbers("weights", weights)
   if shares is None:
     raise ValueError("weights cannot be traced")
-  if shares.shape != (len(parts),):
+  if shares.shape != (len(functions),):
     raise ValueError(
-      f"weights has {shares.size} numbers for {len(parts)} functions"
+      f"weights has {shares.size} numbers for {len(functions)} functions"
     )
   if not shares.min() >= 0 < shares.max():
     raise ValueError(
@@ -127,13 +133,14 @@ def random_choice(
     )
   bounds = (np.cumsum(shares) / np.sum(shares))[:-1].astype(np.float32)
 
-  def one(key, image):
+  def one(key, image, functions):
     choice_key, key = jax.random.split(key)
     _check_kept("random_choice", functions, image)
     above = draw.uniform(choice_key)[None] >= bounds
+    parts = [_with_key(function) for function in functions]
     return jax.lax.switch(jnp.sum(above, dtype=jnp.int32), parts, key, image)
 
-  return _for_each_example(one)
+  return functools.partial(_for_each_example, one=one, settings=functions)
 
 
 def map_examples(
@@ -152,16 +159,25 @@ def map_examples(
   )
 
 
-def _for_each_example(one: Random) -> Random:
-  @on_any_mesh
-  def function(key: jax.Array, images: jax.Array) -> jax.Array:
-    check.key(key)
-    check.image_or_batch(images)
-    if images.ndim == 3:
-      return one(key, images)
-    return map_examples(one, jax.random.split(key, len(images)), images)
+@on_any_mesh
+def _for_each_example(key, images, one, settings):
+  """Applies `one(key, image, settings)` to an image or to each of a batch."""
+  check.key(key)
+  check.image_or_batch(images)
+  bound = lambda key, image: one(key, image, settings)
+  if images.ndim == 3:
+    return bound(key, images)
+  return map_examples(bound, jax.random.split(key, len(images)), images)
 
-  return function
+
+def _leaves(functions):
+  """Turns bound settings, which may be traced, into leaves of a pytree."""
+  return tuple(
+    jax.tree_util.Partial(x.func, *x.args, **x.keywords)
+    if isinstance(x, functools.partial)
+    else x
+    for x in functions
+  )
 
 
 def _sequence(functions: Any) -> Sequence[Callable[..., jax.Array]]:
