@@ -25,8 +25,7 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   Raises:
     ValueError: `size` is neither a whole number above 0 nor two of them.
   """
-  sides = _whole_numbers(size)
-  sides = 2 * sides if len(sides) == 1 else sides
+  sides = _whole_numbers([size, size]) or _whole_numbers(size)
   if len(sides) != 2 or min(sides) < 1:
     raise ValueError(
       "size must be a whole number of pixels above 0, or a height and a width, "
@@ -35,12 +34,8 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   return sides
 
 
-def _whole_numbers(values: int | Sequence[int]) -> tuple[int, ...]:
-  """Returns Python integers, or nothing if one value is not whole."""
-  try:
-    values = tuple(values)
-  except TypeError:  # One number.
-    values = (values,)
+def _whole_numbers(values: Sequence[int]) -> tuple[int, ...]:
+  """Returns Python integers; nothing if `values` are no whole numbers."""
   try:
     return tuple(map(operator.index, values))
   except TypeError:
@@ -119,7 +114,7 @@ def pad(
   check.image_or_batch(images)
   check.choice("padding mode", mode, PADDING_MODES)
   check.fill(fill)
-  around = _whole_numbers(padding)
+  around = _whole_numbers([padding]) or _whole_numbers(padding)
   around *= {1: 4, 2: 2}.get(len(around), 1)
   if len(around) != 4 or min(around) < 0:
     raise ValueError(
