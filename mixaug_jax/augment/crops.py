@@ -77,14 +77,14 @@ def central_crop(images: jax.Array, central_fraction: float) -> jax.Array:
   check.image_or_batch(images)
   if not check.known(central_fraction):
     raise ValueError("central_fraction decides the shape and cannot be traced")
-  check.scalar("central_fraction", central_fraction)
-  if not 0 < central_fraction <= 1:
+  fraction = check.scalar("central_fraction", central_fraction)
+  if not 0 < fraction <= 1:
     raise ValueError(
       f"central_fraction must be in (0, 1], got {central_fraction}; "
       "center_crop takes a size in pixels"
     )
   rows, columns = images.shape[-3:-1]
-  fraction = float(central_fraction)
+  fraction = float(fraction)
   top = int((rows - rows * fraction) / 2)
   left = int((columns - columns * fraction) / 2)
   return images[..., top : rows - top, left : columns - left, :]
