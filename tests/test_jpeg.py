@@ -105,3 +105,11 @@ def test_qualities_out_of_range_raise(bounds):
     augment.random_jpeg_quality(
       jax.random.key(0), jnp.zeros((8, 8, 3)), *bounds
     )
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (5, 4), (20, 5), (24, 24)])
+def test_sides_of_few_pixels_and_even_heights_are_coded_as_tf_image(shape):
+  tf = pytest.importorskip("tensorflow")
+  image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+  theirs = tf.image.adjust_jpeg_quality(image, 30)
+  assert psnr(adjust(image, 30), theirs) >= 45

@@ -153,7 +153,9 @@ def choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def _array(name: str, value: Any) -> None:
   if not isinstance(value, (jax.Array, np.ndarray)):
-    raise ValueError(f"{name} must be an array, got {type(value).__name__}")
+    raise ValueError(
+      f"{name} must be a JAX or NumPy array, got {type(value).__name__}"
+    )
 
 
 def batch(images: jax.Array) -> None:

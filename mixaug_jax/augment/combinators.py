@@ -181,11 +181,12 @@ def _leaves(functions):
 
 
 def _sequence(functions: Any) -> Sequence[Callable[..., jax.Array]]:
-  if not isinstance(functions, Sequence):
+  try:
+    return tuple(functions)
+  except TypeError:
     raise ValueError(
       f"functions must be a sequence of functions, got {functions!r}"
-    )
-  return functions
+    ) from None
 
 
 def _with_key(function: Callable[..., jax.Array]) -> Random:

@@ -25,8 +25,7 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   Raises:
     ValueError: `size` is neither a whole number above 0 nor two of them.
   """
-  sides = _whole_numbers(size)
-  sides = 2 * sides if len(sides) == 1 else sides
+  sides = _whole_numbers([size, size]) or _whole_numbers(size)
   if len(sides) != 2 or min(sides) < 1:
     raise ValueError(
       "size must be a whole number of pixels above 0, or a height and a width, "
@@ -35,12 +34,8 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
   return sides
 
 
-def _whole_numbers(values: int | Sequence[int]) -> tuple[int, ...]:
-  """Returns Python integers, or nothing if one value is not whole."""
-  try:
-    values = tuple(values)
-  except TypeError:  # One number.
-    values = (values,)
+def _whole_numbers(values: Sequence[int]) -> tuple[int, ...]:
+  """Returns Python integers; nothing if `values` are no whole numbers."""
   try:
     return tuple(map(operator.index, values))
   except TypeError:
@@ -82,14 +77,14 @@ def central_crop(images: jax.Array, central_fraction: float) -> jax.Array:
   check.image_or_batch(images)
   if not check.known(central_fraction):
     raise ValueError("central_fraction decides the shape and cannot be traced")
-  check.scalar("central_fraction", central_fraction)
-  if not 0 < central_fraction <= 1:
+  fraction = check.scalar("central_fraction", central_fraction)
+  if not 0 < fraction <= 1:
     raise ValueError(
       f"central_fraction must be in (0, 1], got {central_fraction}; "
       "center_crop takes a size in pixels"
     )
   rows, columns = images.shape[-3:-1]
-  fraction = float(central_fraction)
+  fraction = float(fraction)
   top = int((rows - rows * fraction) / 2)
   left = int((columns - columns * fraction) / 2)
   return images[..., top : rows - top, left : columns - left, :]
@@ -119,7 +114,7 @@ def pad(
   check.image_or_batch(images)
   check.choice("padding mode", mode, PADDING_MODES)
   check.fill(fill)
-  around = _whole_numbers(padding)
+  around = _whole_numbers([padding]) or _whole_numbers(padding)
   around *= {1: 4, 2: 2}.get(len(around), 1)
   if len(around) != 4 or min(around) < 0:
     raise ValueError(

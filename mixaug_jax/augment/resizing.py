@@ -47,9 +47,8 @@ def resized_crop(
   Args:
     images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
     top, left, height, width: the window in pixels, scalars or one number for
-      each example, `[B]`; may be traced. Pixels outside of the image have no
-      weight, and a pixel of the output without any weight is 0. So is a whole
-      traced window that is empty or outside.
+      each example, `[B]`; may be traced. Pixels of the output from outside the
+      image are 0, as are all of a traced window that is empty or outside.
     size: pixels a side of the output, or its height and width.
 
   Raises:
