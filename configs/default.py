@@ -66,7 +66,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   crop.max_aspect = 4 / 3
   augment.random_crop = crop = ConfigDict({"padding": placeholder(int)})
   crop.padding_mode = "reflect"  # A mode of pad; CIFAR's crop: constant.
-  crop.fill = 0.0
+  crop.fill = 0.0  # Grey value of constant.
   augment.random_flip_left_right = ConfigDict(
     {"probability": placeholder(float)}
   )
@@ -77,20 +77,20 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   rotation.min_degrees = placeholder(float)  # None: -max_degrees.
   rotation.fill = 0.5  # Grey value outside the image, as in all warps.
   augment.random_affine = affine = ConfigDict()
-  affine.max_degrees = placeholder(float)
+  affine.max_degrees = placeholder(float)  # None: no rotation.
   affine.max_translate = placeholder(float)  # Share of the side.
   affine.min_scale = placeholder(float)  # Zoom.
-  affine.max_scale = placeholder(float)
+  affine.max_scale = placeholder(float)  # 2: twice as large.
   affine.max_shear = placeholder(float)  # Degrees.
-  affine.fill = 0.5
+  affine.fill = 0.5  # Grey value.
   augment.random_perspective = perspective = ConfigDict()
   perspective.distortion = placeholder(float)  # Of a corner, in half sides.
-  perspective.probability = 0.5
-  perspective.fill = 0.5
+  perspective.probability = 0.5  # Of a change.
+  perspective.fill = 0.5  # Grey value.
   augment.random_elastic = elastic = ConfigDict()
   elastic.alpha = placeholder(float)  # Twice the pixels of the noise.
   elastic.sigma = 5.0  # Pixels, of its smoothing.
-  elastic.fill = 0.5
+  elastic.fill = 0.5  # Grey value.
   augment.trivial_augment = ConfigDict({"enabled": False})
   augment.rand_augment = rand_augment = ConfigDict()
   rand_augment.num_layers = placeholder(int)  # Operations per image.
@@ -113,8 +113,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   saturation.upper = placeholder(float)
   augment.color_jitter = jitter = ConfigDict()  # In random order.
   jitter.brightness = placeholder(float)  # b: factors in 1 - b to 1 + b.
-  jitter.contrast = placeholder(float)
-  jitter.saturation = placeholder(float)
+  jitter.contrast = placeholder(float)  # The same.
+  jitter.saturation = placeholder(float)  # The same.
   jitter.hue = placeholder(float)  # Full circles, <= 0.5.
   augment.random_gamma = gamma = ConfigDict()
   gamma.lower = placeholder(float)  # Exponents.

@@ -372,7 +372,7 @@ def test_a_failed_run_is_reported_and_the_others_continue(finished, tmp_path):
     "--config.seeds=1",
     code=1,
   )
-  assert "cut/0: failed with 1: the loss is" in done.stdout
+  assert "cut/0: failed with 1: the loss (" in done.stdout
   assert "seed_0.log" in done.stdout
   page = (tmp_path / "runs" / "report.html").read_text()
   assert "Not finished and left out: cut/0" in page
