@@ -1,15 +1,15 @@
 """The end of a command: its exit code, and the sentence it prints."""
 
-import errno
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
+from mixaug_jax.command import failures
+from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Seconds to wait for the other processes to fail as well.
 _GOODBYE_SECONDS = 10.0
@@ -37,24 +37,12 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 128 + signal.SIGPIPE
   except Exception as error:
-    # First, because TensorStore reports a full disk as RESOURCE_EXHAUSTED too.
-    if _disk_full(error):
-      print(
-        "mixaug_jax: there is no space left on the disk; make room, and the "
-        "same command continues from the newest checkpoint",
-        file=sys.stderr,
-      )
-      code = UserError.code
-    elif _out_of_memory(error):
-      print(
-        "mixaug_jax: there is not enough memory; lower config.batch_size or "
-        f"config.data.image_size ({first_line(error)})",
-        file=sys.stderr,
-      )
+    if text := failures.sentence(error):
+      print(f"mixaug_jax: {text}", file=sys.stderr)
       code = UserError.code
     elif not _several_processes():
       raise
-    elif _lost_another(error):
+    elif failures.lost_another(error):
       print(
         "mixaug_jax: another process of this run died or cannot be reached; "
         "see its output for the reason, and start all of them again to "
@@ -106,33 +94,3 @@ def _leave(code: int, seconds: float) -> NoReturn:
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)
-
-
-def _lost_another(error: BaseException | None) -> bool:
-  """Returns whether the end of another process caused `error`."""
-  signs = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
-  return any(sign in str(e) for e in _chain(error) for sign in signs)
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-  """Returns whether NumPy or XLA ran out of memory."""
-  return any(
-    isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
-    for e in _chain(error)
-  )
-
-
-def _disk_full(error: BaseException | None) -> bool:
-  """Returns whether a full disk caused `error`."""
-  text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
-  return any(
-    getattr(e, "errno", None) == errno.ENOSPC or text in str(e)
-    for e in _chain(error)
-  )
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-  """Yields an exception and its causes."""
-  while error is not None:
-    yield error
-    error = error.__cause__ or error.__context__
