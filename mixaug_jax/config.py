@@ -387,15 +387,24 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_effect(config: ConfigDict) -> list[str]:
-  """Reports the settings of augmentations that are off, a sentence each."""
+  """Reports the settings of what is off, a sentence each."""
   from configs import default
   from mixaug_jax.augment import pipeline
 
-  names = pipeline.without_effect(config.augment, default.get_config().augment)
-  return [
+  defaults = default.get_config()
+  names = pipeline.without_effect(config.augment, defaults.augment)
+  reports = [
     f"config.augment.{name} has no effect, because the operation is off"
     for name in names
   ]
+  if config.mix.name == "none":
+    unset = _flat(defaults.mix.to_dict())
+    reports += [
+      f"config.mix.{name} has no effect, because config.mix.name=none"
+      for name, value in _flat(config.mix.to_dict()).items()
+      if value != unset[name]
+    ]
+  return reports
 
 
 def _merged(old: Any, new: Any) -> Any:

@@ -239,3 +239,16 @@ def test_known_arrays_inside_of_jit_are_settings():
     return A.affine(A.pad(x, 1, fill=half), scale=jnp.full(3, 0.5))
 
   jax.eval_shape(call, X)
+
+
+@pytest.mark.parametrize(
+  "function",
+  [
+    lambda x: A.cutmix(KEY, x, jnp.ones((3, 2)) / 2),
+    lambda x: A.pad(x, 1),
+    A.invert,
+  ],
+)
+def test_complex_images_are_refused(function):
+  with pytest.raises(ValueError, match="images must be real, got complex64"):
+    function(X.astype(jnp.complex64))

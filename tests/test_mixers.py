@@ -82,6 +82,11 @@ def test_the_range_of_a_traced_setting_is_not_checked():
     augment.Mixup(-1.0)
 
 
+def test_at_alpha_one_lambda_has_the_bits_of_a_uniform_number():
+  lam = augment.Mixup(alpha=1.0).draw_lambda(KEY)
+  assert lam == jax.random.uniform(KEY, dtype=jnp.float32)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.7, 1.0, 3.0, 40.0])
 def test_lambda_has_the_beta_distribution(alpha):
   stats = pytest.importorskip("scipy.stats")

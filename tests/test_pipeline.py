@@ -11,6 +11,7 @@ import pytest
 
 from configs import basic, cutmix, default
 from mixaug_jax import augment
+from mixaug_jax import config as config_lib
 from mixaug_jax.augment.pipeline import GROUPS, OPERATIONS, without_effect
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "augmentations.md"
@@ -613,3 +614,11 @@ def test_settings_of_operations_that_are_off_are_named():
     "random_gaussian_blur.min_sigma",
     "random_erasing.fill",
   ]
+
+
+def test_settings_of_mixing_that_is_off_are_named():
+  config = config_lib.load("configs/baseline.py", {"mix.cutmix.alpha": "0.5"})
+  assert config_lib.without_effect(config) == [
+    "config.mix.cutmix.alpha has no effect, because config.mix.name=none"
+  ]
+  assert not config_lib.without_effect(config_lib.load("configs/baseline.py"))

@@ -156,6 +156,9 @@ def _array(name: str, value: Any) -> None:
     raise ValueError(
       f"{name} must be a JAX or NumPy array, got {type(value).__name__}"
     )
+  if jnp.issubdtype(value.dtype, jnp.complexfloating):
+    # The cast to float32 would drop the imaginary part.
+    raise ValueError(f"{name} must be real, got {value.dtype}")
 
 
 def batch(images: jax.Array) -> None:

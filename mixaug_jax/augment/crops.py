@@ -47,7 +47,7 @@ def center_crop(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
   """Cuts out the middle; `keras.layers.CenterCrop`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     size: pixels a side of the output, or its height and width. If the rest of a
       side is odd, the last row or column is dropped.
 
@@ -67,7 +67,7 @@ def central_crop(images: jax.Array, central_fraction: float) -> jax.Array:
   """Cuts out a central fraction of each side; `tf.image.central_crop`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     central_fraction: share of each side that is kept, in (0, 1]. `center_crop`
       takes pixels.
 
@@ -100,7 +100,7 @@ def pad(
   """Extends images on all sides; torchvision's `pad`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     padding: pixels on every side; or left and right, top and bottom; or left,
       top, right, bottom.
     mode: `constant`, `edge` (repeats the last pixel), `reflect` (mirrors
@@ -154,7 +154,7 @@ def random_crop(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     size: pixels a side of the output, its height and width, or all of its shape
       as in `tf.image.random_crop`. A crop keeps all examples and channels.
     padding: pixels by which the images are first extended; see `pad`.
@@ -207,7 +207,7 @@ def five_crops(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
   """Cuts out the corners and the middle; torchvision's `five_crop`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     size: pixels a side of the crops, or their height and width.
 
   Returns:

@@ -29,7 +29,7 @@ def random_erasing(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     probability: probability of erasing; 0.5 in the paper.
     min_area, max_area: bounds on the box's share of the image.
     min_aspect, max_aspect: bounds on the box's width over height.

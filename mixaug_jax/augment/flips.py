@@ -63,7 +63,7 @@ def rot90(images: jax.Array, k: jax.Array | int = 1) -> jax.Array:
   """Turns counter-clockwise by k quarters; `tf.image.rot90`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     k: number of quarter turns, any whole number. For square images it may also
       be traced, or one number for each example, `[B]`.
 

@@ -44,8 +44,8 @@ class _Beta(Mixer):
   def draw_lambda(self, key: jax.Array) -> jax.Array:
     uniform = draw.uniform(key)  # Beta(1, 1).
     lam = jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
-    low = _number(self.min_lambda)
-    return low + (_number(self.max_lambda) - low) * lam
+    low = _float32_if_traced(self.min_lambda)
+    return low + (_float32_if_traced(self.max_lambda) - low) * lam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ def mixup(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     alpha: parameter of Beta(alpha, alpha), above 0.
     min_lambda: lower bound on the share of the first image; lambda is
@@ -162,8 +162,8 @@ class CutMix(_Beta):
     compensates for the rounding of the height.
     """
     area = height * width
-    least = (1 - _number(self.max_lambda)) * area
-    most = (1 - _number(self.min_lambda)) * area
+    least = (1 - _float32_if_traced(self.max_lambda)) * area
+    most = (1 - _float32_if_traced(self.min_lambda)) * area
     if check.known(least, most):
       least, most = math.ceil(least - 1e-6), math.floor(most + 1e-6)
     else:  # The products are rounded to float32.
@@ -214,7 +214,7 @@ def cutmix(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     alpha: parameter of Beta(alpha, alpha), above 0.
     min_lambda: lower bound on the share of the first image, in [0, 1].
@@ -268,7 +268,10 @@ class Cutout(Mixer):
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
     rounded = round if check.known(self.size) else jnp.round
-    sides = [_whole(rounded(_number(self.size) * x)) for x in (height, width)]
+    sides = [
+      _whole(rounded(_float32_if_traced(self.size) * x))
+      for x in (height, width)
+    ]
     drawn = _clipped_box(key, *sides, height, width)
     return drawn._replace(lam=jnp.float32(1))
 
@@ -297,7 +300,7 @@ def cutout(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     size: side of the box over that of the image, in [0, 1].
     fill: grey value in [0, 1]; for integer images it is multiplied by 255.
@@ -371,7 +374,7 @@ def resizemix(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     min_scale: lower bound on the side of the pasted image over that of the
       image, in [0, 1].
@@ -424,7 +427,7 @@ class FMix(_Beta):
       jnp.fft.rfftfreq(width, dtype=jnp.float32)[None],
     )
     scale = jnp.maximum(frequency, 1 / max(height, width))
-    scale **= -_number(self.decay_power)
+    scale **= -_float32_if_traced(self.decay_power)
     noise = jax.random.normal(spectrum_key, (*scale.shape, 2), jnp.float32)
     spectrum = jax.lax.complex(noise[..., 0] * scale, noise[..., 1] * scale)
     field = jnp.fft.irfft2(spectrum, (height, width))
@@ -468,7 +471,7 @@ def fmix(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     alpha: parameter of Beta(alpha, alpha), above 0.
     decay_power: exponent of the decay, above 0; a higher one gives smoother
@@ -506,7 +509,7 @@ def fmix(
   )
 
 
-def _number(value: jax.Array | float) -> jax.Array | float:
+def _float32_if_traced(value: jax.Array | float) -> jax.Array | float:
   """Returns a Python number, or float32 if the value is traced."""
   if not check.known(value):
     return jnp.asarray(value, jnp.float32)

@@ -1,10 +1,10 @@
 """The contract of all mixers: draws, blending and labels.
 
-`images` are `[B, H, W, C]` of any dtype, including uint8 in 0..255. `labels`
-are probabilities `[B, classes]`, float. Both are returned with their shapes and
-dtypes. Each example keeps a share of itself and takes the rest from its
-partner, another example of the batch. The sum is computed in float32 and needs
-finite pixels; integers are rounded:
+`images` are `[B, H, W, C]` of any real dtype, including uint8 in 0..255.
+`labels` are probabilities `[B, classes]`, float. Both are returned with their
+shapes and dtypes. Each example keeps a share of itself and takes the rest from
+its partner, another example of the batch. The sum is computed in float32 and
+needs finite pixels; integers are rounded:
 
     images = keep * images + (1 - keep) * images[partner]
     labels = lam * labels + (1 - lam) * labels[partner]
@@ -137,7 +137,7 @@ def mix(
 
   Args:
     key: a PRNG key, typed or raw.
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     labels: probabilities `[B, classes]`, float.
     mixers: the mixers with their settings, such as `CutMix(alpha=0.5)`.
     weights: relative frequency of each mixer, not negative; None: equal.
@@ -166,8 +166,8 @@ def mix(
   if not isinstance(mixers, Sequence):
     raise ValueError(f"mixers must be a sequence of mixers, got {mixers!r}")
   mixers = tuple(_concrete(mixer) for mixer in mixers)
-  weights = None if weights is None else tuple(map(_number, weights))
-  probability = _number(probability)
+  weights = None if weights is None else tuple(map(_python_number, weights))
+  probability = _python_number(probability)
   check_settings(mixers, weights, probability, partner)
   check.key(key)
   check.batch(images)
@@ -186,7 +186,7 @@ def mix(
   return _mixed(key, images, labels, enabled, settings, shard or Shard())
 
 
-def _number(x: Any) -> Any:
+def _python_number(x: Any) -> Any:
   """Returns the Python number of a scalar array, unless it is traced."""
   is_array = isinstance(x, (jax.Array, np.ndarray, np.generic))
   is_known = is_array and jnp.ndim(x) == 0 and check.known(x)
@@ -197,7 +197,7 @@ def _concrete(mixer: Any) -> Any:
   """Replaces scalar arrays by numbers, so that the mixer can be hashed."""
   if not isinstance(mixer, Mixer):
     raise ValueError(f"mixers must be instances of Mixer, got {mixer!r}")
-  return jax.tree.map(_number, mixer)
+  return jax.tree.map(_python_number, mixer)
 
 
 def _is_hashable(settings: Any) -> bool:

@@ -56,7 +56,7 @@ def shrink_into(
   """Shrinks images into boxes, bilinear and antialiased.
 
   Args:
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     boxes: top, height, left and width of the boxes, int32 `[B or 1, 4]`.
     low: lower bound on the sides of the boxes over those of the images, before
       rounding to pixels. CPUs are faster if the bounds are not traced.
@@ -179,7 +179,7 @@ def resample(
   """Multiplies rows and columns with weight matrices.
 
   Args:
-    images: `[B, H, W, C]`, any dtype.
+    images: `[B, H, W, C]`, any real dtype.
     rows: `[B or 1, h, H]`.
     columns: `[B or 1, w, W]`.
 

@@ -25,7 +25,7 @@ def resize(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
   """Resizes whole images; `tf.image.resize` with antialiasing.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     size: pixels a side of the output, or its height and width.
   """
   check.image_or_batch(images)
@@ -45,7 +45,7 @@ def resized_crop(
   """Resizes a window; torchvision's `resized_crop`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     top, left, height, width: the window in pixels, scalars or one number for
       each example, `[B]`; may be traced. Pixels of the output from outside the
       image are 0, as are all of a traced window that is empty or outside.
@@ -104,7 +104,7 @@ def random_resized_crop(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     size: pixels a side of the output, or its height and width.
     min_area, max_area: bounds on the window's share of the image, in (0, 1].
     min_aspect, max_aspect: bounds on the window's width over height.

@@ -29,7 +29,7 @@ def warp(
   `matrix @ (x, y) + offset`.
 
   Args:
-    image: `[H, W, C]`, any dtype.
+    image: `[H, W, C]`, any real dtype.
     matrix: float32 `[2, 2]`, acts on (x, y).
     offset: float32 `[2]`, pixels.
     fill: as in `sample`.

@@ -1,10 +1,10 @@
 """Rotation, translation, zoom and shear.
 
-`images` is one image `[H, W, C]` or a batch `[B, H, W, C]` of any dtype, which
-is sampled bilinearly. A random operation on a batch draws separately for each
-example. `fill` is the grey value of pixels from outside the image, in [0, 1];
-for integer images it is multiplied by 255. Settings may be traced; then they
-are not checked.
+`images` is one image `[H, W, C]` or a batch `[B, H, W, C]` of any real dtype,
+which is sampled bilinearly. A random operation on a batch draws separately for
+each example. `fill` is the grey value of pixels from outside the image, in
+[0, 1]; for integer images it is multiplied by 255. Settings may be traced; then
+they are not checked.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def rotate(
   """Rotates counter-clockwise about the middle.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     degrees: scalar, or one number for each example, `[B]`.
     fill: grey value of pixels from outside the image.
 
@@ -86,7 +86,7 @@ def affine(
   in `rotate`: torchvision's angle is `-degrees`.
 
   Args:
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     degrees: of the rotation, scalar or `[B]`.
     translate: pixels to the right and down, `[2]` or `[B, 2]`.
     scale: zoom, above 0, scalar or `[B]`; 2 doubles the size of objects.
@@ -139,7 +139,7 @@ def random_affine(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     max_degrees: bound on the rotation in either direction, at most 180.
     max_translate: bound on the translation in either direction, as a share of
       the width and of the height, at most 1.

@@ -54,7 +54,7 @@ def random_elastic(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     alpha: strength, at least 0.
     sigma: standard deviation of the Gaussian in pixels, above 0. The Gaussian
       ends at four of them.

@@ -101,7 +101,7 @@ def random_perspective(
 
   Args:
     key: a PRNG key.
-    images: `[H, W, C]` or `[B, H, W, C]`, any dtype.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
     distortion: strength in [0, 1].
     probability: probability of a change.
     fill: grey value of pixels from outside the image, in [0, 1].
