@@ -38,9 +38,12 @@ FORMATS = (
 )
 # Larger images are refused, because they may be decompression bombs.
 MAX_PIXELS = 100_000_000
-# Decoding takes 3 to 16 bytes a pixel, so all threads together take at most
-# 3.2 GB.
+# Decoding takes 4 to 20 bytes a pixel, so all threads together take at most
+# 4 GB.
 _BUDGET = PixelBudget(2 * MAX_PIXELS)
+# glibc keeps freed blocks of up to 32 MiB for each thread that allocated them,
+# and returns larger ones. Pillow's own block size is 16 MiB.
+Image.core.set_block_size(64 * 2**20)
 # Pillow warns at a smaller size, and about damaged metadata. The filters are
 # set once, and not around each opening, because all threads share them.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -121,13 +124,14 @@ def decode_square(image: bytes | np.ndarray, settings: Settings) -> Decoded:
     BadImage: the image cannot be read, or has values outside its range.
   """
 
-  def of_file(encoded: _Encoded) -> Decoded:
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> Decoded:
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is faster.
     # Twice the target size is kept for antialiasing.
-    with _upright(encoded, settings.bits, 2 * settings.size) as upright:
-      square = _square(upright.picture, settings.size, settings.resize)
-      pixels = np.asarray(square)
-    return Decoded(pixels, upright.height, upright.width, upright.peak)
+    upright = _upright(encoded, held, settings.bits, 2 * settings.size)
+    square = _square(upright.picture, settings.size, settings.resize)
+    return Decoded(
+      np.asarray(square), upright.height, upright.width, upright.peak
+    )
 
   with _reasons(image):
     if isinstance(image, _Encoded):
@@ -175,10 +179,10 @@ def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
     BadImage: the image cannot be read.
   """
 
-  def of_file(encoded: _Encoded) -> tuple[int, int]:
-    with _opened(encoded) as (picture, (width, height)):
-      sideways = _orientation(picture) >= 5
-      return (width, height) if sideways else (height, width)
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> tuple[int, int]:
+    picture, (width, height) = _opened(encoded, held)
+    sideways = _orientation(picture) >= 5
+    return (width, height) if sideways else (height, width)
 
   with _reasons(image):
     if isinstance(image, _Encoded):
@@ -209,9 +213,8 @@ def read_whole(path: str | os.PathLike, bits: int = 16) -> np.ndarray:
     UserError: the file cannot be read.
   """
 
-  def of_file(encoded: _Encoded) -> np.ndarray:
-    with _upright(encoded, bits) as upright:
-      return np.array(upright.picture)
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> np.ndarray:
+    return np.array(_upright(encoded, held, bits).picture)
 
   def whole(encoded: bytes) -> np.ndarray:
     with _reasons(encoded):
@@ -241,52 +244,63 @@ def _reasons(image: object) -> Iterator[None]:
     raise BadImage(_reason(error, image)) from error
 
 
-def _despite_metadata(read: Callable[[_Encoded], _T], encoded: _Encoded) -> _T:
-  """Calls `read` for a file; if it fails, again without metadata."""
+def _despite_metadata(
+  read: Callable[[_Encoded, contextlib.ExitStack], _T], encoded: _Encoded
+) -> _T:
+  """Calls `read` for a file; if it fails, again without metadata.
+
+  The stack, which holds the pixels of the file in the budget, is closed when
+  `read` has returned and its pictures are freed.
+  """
+
+  def held(encoded: _Encoded) -> _T:
+    with contextlib.ExitStack() as stack:
+      return read(encoded, stack)
+
   try:
-    return read(encoded)
+    return held(encoded)
   except BadImage:
     raise
   except Exception:
     with contextlib.suppress(Exception):
-      return read(image_metadata.removed(bytes(encoded)))
+      return held(image_metadata.removed(bytes(encoded)))
     raise
 
 
-@contextlib.contextmanager
 def _opened(
-  encoded: _Encoded, draft: int | None = None
-) -> Iterator[tuple[Image.Image, tuple[int, int]]]:
+  encoded: _Encoded, held: contextlib.ExitStack, draft: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
   """Opens a file as soon as there is room; TIFF is decoded, others are not yet.
 
   Args:
     encoded: the file.
+    held: keeps the room.
     draft: the least number of pixels a side, for a JPEG, which can be decoded
       at a fraction of its size; None: the whole size.
 
-  Yields:
+  Returns:
     The picture, and its width and height at the whole size.
   """
-  with contextlib.ExitStack() as held:
-    canvas = declared_size.of_webp(encoded)
-    if canvas:  # Pillow allocates it at the opening.
-      _refuse_bomb(*canvas)
-      held.enter_context(_BUDGET.taking(math.prod(canvas)))
-    picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+  canvas = declared_size.of_webp(encoded)
+  if canvas:  # Pillow allocates it at the opening.
+    _refuse_bomb(*canvas)
+    held.enter_context(_BUDGET.taking(math.prod(canvas)))
+  picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+  size = picture.size
+  _refuse_bomb(*size)
+  largest = declared_size.largest(picture)
+  _refuse_bomb(*largest)
+  if draft:
+    picture.draft("RGB", (draft, draft))
+    # A progressive JPEG keeps the coefficients of its whole size.
+    if picture.size != size and not picture.info.get("progressive"):
+      largest = picture.size
+  if not canvas:
+    held.enter_context(_BUDGET.taking(math.prod(largest)))
+  if picture.format == "TIFF":
+    picture.load()  # This applies its orientation, which changes its size.
     size = picture.size
-    _refuse_bomb(*size)
-    largest = declared_size.largest(picture)
-    _refuse_bomb(*largest)
-    if draft:
-      picture.draft("RGB", (draft, draft))
-      if not picture.info.get("progressive"):
-        largest = picture.size
-    if not canvas:
-      held.enter_context(_BUDGET.taking(math.prod(largest)))
-    if picture.format == "TIFF":
-      picture.load()  # This applies its orientation, which changes its size.
-      size = picture.size
-    yield picture, size
+  return picture, size
 
 
 def _refuse_bomb(width: int, height: int) -> None:
@@ -307,21 +321,23 @@ class _Upright:
   peak: int | None
 
 
-@contextlib.contextmanager
 def _upright(
-  encoded: _Encoded, bits: int, draft: int | None = None
-) -> Iterator[_Upright]:
+  encoded: _Encoded,
+  held: contextlib.ExitStack,
+  bits: int,
+  draft: int | None = None,
+) -> _Upright:
   """Decodes a file; the arguments are those of `Settings` and `_opened`."""
-  with _opened(encoded, draft) as (picture, (width, height)):
-    depth, full = _depth(picture, encoded)  # Loading clears it.
-    picture.load()
-    orientation = _orientation(picture)
-    if orientation >= 5:
-      width, height = height, width
-    upright, peak = _eight_bits(picture, depth, full, bits)
-    if orientation > 1:
-      upright = upright.transpose(_UPRIGHT[orientation])
-    yield _Upright(_rgb(upright), height, width, peak)
+  picture, (width, height) = _opened(encoded, held, draft)
+  depth, full = _depth(picture, encoded)  # Loading clears it.
+  picture.load()
+  orientation = _orientation(picture)
+  if orientation >= 5:
+    width, height = height, width
+  upright, peak = _eight_bits(picture, depth, full, bits)
+  if orientation > 1:
+    upright = upright.transpose(_UPRIGHT[orientation])
+  return _Upright(_rgb(upright), height, width, peak)
 
 
 def _orientation(picture: Image.Image) -> int:
