@@ -1,5 +1,6 @@
 """`python -m mixaug_jax.export`: a run's weights for another framework."""
 
+import os
 from collections.abc import Sequence
 
 from mixaug_jax.command import exits, flags, jax_setup
@@ -35,6 +36,10 @@ def main(argv: Sequence[str]) -> None:
   output = arguments.output or arguments.workdir / f"weights{suffix}"
   if output.suffix != suffix or output.name.endswith(".weights.h5"):
     raise UserError(f"--output={output} must end in {suffix}, as in x{suffix}")
+  if os.path.lexists(output):
+    raise UserError(
+      f"--output={output} exists; remove it, or name another --output"
+    )
   run = runs.open_run(arguments.workdir)
   network = run.classifier()
   try:

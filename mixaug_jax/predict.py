@@ -15,22 +15,25 @@ def main(argv: Sequence[str]) -> None:
 
   from mixaug_jax.data import decode, image_files
 
-  paths = image_files.find(arguments.images)
+  photos = image_files.find(arguments.images)
+  paths = [photo.path for photo in photos]
   jax_setup.prepare()
 
   from mixaug_jax import runs
-  from mixaug_jax.analysis import predictions, views
+  from mixaug_jax.analysis import overlays, predictions, views
 
+  draw = None
+  if arguments.output:
+    places = overlays.plan(photos, arguments.images, arguments.output)
   run = runs.open_run(arguments.workdir)
   network, likelihood = run.classifier(), run.likelihood
   predict = network.predictor(arguments.views)
-  draw, taken = None, set()
   if arguments.output:
     flags.make_folder("--output", arguments.output)
-    draw = lambda images, classes, files: predictions.write_overlays(
-      network.shown(images),
+    draw = lambda images, classes, files: overlays.write(
+      *(places, files),
       network.activation_maps(images, classes, arguments.stage),
-      *(files, arguments.output, taken),
+      *(network.square, run.config.data.image_size),
     )
   elif arguments.stage:
     raise UserError("--stage draws nothing without --output=DIR")

@@ -26,12 +26,13 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"--{name} must be at least {low}")
   jax_setup.prepare()
 
-  from mixaug_jax.analysis import contact_sheet
+  from mixaug_jax.analysis import contact_sheet, marked_png
 
+  marked_png.refuse_another(arguments.output, "preview")
   batch = contact_sheet.training_batch(arguments.config, arguments.step)
   picture = contact_sheet.sheet(*batch, arguments.count)
   try:
-    picture.save(arguments.output)
+    marked_png.save(picture, arguments.output, "preview")
   except (OSError, ValueError) as error:
     why = getattr(error, "strerror", None) or error
     raise UserError(

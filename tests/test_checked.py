@@ -37,6 +37,21 @@ def test_sequences_become_what_the_contract_describes():
   assert sets.left_out == {"train": {"old images": ["x"]}}
 
 
+def test_names_are_stored_as_they_can_be_printed():
+  escape, tab = "\x1b[2J", "a\tb"
+  source = checked.Checked(
+    "train",
+    _source(
+      ids=[escape, tab, *"234567"],
+      class_names=["dog\n", "é\\x"],
+      left_out={"old\n": [tab]},
+    ),
+  )
+  assert source.ids[:3] == ["\\x1b[2J", "a\\tb", "2"]
+  assert source.class_names == ("dog\\n", "é\\x")
+  assert source.left_out == {"old\\n": ["a\\tb"]}
+
+
 @pytest.mark.parametrize(
   ("attributes", "sentence"),
   [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.data.decode import (
   BadImage,
   Settings,
-  box_in_square,
   decode_square,
   picture_size,
   range_warning,

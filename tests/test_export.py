@@ -214,7 +214,8 @@ def _finish(workdir, chosen):
 def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   workdir, variables = run
   _finish(workdir, chosen)
-  export.main([f"--workdir={workdir}", "--format=safetensors"])
+  command = [f"--workdir={workdir}", "--format=safetensors"]
+  export.main(command)
   assert (
     "timm.create_model('resnet18', num_classes=5" in capsys.readouterr().out
   )
@@ -224,6 +225,16 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a, b + shift), loaded, variables
   )
+  content = written.read_bytes()
+  for output in ([], [f"--output={written}"]):
+    with pytest.raises(UserError, match=r"weights\.safetensors exists; remove"):
+      export.main([*command, *output])
+  assert written.read_bytes() == content
+  written.unlink()
+  written.symlink_to("config.json")
+  with pytest.raises(UserError, match=r"weights\.safetensors exists; remove"):
+    export.main(command)
+  written.unlink()
 
 
 @pytest.mark.parametrize(

@@ -300,8 +300,10 @@ def test_image_files_are_found_without_those_of_systems(photos, capsys):
   _picture(photos / "train" / "cat" / "@eaDir" / "0.png")
   (photos / "train" / "cat" / "x.heic").touch()
   (photos / "train" / "cat" / "loop").symlink_to(photos)
-  found = image_files.find([photos, pathlib.Path("named.heic")])
-  assert found == [*(photos / name for name in IDS), pathlib.Path("named.heic")]
+  found = image_files.find([photos, pathlib.Path("deep/named.heic")])
+  named = pathlib.Path("deep/named.heic")
+  assert [x.path for x in found] == [*(photos / name for name in IDS), named]
+  assert [str(x.place) for x in found] == [*IDS, "named.heic"]
   assert capsys.readouterr().err == (
     f"mixaug_jax: left out of {photos}: 1 hidden or system folders, 1 links "
     "back to a folder around them, 1 files with the suffix .heic\n"

@@ -27,6 +27,27 @@ def test_the_sheet_is_written(tmp_path, capsys):
   assert picture.shape[1] > picture.shape[0] > 300
   assert len(np.unique(picture)) > 50
   assert str(output) in capsys.readouterr().out
+  preview.main(["--config=configs/cutmix.py", f"--output={output}"])
+  assert Image.open(output).info["Software"] == "mixaug_jax preview"
+
+
+def test_only_a_preview_is_replaced(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    contact_sheet, "training_batch", lambda *_: pytest.fail("too late")
+  )
+  picture = Image.new("RGB", (4, 4))
+  (tmp_path / "notes.png").write_text("notes")
+  picture.save(tmp_path / "photo.png")
+  picture.save(tmp_path / "photo.jpg")
+  (tmp_path / "folder.png").mkdir()
+  (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+  files = list(tmp_path.iterdir())
+  content = [path.read_bytes() for path in files if path.is_file()]
+  for path in files:
+    with pytest.raises(UserError, match="exists and was not made by preview"):
+      preview.main(["--config=configs/cutmix.py", f"--output={path}"])
+  assert content == [path.read_bytes() for path in files if path.is_file()]
+  assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 def test_the_shown_images_are_mixed_by_their_labels(cutmix):

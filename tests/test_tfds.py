@@ -1,10 +1,12 @@
 """TFDS data sets are read without TensorFlow."""
 
+import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -312,3 +314,82 @@ def test_another_format_is_named(prepared, tmp_path):
   info.write_text(info.read_text().replace("array_record", "riegeli"))
   with pytest.raises(UserError, match="prepared as riegeli"):
     _splits(tmp_path)
+
+
+_EVIL = "evil.Feature"
+
+
+def _info_with_features(text):
+  info = json.loads(text)
+  info["features"] = {"pythonClassName": _EVIL, "image": {}}
+  return json.dumps(info)
+
+
+def _legacy(text):
+  names = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+  content = {"image": {"type": _EVIL, "content": {}}}
+  return json.dumps({"type": names, "content": content})
+
+
+def _text_in_json(text):
+  names = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+  inner = json.dumps({"image": {"type": _EVIL, "content": {}}})
+  return json.dumps({"pythonClassName": names, "jsonFeature": {"json": inner}})
+
+
+@pytest.mark.parametrize(
+  ("file", "change"),
+  [
+    (
+      "features.json",
+      lambda text: text.replace(
+        "tensorflow_datasets.core.features.image_feature.Image", _EVIL
+      ),
+    ),
+    (
+      "features.json",
+      lambda text: text.replace(
+        "tensorflow_datasets.core.features.features_dict.FeaturesDict", _EVIL
+      ),
+    ),
+    ("features.json", _legacy),
+    ("features.json", _text_in_json),
+    ("dataset_info.json", _info_with_features),
+  ],
+)
+def test_a_class_outside_of_tfds_is_refused_and_not_imported(
+  prepared, tmp_path, monkeypatch, file, change
+):
+  shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+  path = tmp_path / "tiny" / "1.0.0" / file
+  hostile = change(path.read_text())
+  assert _EVIL in hostile
+  path.write_text(hostile)
+  (tmp_path / "evil.py").write_text("open('code_was_run', 'w').close()")
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(UserError, match=f"{file} names the class evil.Feature"):
+    _splits(tmp_path)
+  assert not (tmp_path / "code_was_run").exists()
+
+
+def test_the_data_sets_of_the_community_are_refused(tmp_path):
+  with pytest.raises(UserError, match="community"):
+    TfdsDataset("huggingface:mnist").splits(str(tmp_path))
+
+
+def test_the_preparation_imports_nothing_of_the_current_folder(
+  tmp_path, monkeypatch
+):
+  pytest.importorskip("tensorflow")
+  (tmp_path / "tensorflow_datasets.py").write_text("print('ran'); 1 / 0")
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("PYTHONPATH", raising=False)
+  builder = types.SimpleNamespace(
+    name="none",
+    data_path=tmp_path / "none" / "1.0.0",
+    info=types.SimpleNamespace(full_name="none/1.0.0"),
+    url_infos={},
+  )
+  with pytest.raises(UserError, match="DatasetNotFoundError"):
+    tfds_source._prepare("no_such_set", str(tmp_path), builder)

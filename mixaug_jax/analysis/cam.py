@@ -136,12 +136,12 @@ def overlay(
   """Lays heat maps over images in the colours of matplotlib's "inferno".
 
   Args:
-    images: uint8 `[B, S, S, 3]`.
-    heatmaps: float `[B, S, S]` in [0, 1].
+    images: uint8 `[..., 3]`.
+    heatmaps: float `[...]` in [0, 1].
     alpha: weight of the colours; 0 gives the images.
 
   Returns:
-    uint8 `[B, S, S, 3]`.
+    uint8 `[..., 3]`.
   """
   colours = matplotlib.colormaps["inferno"](np.asarray(heatmaps))[..., :3]
   blended = (1 - alpha) * np.asarray(images) + alpha * 255 * colours

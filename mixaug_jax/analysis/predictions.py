@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from mixaug_jax.analysis import calibration, cam
+from mixaug_jax.analysis import calibration
 from mixaug_jax.analysis.likelihood import Likelihood
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
@@ -16,9 +15,11 @@ from mixaug_jax.names import printable
 _BATCH = 32
 _TOP = 5
 
-# Takes images `[B, S, S, 3]`, class ids `[B]` and paths; returns files.
+# Takes images `[B, S, S, 3]`, class ids `[B]` and paths; returns the file of
+# each path, or the reason why it has none.
 Draw = Callable[
-  [np.ndarray, np.ndarray, Sequence[pathlib.Path]], Sequence[pathlib.Path]
+  [np.ndarray, np.ndarray, Sequence[pathlib.Path]],
+  Sequence[pathlib.Path | UserError],
 ]
 
 
@@ -38,8 +39,7 @@ def classify(
     logits: takes images `[32, S, S, 3]`; returns `[32, C]`.
     class_names: by class id.
     likelihood: the meaning of the logits.
-    draw: draws images with their most likely classes; returns a file for each
-      path.
+    draw: draws images with their most likely classes.
 
   Returns:
     A dict for each image: `image`, its path, printable; `top`, dicts of `class`
@@ -84,7 +84,10 @@ def classify(
       classes = np.resize(probabilities.argmax(-1), _BATCH)
       drawn = draw(shown, classes, good)
       for row, file in zip(new, drawn, strict=True):
-        row["overlay"] = printable(str(file))
+        if isinstance(file, UserError):
+          errors.append(file)
+        else:
+          row["overlay"] = printable(str(file))
     rows += new
   return rows, errors
 
@@ -94,35 +97,3 @@ def _top(row: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
   return [
     {"class": class_names[i], "probability": float(row[i])} for i in order
   ]
-
-
-def write_overlays(
-  images: np.ndarray,
-  maps: np.ndarray,
-  paths: Sequence[pathlib.Path],
-  folder: pathlib.Path,
-  taken: set[pathlib.Path],
-) -> list[pathlib.Path]:
-  """Writes activation maps over images, as PNG files.
-
-  Args:
-    images: what the network sees, uint8 `[B, S, S, 3]`.
-    maps: float `[B, h, w]`.
-    paths: the files of the first images; the others are not written.
-    folder: the folder to write to.
-    taken: the files of earlier calls, which are kept; the new ones are added.
-
-  Returns:
-    The new files, with the names of `paths`, numbered where they are the same.
-  """
-  pictures = cam.overlay(images, cam.heatmap(maps, images.shape[1]))
-  written = []
-  for path, picture in zip(paths, pictures, strict=False):
-    file, number = folder / f"{path.stem}.png", 1
-    while file in taken:
-      number += 1
-      file = folder / f"{path.stem}_{number}.png"
-    Image.fromarray(picture).save(file)
-    taken.add(file)
-    written.append(file)
-  return written

@@ -16,6 +16,7 @@ from mixaug_jax.comparison import figures, summary
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
+from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
 
 _SHEET_STEP = 2  # An early step; any would do.
@@ -158,6 +159,6 @@ def _box_in_view(run: runs.Run, image: Any, box: np.ndarray) -> np.ndarray:
   """A box of a picture, in fractions of what evaluation sees of it."""
   config = run.config.data
   height, width = decode.picture_size(image)
-  box = decode.box_in_square(config.resize, height, width, box)
+  box = box_in_square(config.resize, height, width, box)
   stored, seen = config.cache_size or config.image_size, config.image_size
   return np.clip((box * stored - (stored - seen) // 2) / seen, 0, 1)

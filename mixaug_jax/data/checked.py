@@ -8,6 +8,7 @@ import numpy as np
 from mixaug_jax.data import class_names as class_names_lib
 from mixaug_jax.data.sources import Item, Source
 from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.names import printable
 
 ROLES = ("train", "validation", "test")
 
@@ -29,11 +30,11 @@ class Checked:
     try:
       self._length = len(source)
       labels = np.asarray(source.labels)
-      self.ids = [str(name) for name in source.ids]
+      self.ids = [_shown(str(name)) for name in source.ids]
       self.class_names = tuple(source.class_names)
       self._fingerprint = source.fingerprint()
       self.left_out = {
-        reason: [str(name) for name in names]
+        _shown(reason): [_shown(str(name)) for name in names]
         for reason, names in getattr(source, "left_out", {}).items()
         if len(names)
       }
@@ -44,6 +45,7 @@ class Checked:
       ) from error
     if why := self._mistake(labels):
       raise UserError(f"the source of {split} {why}")
+    self.class_names = tuple(map(_shown, self.class_names))
     self.labels = labels.astype(np.int32)
 
   def _mistake(self, labels: np.ndarray) -> str:
@@ -126,6 +128,11 @@ def sources(found: Any, for_training: bool = True) -> dict[str, Source]:
         "splits must have the same"
       )
   return checked
+
+
+def _shown(name: str) -> str:
+  """Returns a name as it is, or escaped if it cannot be printed."""
+  return name if name.isprintable() else printable(name)
 
 
 def _repeated(names: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mixaug_jax import names
-from mixaug_jax.data import class_names, split_names, tree
+from mixaug_jax.data import class_names, regular_file, split_names, tree
 from mixaug_jax.errors import UserError
 
 _DELIMITERS = (",", "\t", ";")
@@ -149,7 +149,7 @@ def _text(file: pathlib.Path) -> str:
   Other bytes become surrogates, as in the names of files that are not UTF-8.
   """
   try:
-    content = file.read_bytes()
+    content = regular_file.read(file)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
       return content.decode("utf-16")
     return content.decode("utf-8-sig", "surrogateescape")

@@ -8,6 +8,7 @@ and palettes are expanded, CMYK is converted, transparent pixels become white,
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 import warnings
@@ -17,15 +18,32 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from mixaug_jax.data import image_metadata
+from mixaug_jax.data import declared_size, image_metadata, regular_file
+from mixaug_jax.data.pixel_budget import PixelBudget
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import printable
 
-# The common formats of pictures; JPEG includes the MPO files of cameras. Pillow
-# knows many more, whose rarely used decoders are a risk with files of unknown
-# origin; one of them, EPS, starts another program.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+# Pillow knows many more formats, whose rarely used decoders are a risk with
+# files of unknown origin; one of them, EPS, starts another program. None of
+# these starts a program or reads a second file.
+FORMATS = (
+  "JPEG",  # Cameras and the web; with it come their MPO files.
+  "PNG",  # Screenshots, and data sets that must not lose anything.
+  "WEBP",  # The web.
+  "GIF",  # The web, before PNG.
+  "BMP",  # Windows and old microscopes.
+  "TIFF",  # Scanners, microscopes and satellites; more than 8 bits.
+  "AVIF",  # The web, after WebP.
+  "PPM",  # Research data sets; PGM and PBM are of its kind.
+)
 # Larger images are refused, because they may be decompression bombs.
 MAX_PIXELS = 100_000_000
+# Decoding takes 4 to 20 bytes a pixel, so all threads together take at most
+# 4 GB.
+_BUDGET = PixelBudget(2 * MAX_PIXELS)
+# glibc keeps freed blocks of up to 32 MiB for each thread that allocated them,
+# and returns larger ones. Pillow's own block size is 16 MiB.
+Image.core.set_block_size(64 * 2**20)
 # Pillow warns at a smaller size, and about damaged metadata. The filters are
 # set once, and not around each opening, because all threads share them.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -106,21 +124,14 @@ def decode_square(image: bytes | np.ndarray, settings: Settings) -> Decoded:
     BadImage: the image cannot be read, or has values outside its range.
   """
 
-  def of_file(encoded: _Encoded) -> Decoded:
-    picture = _open(encoded)
-    size = picture.size
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> Decoded:
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which is faster.
     # Twice the target size is kept for antialiasing.
-    picture.draft("RGB", (2 * settings.size, 2 * settings.size))
-    depth, full = _depth(picture, encoded)  # Loading clears it.
-    picture.load()
-    orientation = _orientation(picture)
-    width, height = size[::-1] if orientation >= 5 else size
-    upright, peak = _eight_bits(picture, depth, full, settings.bits)
-    if orientation > 1:
-      upright = upright.transpose(_UPRIGHT[orientation])
-    square = _square(_rgb(upright), settings.size, settings.resize)
-    return Decoded(np.asarray(square), height, width, peak)
+    upright = _upright(encoded, held, settings.bits, 2 * settings.size)
+    square = _square(upright.picture, settings.size, settings.resize)
+    return Decoded(
+      np.asarray(square), upright.height, upright.width, upright.peak
+    )
 
   with _reasons(image):
     if isinstance(image, _Encoded):
@@ -161,34 +172,6 @@ def range_warning(peak: int, bits: int) -> str | None:
   )
 
 
-def box_in_square(
-  resize: str, height: int, width: int, box: np.ndarray
-) -> np.ndarray:
-  """Transforms boxes of a picture into the square that `decode` returns.
-
-  Args:
-    resize: as in `decode`.
-    height: the height of the upright picture, a scalar or `[...]`.
-    width: the width, likewise.
-    box: (ymin, xmin, ymax, xmax) in fractions of the picture, `[..., 4]`.
-
-  Returns:
-    float32 `[..., 4]`, in fractions of the square and clipped to it, so a box
-    that `crop` cuts off has no area. With `pad`, it is exact up to the pixel
-    to which `decode` rounds.
-  """
-  box = np.asarray(box, np.float32)
-  if resize == "squash":
-    return box
-  # The square has the centre of the picture. Its side is the short side of the
-  # picture with `crop`, and the long side with `pad`.
-  pixels = np.stack([height, width, height, width], axis=-1)
-  extent = pixels.min if resize == "crop" else pixels.max
-  side = extent(axis=-1, keepdims=True)
-  square = (box * pixels - (pixels - side) / 2) / side
-  return square.clip(0, 1).astype(np.float32)
-
-
 def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
   """Returns height and width of the upright picture, as `decode` does.
 
@@ -196,9 +179,8 @@ def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
     BadImage: the image cannot be read.
   """
 
-  def of_file(encoded: _Encoded) -> tuple[int, int]:
-    picture = _open(encoded)
-    width, height = picture.size
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> tuple[int, int]:
+    picture, (width, height) = _opened(encoded, held)
     sideways = _orientation(picture) >= 5
     return (width, height) if sideways else (height, width)
 
@@ -208,20 +190,47 @@ def picture_size(image: bytes | np.ndarray) -> tuple[int, int]:
     return _checked(image).shape[:2]
 
 
-def read(path: str, settings: Settings) -> np.ndarray:
+def read(path: str | os.PathLike, settings: Settings) -> np.ndarray:
   """Decodes a file as `decode` does; returns its pixels.
 
   Raises:
     UserError: the file cannot be read.
   """
+  return _of_path(path, lambda x: decode_square(x, settings).pixels)
+
+
+def read_whole(path: str | os.PathLike, bits: int = 16) -> np.ndarray:
+  """Decodes a file at its own size.
+
+  Args:
+    path: an image in one of `FORMATS`.
+    bits: as in `Settings`.
+
+  Returns:
+    The upright picture, uint8 RGB `[H, W, 3]`, a copy that can be written.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
+
+  def of_file(encoded: _Encoded, held: contextlib.ExitStack) -> np.ndarray:
+    return np.array(_upright(encoded, held, bits).picture)
+
+  def whole(encoded: bytes) -> np.ndarray:
+    with _reasons(encoded):
+      return _despite_metadata(of_file, encoded)
+
+  return _of_path(path, whole)
+
+
+def _of_path(path: str | os.PathLike, read: Callable[[bytes], _T]) -> _T:
+  """Calls `read` with the content of a file; raises UserError."""
   try:
-    if os.path.exists(path) and not os.path.isfile(path):
-      raise BadImage("it is not a file")  # Opening a pipe would wait.
-    with open(path, "rb") as file:
-      return decode_square(file.read(), settings).pixels
+    return read(regular_file.read(path))
   except (OSError, BadImage) as error:
     why = getattr(error, "strerror", None) or error
-    raise UserError(f"cannot read the image {path}: {why}") from None
+    shown = printable(os.fspath(path))
+    raise UserError(f"cannot read the image {shown}: {why}") from None
 
 
 @contextlib.contextmanager
@@ -235,29 +244,100 @@ def _reasons(image: object) -> Iterator[None]:
     raise BadImage(_reason(error, image)) from error
 
 
-def _despite_metadata(read: Callable[[_Encoded], _T], encoded: _Encoded) -> _T:
-  """Calls `read` for a file; if it fails, again without metadata."""
+def _despite_metadata(
+  read: Callable[[_Encoded, contextlib.ExitStack], _T], encoded: _Encoded
+) -> _T:
+  """Calls `read` for a file; if it fails, again without metadata.
+
+  The stack, which holds the pixels of the file in the budget, is closed when
+  `read` has returned and its pictures are freed.
+  """
+
+  def held(encoded: _Encoded) -> _T:
+    with contextlib.ExitStack() as stack:
+      return read(encoded, stack)
+
   try:
-    return read(encoded)
+    return held(encoded)
   except BadImage:
     raise
   except Exception:
     with contextlib.suppress(Exception):
-      return read(image_metadata.removed(bytes(encoded)))
+      return held(image_metadata.removed(bytes(encoded)))
     raise
 
 
-def _open(encoded: _Encoded) -> Image.Image:
-  """Opens a file; TIFF is decoded, other formats are not yet."""
+def _opened(
+  encoded: _Encoded, held: contextlib.ExitStack, draft: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+  """Opens a file as soon as there is room; TIFF is decoded, others are not yet.
+
+  Args:
+    encoded: the file.
+    held: keeps the room.
+    draft: the least number of pixels a side, for a JPEG, which can be decoded
+      at a fraction of its size; None: the whole size.
+
+  Returns:
+    The picture, and its width and height at the whole size.
+  """
+  canvas = declared_size.of_webp(encoded)
+  if canvas:  # Pillow allocates it at the opening.
+    _refuse_bomb(*canvas)
+    held.enter_context(_BUDGET.taking(math.prod(canvas)))
   picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
-  if picture.width * picture.height > MAX_PIXELS:
-    raise BadImage(
-      f"{picture.width}x{picture.height} pixels are more than "
-      f"{MAX_PIXELS:,}; it may be a decompression bomb"
-    )
+  size = picture.size
+  _refuse_bomb(*size)
+  largest = declared_size.largest(picture)
+  _refuse_bomb(*largest)
+  if draft:
+    picture.draft("RGB", (draft, draft))
+    # A progressive JPEG keeps the coefficients of its whole size.
+    if picture.size != size and not picture.info.get("progressive"):
+      largest = picture.size
+  if not canvas:
+    held.enter_context(_BUDGET.taking(math.prod(largest)))
   if picture.format == "TIFF":
     picture.load()  # This applies its orientation, which changes its size.
-  return picture
+    size = picture.size
+  return picture, size
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+  if width * height > MAX_PIXELS:
+    raise BadImage(
+      f"{width}x{height} pixels are more than {MAX_PIXELS:,}; it may be a "
+      "decompression bomb"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Upright:
+  """An upright RGB picture; the attributes are those of `Decoded`."""
+
+  picture: Image.Image
+  height: int
+  width: int
+  peak: int | None
+
+
+def _upright(
+  encoded: _Encoded,
+  held: contextlib.ExitStack,
+  bits: int,
+  draft: int | None = None,
+) -> _Upright:
+  """Decodes a file; the arguments are those of `Settings` and `_opened`."""
+  picture, (width, height) = _opened(encoded, held, draft)
+  depth, full = _depth(picture, encoded)  # Loading clears it.
+  picture.load()
+  orientation = _orientation(picture)
+  if orientation >= 5:
+    width, height = height, width
+  upright, peak = _eight_bits(picture, depth, full, bits)
+  if orientation > 1:
+    upright = upright.transpose(_UPRIGHT[orientation])
+  return _Upright(_rgb(upright), height, width, peak)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import first_line
+from mixaug_jax.names import printable
 
 Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
 
@@ -49,7 +50,8 @@ def decode_rows(
     try:
       decoded = decode_row(source, int(rows[place]), square)
     except (BadImage, OSError) as error:
-      return getattr(error, "strerror", None) or str(error), None
+      why = getattr(error, "strerror", None) or first_line(error)
+      return printable(why), None
     images[place] = decoded.pixels
     hashes[place] = pixel_hash(decoded.pixels)
     shares[place] = share_in_square(decoded, square)

@@ -1,5 +1,6 @@
 """Image files that a user names, one by one or by their folders."""
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -10,7 +11,20 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
 
 
-def find(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """An image file.
+
+  Attributes:
+    path: its path.
+    place: its path below the folder that the user named, or its name.
+  """
+
+  path: pathlib.Path
+  place: pathlib.PurePath
+
+
+def find(paths: Sequence[pathlib.Path]) -> list[Found]:
   """Returns the files among `paths`, and the images below the folders.
 
   What is left out of a folder is printed on stderr.
@@ -21,7 +35,7 @@ def find(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   files = []
   for path in paths:
     if not os.path.isdir(path):
-      files.append(path)
+      files.append(Found(path, pathlib.PurePath(path.name)))
       continue
     found = tree.Tree(path)
     images = found.images(path)
@@ -33,5 +47,6 @@ def find(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         f"{tree.counts(found.left_out)}",
         file=sys.stderr,
       )
-    files += map(pathlib.Path, images)
+    below = map(pathlib.Path, images)
+    files += [Found(image, image.relative_to(path)) for image in below]
   return files

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixaug_jax.data import regular_file
 from mixaug_jax.data.sources import Item
 
 
@@ -44,7 +44,7 @@ class LabelledFiles:
 
   def __getitem__(self, index: int) -> Item:
     return {
-      "image": pathlib.Path(self._files[index]).read_bytes(),
+      "image": regular_file.read(self._files[index]),
       "label": int(self.labels[index]),
       "id": self.ids[index],
     }

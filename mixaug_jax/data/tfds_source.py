@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from mixaug_jax.data import split_names
+from mixaug_jax.data import split_names, tfds_classes
 from mixaug_jax.data.sources import Item
 from mixaug_jax.data.tfrecord import TfRecords
 from mixaug_jax.errors import UserError
+from mixaug_jax.names import printable
 
 _PREPARE = """
 import sys, tensorflow_datasets as tfds
@@ -148,9 +149,27 @@ class TfdsDataset:
 
   def _builder(self, directory: str | None) -> Any:
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import naming, read_only_builder
+    from tensorflow_datasets.core.utils import error_utils
 
     try:
+      name, _ = naming.parse_builder_name_kwargs(self.name)
+      if name.namespace:
+        raise UserError(
+          f"config.data.name: {printable(self.name)} is a data set of TFDS's "
+          "community, whose preparation is code from elsewhere; prepare it "
+          "with TFDS, and name the folder by config.data.dir"
+        )
+      # TFDS has no public function that finds a folder without opening it.
+      with error_utils.record_error_context():
+        place = read_only_builder._find_builder_dir(
+          self.name, data_dir=directory
+        )
+      if place is not None:
+        tfds_classes.refuse_foreign(place)
       return tfds.builder(self.name, data_dir=directory)
+    except UserError:
+      raise
     except tfds.core.DatasetNotFoundError:
       place = pathlib.Path(directory or "") / self.name
       if directory and place.is_dir():
@@ -292,7 +311,8 @@ def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
     raise _not_prepared(builder, downloads, f"{host} cannot be reached")
   print(f"preparing {name} in {path}, once", file=sys.stderr)
   done = subprocess.run(
-    [sys.executable, "-c", _PREPARE, name, data_dir or ""],
+    # -P: modules in the current folder are not imported.
+    [sys.executable, "-P", "-c", _PREPARE, name, data_dir or ""],
     stdout=subprocess.PIPE,
     # On a terminal, TFDS shows progress bars there; elsewhere only warnings.
     stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,

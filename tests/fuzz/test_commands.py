@@ -74,6 +74,9 @@ def good(tmp_path_factory):
   (root / "no_images").mkdir()
   (root / "folder.safetensors").mkdir()
   (root / "a_file").write_text("")
+  (root / "kept.safetensors").write_text("of the user")
+  (root / "link.safetensors").symlink_to("a_file")
+  (root / "linked").symlink_to(".")
   for arguments in (
     ["main", CONFIG, *SMALL, f"--workdir={root}/run"],
     *(
@@ -91,7 +94,7 @@ def good(tmp_path_factory):
 @pytest.fixture
 def here(good, tmp_path, monkeypatch):
   """A copy of `good` as the current directory."""
-  shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+  shutil.copytree(good, tmp_path, symlinks=True, dirs_exist_ok=True)
   monkeypatch.chdir(tmp_path)
   return tmp_path
 
@@ -173,7 +176,10 @@ FLAGS = {
   "predict": {
     "": (["red.png"], ["gone.png", "broken.png", "empty.jpg", "no_images"]),
     "--workdir": (["run"], ["gone", "a_file", "runs"]),
-    "--output": (["out"], ["a_file", "a_file/x", "/proc/x"]),
+    "--output": (
+      ["out"],
+      ["a_file", "a_file/x", "/proc/x", ".", "linked"],
+    ),
     "--stage": (["stage2"], ["stage9", "", "head"]),
     "--views": (["flip"], ["flop", "x" * 1000]),
   },
@@ -187,6 +193,8 @@ FLAGS = {
         "gone/w.safetensors",
         "folder.safetensors",
         "/proc/w.safetensors",
+        "kept.safetensors",
+        "link.safetensors",
       ],
     ),
   },
@@ -194,7 +202,7 @@ FLAGS = {
     "--config": ([f"{ROOT}/configs/mixup.py"], ["gone.py", "syntax.py"]),
     "--output": (
       ["p.png"],
-      ["gone/p.png", "p", "p.xyz", "no_images", "/proc/p.png"],
+      ["gone/p.png", "p", "p.xyz", "no_images", "/proc/p.png", "red.png"],
     ),
     "--step": (["0"], ["-1", "x", "1e3"]),
     "--count": (["2"], ["0", "-3", "x"]),
