@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
@@ -25,6 +24,8 @@ def main(argv: Sequence[str]) -> None:
   draw = None
   if arguments.output:
     places = overlays.plan(photos, arguments.images, arguments.output)
+  elif arguments.stage:
+    raise UserError("--stage draws nothing without --output=DIR")
   run = runs.open_run(arguments.workdir)
   network, likelihood = run.classifier(), run.likelihood
   predict = network.predictor(arguments.views)
@@ -35,8 +36,6 @@ def main(argv: Sequence[str]) -> None:
       network.activation_maps(images, classes, arguments.stage),
       *(network.square, run.config.data.image_size),
     )
-  elif arguments.stage:
-    raise UserError("--stage draws nothing without --output=DIR")
   rows, errors = predictions.classify(
     paths,
     lambda path: decode.read(path, network.square),
@@ -49,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     raise errors[0]
   for error in errors:
     print(f"mixaug_jax: {error}", file=sys.stderr)
-  table = _table(rows, likelihood.note)
+  table = predictions.table(rows, likelihood.note)
   print(json.dumps(rows, indent=2) if arguments.json else table)
   if errors:
     raise UserError(
@@ -83,19 +82,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "images", nargs="+", type=flags.path, help="image files, or folders"
   )
   return flags.parse(parser, argv)
-
-
-def _table(rows: list[dict[str, Any]], note: str) -> str:
-  """The note on the probabilities, then a line for each image and class."""
-  lines = [note] if note else []
-  for row in rows:
-    lines.append(row["image"])
-    lines += [
-      f"  {entry['probability']:7.2%}  {entry['class']}" for entry in row["top"]
-    ]
-    if "overlay" in row:
-      lines.append(f"  {row['overlay']}")
-  return "\n".join(lines)
 
 
 if __name__ == "__main__":

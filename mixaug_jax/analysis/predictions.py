@@ -97,3 +97,21 @@ def _top(row: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
   return [
     {"class": class_names[i], "probability": float(row[i])} for i in order
   ]
+
+
+def table(rows: Sequence[dict[str, Any]], note: str) -> str:
+  """Returns the note on the probabilities, then a line for each image and class.
+
+  Args:
+    rows: as `classify` returns them.
+    note: may be empty.
+  """
+  lines = [note] if note else []
+  for row in rows:
+    lines.append(row["image"])
+    lines += [
+      f"  {entry['probability']:7.2%}  {entry['class']}" for entry in row["top"]
+    ]
+    if "overlay" in row:
+      lines.append(f"  {row['overlay']}")
+  return "\n".join(lines)
