@@ -100,7 +100,7 @@ def _top(row: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]], note: str) -> str:
-  """Returns the note on the probabilities, then a line for each image and class.
+  """Returns the note on the probabilities, then the classes of each image.
 
   Args:
     rows: as `classify` returns them.
