@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from mixaug_jax.weights import limits
 
 _LOCAL_HEADER = 30  # Bytes before an entry's name and content, at least.
+_PIECE = 2**20  # Bytes.
 
 
 class Archive:
@@ -43,9 +44,11 @@ class Archive:
         raise ValueError("it is compressed by other means than deflate")
       if not entry.compress_type and entry.compress_size != entry.file_size:
         raise ValueError(f"it is damaged: {entry.filename} has two sizes")
+      if entry.file_size > limits.MAX_DEFLATE * entry.compress_size:
+        raise ValueError(f"{entry.filename} declares more than it stores")
     self._archive = archive
 
-  def read(self, name: str) -> bytes:
+  def read(self, name: str) -> bytearray:
     """Returns the content of an entry, with its declared size.
 
     Raises:
@@ -53,14 +56,18 @@ class Archive:
       zipfile.BadZipFile: the entry is damaged or encrypted.
     """
     entry = self.entries[name]
+    content = bytearray(entry.file_size)
+    place = 0
     try:
       with self._archive.open(entry) as stream:
-        # Without a size, a small entry could unpack to a GiB.
-        content = stream.read(entry.file_size)
+        # In one piece, what an entry unpacks to would take its size twice.
+        while place < len(content):
+          read = stream.readinto(memoryview(content)[place : place + _PIECE])
+          if not read:
+            raise EOFError("it is shorter than declared")
+          place += read
     except (EOFError, RuntimeError, zlib.error) as error:
       raise zipfile.BadZipFile(f"cannot read {name}: {error}") from error
-    if len(content) != entry.file_size:
-      raise zipfile.BadZipFile(f"{name} is shorter than it declares")
     return content
 
 

@@ -29,6 +29,8 @@ def read(path: pathlib.Path) -> Arrays:
       f"the format of the weight file {path} is not known; known are "
       f"{', '.join(READERS)}"
     )
+  if not path.is_file():  # A pipe would block.
+    raise UserError(f"the weight file {path} is not a file; check its path")
   try:
     limits.check_bytes(path.stat().st_size)
     return reader.read(path)

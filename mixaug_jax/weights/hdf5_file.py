@@ -21,7 +21,6 @@ _FILTERS = (
   h5py.h5z.FILTER_SHUFFLE,
   h5py.h5z.FILTER_FLETCHER32,
 )
-_MAX_DEFLATE = 1032  # Bytes that one byte unpacks to, at most (zlib).
 _MAX_CHUNK = 64 * 2**20  # Bytes. The largest array of a ResNet has 10 MB.
 _MAX_NAME = 1024  # Bytes.
 
@@ -92,7 +91,7 @@ def _links(group: h5py.h5g.GroupID) -> dict[str, int]:
 
 def _follow(
   group: h5py.h5g.GroupID, link: str, types: dict[str, int], seen: set[int]
-) -> h5py.h5g.GroupID | h5py.h5d.DatasetID:
+) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID:
   """Opens what a hard link leads to, once."""
   if types[link] != h5py.h5l.TYPE_HARD:
     raise ValueError(f"{link} is a link that may lead to another file")
@@ -105,7 +104,9 @@ def _follow(
   return item
 
 
-def _dataset(item: h5py.h5g.ObjectID, name: str) -> h5py.Dataset:
+def _dataset(
+  item: h5py.h5d.DatasetID | h5py.h5t.TypeID, name: str
+) -> h5py.Dataset:
   """Returns a dataset of numbers that lie in the file, and are all there."""
   if not isinstance(item, h5py.h5d.DatasetID):
     raise ValueError(f"{name} is not a dataset")
@@ -130,7 +131,7 @@ def _dataset(item: h5py.h5g.ObjectID, name: str) -> h5py.Dataset:
     raise ValueError(f"the chunks of {name} exceed {_MAX_CHUNK >> 20} MiB")
   stored = item.get_storage_size()
   if h5py.h5z.FILTER_DEFLATE in filters:
-    stored *= _MAX_DEFLATE
+    stored *= limits.MAX_DEFLATE
   # NumPy's product of the shape, in `nbytes`, could overflow.
   if math.prod(dataset.shape) * itemsize > stored:
     raise ValueError(f"{name} declares more than it stores")

@@ -9,6 +9,7 @@ it has, before it allocates memory. The largest ResNet here has 932 arrays of
 MAX_BYTES = 4 * 2**30  # A file, and the arrays that it declares together.
 MAX_ARRAYS = 100_000  # Also the entries of an archive or the links of a group.
 MAX_DESCRIPTION = 16 * 2**20  # Bytes of a header, a directory or a pickle.
+MAX_DEFLATE = 1032  # Bytes that one byte unpacks to, at most (zlib.net).
 
 
 def check_bytes(size: int) -> None:
@@ -32,6 +33,6 @@ def check_description(size: int) -> None:
   """Raises ValueError if a description is above MAX_DESCRIPTION."""
   if size > MAX_DESCRIPTION:
     raise ValueError(
-      f"the description of its arrays has more than the "
+      f"it describes its arrays in more than the "
       f"{MAX_DESCRIPTION / 2**20:g} MiB that are read"
     )

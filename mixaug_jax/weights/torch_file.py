@@ -13,6 +13,7 @@ import pathlib
 import pickletools
 import sys
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -85,8 +86,8 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
     path: of a file that `torch.save` of PyTorch 1.6 or later wrote.
 
   Returns:
-    Read-only arrays by name, in the order and with the dtypes of the file.
-    Those that shared memory in PyTorch share it here.
+    Arrays by name, in the order and with the dtypes of the file. Those that
+    shared memory in PyTorch share it here.
 
   Raises:
     ValueError: the file is damaged, of another format, or holds more than
@@ -203,20 +204,17 @@ class _Interpreter:
     self._outer: list[list[Any]] = []  # The stacks below the open marks.
     self._memo: dict[int, Any] = {}
 
-  def run(self, content: bytes) -> Any:
+  def run(self, content: bytearray) -> Any:
     """Returns the value that a pickle describes.
 
     Raises:
       ValueError: the pickle is damaged, or has an instruction or a name that
         `torch.save` does not need for tensors.
     """
-    instructions = pickletools.genops(content)
-    for number, (opcode, argument, _) in enumerate(instructions):
-      if number == _MAX_INSTRUCTIONS:
-        raise ValueError("its pickle is longer than that of any ResNet")
-      if opcode.name == "STOP":
+    for opcode, argument in _instructions(content):
+      if opcode == "STOP":
         break
-      self._step(opcode.name, argument)
+      self._step(opcode, argument)
     return self._pop()
 
   def _step(self, opcode: str, argument: Any) -> None:
@@ -317,6 +315,17 @@ class _Interpreter:
     if not all(type(key) in (str, int) for key in keys):
       raise ValueError("it is damaged: a key is neither a name nor a number")
     target.update(zip(keys, items[1::2], strict=True))
+
+
+def _instructions(content: bytearray) -> Iterator[tuple[str, Any]]:
+  """Yields the name and the argument of each instruction of a pickle."""
+  try:
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+      if number == _MAX_INSTRUCTIONS:
+        raise ValueError("its pickle is longer than that of any ResNet")
+      yield opcode.name, argument
+  except ValueError as error:
+    raise ValueError(f"it is damaged: {error}") from None
 
 
 def _name(text: str) -> _Name:
