@@ -81,16 +81,12 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
       their name.
   """
   with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
-    file.limit = limits.MAX_BYTES
     yield Archive(archive)
 
 
 class _Bounded(io.FileIO):
-  """A file that refuses to read more than `limit` bytes at once."""
+  """A file that refuses to read much at once, as a long directory would."""
 
-  limit = limits.MAX_DESCRIPTION  # zipfile reads the directory whole.
-
-  def read(self, size: int | None = -1) -> bytes:
-    if size is not None and size > self.limit:
-      limits.check_description(size)
+  def read(self, size: int = -1) -> bytes:
+    limits.check_description(size)
     return super().read(size)

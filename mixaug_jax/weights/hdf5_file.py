@@ -23,6 +23,7 @@ _FILTERS = (
 )
 _MAX_CHUNK = 64 * 2**20  # Bytes. The largest array of a ResNet has 10 MB.
 _MAX_NAME = 1024  # Bytes.
+_FIX = "save the weights again, as plain datasets of one file"
 
 # The variables of a batch norm and of a convolution or dense layer, by their
 # number, in Keras's order.
@@ -94,11 +95,11 @@ def _follow(
 ) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID:
   """Opens what a hard link leads to, once."""
   if types[link] != h5py.h5l.TYPE_HARD:
-    raise ValueError(f"{link} is a link that may lead to another file")
+    raise ValueError(f"{link} is a link that may lead to another file; {_FIX}")
   item = h5py.h5o.open(group, link.encode())
   address = h5py.h5o.get_info(item).addr
   if address in seen:
-    raise ValueError(f"two links lead to {link}")
+    raise ValueError(f"two links lead to {link}; {_FIX}")
   seen.add(address)
   limits.check_arrays(len(seen))
   return item
@@ -113,7 +114,7 @@ def _dataset(
   # Its shape is only read after this: that of a virtual one is in other files.
   properties = item.get_create_plist()
   if properties.get_layout() not in _LAYOUTS or properties.get_external_count():
-    raise ValueError(f"{name} lies in another file")
+    raise ValueError(f"{name} lies in another file; {_FIX}")
   dataset = h5py.Dataset(item)
   if dataset.dtype.kind not in "fiub" or dataset.shape is None:
     raise ValueError(f"{name} does not hold numbers")

@@ -232,7 +232,10 @@ def _program(rng):
   body, strange = pickle.EMPTY_DICT + pickle.MARK, rng.choice([0, 0.1, 0.5])
   for number in range(rng.randint(1, 5)):
     any_key, any_value = rng.random() < strange / 4, rng.random() < strange
-    body += _value(rng) if any_key else pickles.text(f"x{number}")
+    if any_key:
+      body += rng.choice([_doubled, _value])(rng)
+    else:
+      body += pickles.text(f"x{number}")
     body += _value(rng) if any_value else _tensor(rng)
   return body + pickle.SETITEMS
 
