@@ -206,6 +206,14 @@ HOSTILE = {
     }
   ),
 }
+SENTENCES = {
+  "tensor_as_storage": "a tensor is not one of torch.save",
+  "nested_key": "a key is neither a name nor a number",
+  "a_number_of_999_digits": "an integer exceeds 64 bits",
+  "instructions": "longer than that of any ResNet",
+  "large_pickle": "in more than the 16 MiB",
+  "views": "declares 4.0 GiB, more than",
+}
 NAMES = [
   *(("builtins", "eval"), ("os", "system"), ("torch", "load")),
   *(("torch.storage", "_load_from_bytes"), ("collections", "defaultdict")),
@@ -223,6 +231,7 @@ def test_hostile_pickles_are_refused_in_bounded_time_and_memory(tmp_path):
   for name, sentence in zip(HOSTILE, bounded_read.read(paths), strict=True):
     assert isinstance(sentence, str), (name, sentence)
     assert "cannot be read: it " in sentence, (name, sentence)
+    assert SENTENCES.get(name, "") in sentence
     assert "\n" not in sentence
 
 
