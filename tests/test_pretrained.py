@@ -4,28 +4,18 @@ import hashlib
 import http.server
 import json
 import pathlib
-import pickle
 import threading
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from hypothesis import given, settings
-from hypothesis.extra import numpy as arrays_of
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import models
 from mixaug_jax.errors import UserError
-from mixaug_jax.weights import (
-  dialects,
-  downloads,
-  formats,
-  sources,
-  torch_file,
-)
+from mixaug_jax.weights import dialects, downloads, formats, sources
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -93,93 +83,6 @@ def test_pth_comes_back_without_pytorch_code(resnet18, tmp_path, wrap):
   torch.save(wrap(state), tmp_path / "weights.pth")
   source = _resolve(tmp_path / "weights.pth")
   _assert_same(source.load(jax.tree.map(np.zeros_like, resnet18))[0], resnet18)
-
-
-def test_pth_of_strided_shared_and_narrow_tensors(tmp_path):
-  torch = pytest.importorskip("torch")
-  base = torch.arange(24.0).reshape(4, 6)
-  state = {
-    "transposed": base.T,
-    "part": base[1:3, ::2],
-    "parameter": torch.nn.Parameter(base[0]),
-    "half": base.half(),
-    "bfloat16": base.bfloat16(),
-    "integers": torch.arange(3),
-    "scalar": torch.tensor(2.5),
-    "empty": torch.zeros(0, 3),
-  }
-  torch.save(state, tmp_path / "weights.pth")
-  read = torch_file.read_state_dict(tmp_path / "weights.pth")
-  assert read.keys() == state.keys()
-  for name, tensor in state.items():
-    expected = tensor.detach()
-    assert read[name].shape == tuple(expected.shape)
-    np.testing.assert_array_equal(
-      read[name].astype(np.float64), expected.double().numpy()
-    )
-
-
-def _write_pth(path, content, data=b""):
-  """Writes a file as torch.save does, with any pickle."""
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("archive/data.pkl", content)
-    archive.writestr("archive/data/0", data)
-
-
-class _Malicious:
-  def __init__(self, marker):
-    self.marker = marker
-
-  def __reduce__(self):
-    return open, (str(self.marker), "w")
-
-
-def test_a_pth_that_could_unpack_to_any_size_is_refused(tmp_path):
-  """A zip of 1 MB can hold 1 GB of zeros; torch.save never compresses."""
-  path = tmp_path / "bomb.pth"
-  with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-    archive.writestr("archive/data.pkl", pickle.dumps({}))
-    archive.writestr("archive/data/0", bytes(1 << 20))
-  with pytest.raises(ValueError, match="compressed"):
-    torch_file.read_state_dict(path)
-
-
-def test_code_in_a_pth_is_refused_and_not_run(tmp_path):
-  marker = tmp_path / "ran"
-  path = tmp_path / "evil.pth"
-  _write_pth(path, pickle.dumps({"conv1.weight": _Malicious(marker)}))
-  source = _resolve(path)
-  with pytest.raises(UserError, match=r"evil.pth .*holds more than tensors"):
-    source.load(_variables("resnet18"))
-  assert not marker.exists()
-
-
-@pytest.mark.parametrize(
-  ("offset", "shape", "strides"),
-  [
-    (0, (3,), (1,)),
-    (2, (1,), (1,)),
-    (0, (2,), (2,)),
-    (-1, (1,), (1,)),
-    (0, (2,), (-1,)),
-    (0, (1 << 40,), (0,)),
-    (0, (1,), (1, 1)),
-  ],
-)
-def test_a_tensor_beyond_its_storage_is_refused(offset, shape, strides):
-  with pytest.raises(ValueError, match="damaged"):
-    torch_file._rebuild_tensor(np.zeros(2), offset, shape, strides)
-
-
-@given(
-  arrays_of.arrays(np.float32, arrays_of.array_shapes(max_dims=4, max_side=4))
-)
-@settings(max_examples=10)
-def test_any_tensor_comes_back(tmp_path_factory, array):
-  torch = pytest.importorskip("torch")
-  path = tmp_path_factory.mktemp("any") / "x.pth"
-  torch.save({"x": torch.tensor(array)}, path)
-  np.testing.assert_array_equal(torch_file.read_state_dict(path)["x"], array)
 
 
 def test_keras_npz_and_h5_come_back(keras_resnet50, tmp_path):

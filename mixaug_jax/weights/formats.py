@@ -1,18 +1,16 @@
 """Reads and writes files of named arrays: .pth, .safetensors, .h5 and .npz."""
 
 import pathlib
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mixaug_jax.errors import UserError, first_line
-from mixaug_jax.weights import torch_file
+from mixaug_jax.weights import limits, npz_file, torch_file
 
 Arrays = dict[str, np.ndarray]
-# The largest ResNet here has 0.24 GiB, but a small file can claim any size.
-_MAX_BYTES = 4 * 2**30
 
 
 def read(path: pathlib.Path) -> Arrays:
@@ -31,7 +29,10 @@ def read(path: pathlib.Path) -> Arrays:
       f"the format of the weight file {path} is not known; known are "
       f"{', '.join(READERS)}"
     )
+  if not path.is_file():  # A pipe would block.
+    raise UserError(f"the weight file {path} is not a file; check its path")
   try:
+    limits.check_bytes(path.stat().st_size)
     return reader.read(path)
   except Exception as error:  # Each library raises its own types.
     raise UserError(
@@ -40,63 +41,31 @@ def read(path: pathlib.Path) -> Arrays:
 
 
 def _read_safetensors(path: pathlib.Path) -> Arrays:
+  from safetensors import safe_open
   from safetensors.flax import load_file  # It reads bfloat16 too.
 
+  with path.open("rb") as file:
+    header = file.read(8)
+  if len(header) == 8:
+    limits.check_description(*struct.unpack("<Q", header))
+  with safe_open(path, "numpy") as file:
+    limits.check_arrays(len(file.keys()))
   return {name: np.asarray(x) for name, x in load_file(path).items()}
 
 
 def _read_npz(path: pathlib.Path) -> Arrays:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      _check_size(sum(info.file_size for info in file.zip.infolist()))
-      return {_keras_name(name.split("/")): file[name] for name in file.files}
-  except zipfile.BadZipFile:
-    raise ValueError("it is damaged or not an .npz") from None
+  arrays = npz_file.read_arrays(path)
+  return {_keras_name(name.split("/")): x for name, x in arrays.items()}
 
 
 def _read_h5(path: pathlib.Path) -> Arrays:
-  import h5py
+  from mixaug_jax.weights import hdf5_file  # Importing h5py takes a while.
 
-  arrays, size = {}, 0
-
-  def add(name: str, item: h5py.HLObject) -> None:
-    nonlocal size
-    if not isinstance(item, h5py.Dataset):
-      return
-    size += item.nbytes
-    _check_size(size)
-    parts = name.split("/")
-    if parts[-2:-1] == ["vars"]:  # Keras 3 numbers the variables of a layer.
-      variables = item.parent
-      if "name" not in variables.attrs:
-        raise ValueError("it lacks names of layers; save it with Keras 3.5+")
-      kinds = _KERAS_3_VARIABLES.get(len(variables))
-      kind = kinds[int(parts[-1])] if kinds else parts[-1]
-      parts = [variables.attrs["name"], kind]
-    arrays[_keras_name(parts)] = item[()]
-
-  with h5py.File(path) as file:
-    file.get("model_weights", file).visititems(add)
-  return arrays
+  arrays = hdf5_file.read_arrays(path)
+  return {_keras_name(parts): x for parts, x in arrays.items()}
 
 
-def _check_size(size: int) -> None:
-  if size > _MAX_BYTES:
-    raise ValueError(
-      f"it unpacks to {size / 2**30:,.1f} GiB, more than any ResNet"
-    )
-
-
-# The variables of a batch norm and of a convolution or dense layer, by their
-# number, in Keras's order.
-_KERAS_3_VARIABLES = {
-  4: ("gamma", "beta", "moving_mean", "moving_variance"),
-  2: ("kernel", "bias"),
-  1: ("kernel",),
-}
-
-
-def _keras_name(parts: list[str]) -> str:
+def _keras_name(parts: Sequence[str]) -> str:
   variable = parts[-1].removesuffix(":0")
   variable = {"moving_mean": "mean", "moving_variance": "var"}.get(
     variable, variable
