@@ -9,8 +9,8 @@ import tempfile
 
 # Set before JAX is imported, because JAX reads each of them only once.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most programs run once, so they are compiled quickly, by one thread each. The
-# commands that tests start have flags of their own and compile as users do.
+# Most programs run once, so they are compiled quickly, by one thread each.
+# Tests of whole runs set other flags, so that commands compile as users' do.
 os.environ["XLA_FLAGS"] = (
   "--xla_force_host_platform_device_count=4"
   " --xla_backend_optimization_level=0"
