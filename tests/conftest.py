@@ -9,7 +9,13 @@ import tempfile
 
 # Set before JAX is imported, because JAX reads each of them only once.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Most programs run once, so they are compiled quickly, by one thread each.
+# Tests of whole runs set other flags, so that commands compile as users' do.
+os.environ["XLA_FLAGS"] = (
+  "--xla_force_host_platform_device_count=4"
+  " --xla_backend_optimization_level=0"
+  " --xla_cpu_parallel_codegen_split_count=1"
+)
 _caches = tempfile.TemporaryDirectory(prefix="mixaug_jax-test-caches-")
 os.environ["XDG_CACHE_HOME"] = _caches.name
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -47,7 +53,8 @@ def pytest_runtest_teardown():
 # Long files start first, so that the workers end at about the same time.
 _LONG = ("test_processes", "test_faults", "test_resnet", "test_compare")
 _LONG += ("test_stanford_dogs", "test_tfds", "test_commands", "test_parallel")
-_LONG += ("test_mixing", "test_train", "test_vit", "test_geometric")
+_LONG += ("test_mixing", "test_train", "test_policies", "test_photometric")
+_LONG += ("test_run_weights", "test_vit", "test_geometric")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,5 +1,7 @@
 """Class activation maps against their definitions; heat maps and energy."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -48,7 +50,8 @@ def network(request):
 
 
 def _chosen_logits(model, variables, images):
-  logits = model.apply(variables, images, train=False)
+  run = jax.jit(functools.partial(model.apply, train=False))
+  logits = run(variables, images)
   return np.asarray(logits)[np.arange(len(images)), CLASS_IDS]
 
 

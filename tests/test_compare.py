@@ -343,6 +343,11 @@ def test_a_report_without_runs_is_refused(tmp_path):
 def test_a_killed_comparison_resumes_to_the_same_results(finished, tmp_path):
   root, _ = finished
   workdir = tmp_path / "runs"
+  # The first and the last run are kept, and those between are trained again.
+  shutil.copytree(root / "runs", workdir)
+  for unfinished in ("cut/seed_0", "none/seed_1", "results.csv"):
+    path = workdir / unfinished
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
   process = subprocess.Popen(
     _command(tmp_path, workdir),
     cwd=ROOT,
@@ -350,14 +355,14 @@ def test_a_killed_comparison_resumes_to_the_same_results(finished, tmp_path):
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  second = workdir / "cut" / "seed_0" / "config.json"
+  second = workdir / "none" / "seed_1" / "config.json"
   while not second.exists():
     assert process.poll() is None
     time.sleep(0.05)
   process.send_signal(signal.SIGKILL)
   process.wait()
   done = _run(tmp_path, workdir)
-  assert re.search(r"[12] finished already", done.stdout)
+  assert re.search(r"[34] finished already", done.stdout)
   assert _csv(workdir) == _csv(root / "runs")
 
 

@@ -206,7 +206,7 @@ def _flags(tmp_path):
     f"--config.data.cache_dir={tmp_path / 'cache'}",
     "--config.data.image_size=32",
     "--config.data.cache_size=32",
-    "--config.model.name=resnet18",
+    "--config.model.name=small_resnet",
     "--config.model.pretrained=none",
     "--config.model.freeze_batch_norm=false",
     "--config.optimizer.freeze=none",

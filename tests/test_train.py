@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -141,7 +142,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_exact_too(tmp_path):
   extra += ("--config.ema.decay=0.9", "--config.checkpoint.keep=9")
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   _run(whole, *SMALL, *extra)
-  _run(parts, *SMALL, *extra)
+  shutil.copytree(whole, parts)
   # As if the run was killed after step 14: later files are gone or stale.
   (parts / "result.json").unlink()
   for saved in (parts / "checkpoints").iterdir():
@@ -287,7 +288,7 @@ def test_tensorflow_is_never_imported(tmp_path):
   code = (
     "import sys; from mixaug_jax import main; "
     f"main.main(['--config=configs/cutmix.py', '--workdir={tmp_path}/run', "
-    "'--config.steps=2']); "
+    f"*{SMALL}]); "
     "sys.exit('tensorflow' in sys.modules)"
   )
   _, env = _command(tmp_path)
