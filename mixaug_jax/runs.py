@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import classifier, data
+from mixaug_jax import classifier, data, files
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import likelihood
 from mixaug_jax.data import labelled, selection
@@ -80,7 +81,8 @@ class Run:
     """
     name = f"predictions_{split}.npz"
     try:
-      with np.load(self.workdir / name, allow_pickle=False) as file:
+      content = io.BytesIO(files.read_bytes(self.workdir / name))
+      with np.load(content, allow_pickle=False) as file:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
     except Exception:  # Damaged zip files and headers raise many types.
       raise self._damaged(name) from None
@@ -192,7 +194,7 @@ class Run:
 
   def _read(self, name: str) -> str:
     try:
-      return (self.workdir / name).read_text("utf-8")
+      return files.read_text(self.workdir / name)
     except (OSError, ValueError):
       raise self._damaged(name) from None
 
