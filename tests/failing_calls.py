@@ -3,9 +3,9 @@
     LD_PRELOAD=failing_calls.so python tests/failing_calls.py
 
 reads a JSON object a line: `argv`, the command and its arguments; `output`, the
-file that takes what it prints; `seconds`, after which it hangs; and `arm`, the
-arguments of `arm` in failing_calls.c, or null. It answers with the exit code,
-or with null for a command that hangs.
+file that takes what it prints; `seconds`, after which it counts as hanging; and
+`arm`, the arguments of `arm` in failing_calls.c, or null. It answers with the
+exit code, or with null for a command that hangs.
 
 Each command runs in a fork of this process, which has imported all that it
 needs and has no threads. A command ends as in a process of its own.
@@ -15,19 +15,20 @@ import ctypes
 import importlib
 import json
 import os
+import pathlib
 import signal
 import sys
+import tempfile
 import time
 
-import jax  # noqa: F401
-import orbax.checkpoint  # noqa: F401
-
+from mixaug_jax import main as _main  # noqa: F401
+from mixaug_jax import train  # noqa: F401
 from mixaug_jax.command import exits
+from mixaug_jax.comparison import page  # noqa: F401
+from mixaug_jax.training.writers import TensorBoardWriter
 
-for _name in ("main", "compare", "evaluate", "export", "predict"):
-  importlib.import_module(f"mixaug_jax.{_name}")
-for _name in ("train", "runs", "comparison.page", "comparison.launch"):
-  importlib.import_module(f"mixaug_jax.{_name}")
+with tempfile.TemporaryDirectory() as _folder:  # Imports tensorboardX.
+  TensorBoardWriter(pathlib.Path(_folder), 0).close()
 
 
 def main():
@@ -49,9 +50,6 @@ def main():
     print(json.dumps(code), flush=True)
   else:
     return
-  if os.environ.get("DUMP"):
-    import faulthandler
-    faulthandler.dump_traceback_later(12)
   output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   os.dup2(output, 1)

@@ -142,6 +142,9 @@ class Checkpoints:
         self._move_aside(bad, why)
       if step is None:
         self._best = loop.best_step
+        newest = self._directory / str(candidate)
+        if jax.process_index() == 0 and not (newest / _CHECKSUMS).exists():
+          _seal(newest)  # The run that saved it was killed right afterwards.
       return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
