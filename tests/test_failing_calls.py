@@ -100,9 +100,7 @@ def server(tmp_path_factory):
 
 def _content(workdir):
   """Returns what a failure must not change."""
-  rows = [
-    json.loads(line) for line in (workdir / "metrics.jsonl").open("rb")
-  ]
+  rows = [json.loads(line) for line in (workdir / "metrics.jsonl").open("rb")]
   for row in rows:
     row.pop("images_per_second", None)
   result = json.loads((workdir / "result.json").read_text())
@@ -149,7 +147,12 @@ def _chosen(calls):
     return range(1, len(calls) + 1)
   names = [name for name, *_ in calls]
   chosen = {1 + names.index("mkdir"), 1 + names.index("write")}
-  for name, share in {"fsync": 0.3, "open": 0.5, "rename": 0.7, "close": 1}.items():
+  for name, share in {
+    "fsync": 0.3,
+    "open": 0.5,
+    "rename": 0.7,
+    "close": 1,
+  }.items():
     numbers = [n for n, other in enumerate(names, 1) if other == name]
     chosen.add(numbers[int(share * (len(numbers) - 1))])
   return sorted(chosen)
