@@ -73,6 +73,10 @@ def sync(path: pathlib.Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
       os.fsync(descriptor)
+    except OSError as error:
+      # Some network file systems cannot do so with folders.
+      if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise
     finally:
       os.close(descriptor)
 

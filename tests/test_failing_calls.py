@@ -196,3 +196,60 @@ def test_the_failure_of_any_call_is_a_sentence_and_the_run_goes_on(
     for (name, outcome), count in sorted(outcomes.items()):
       print(f"\n{name}: {outcome}, {count} times", end="")
   assert not wrong, wrong[:5]
+
+
+class _Disk:
+  """What is not on the disk yet, after calls of a log."""
+
+  def __init__(self):
+    self.content = set()  # Files.
+    self.names = set()  # Folders.
+
+  def after(self, name, path, other):
+    if name in ("write", "writev", "pwrite64"):
+      self.content.add(path)
+    elif name in ("fsync", "fdatasync", "unlink", "rmdir"):
+      self.content.discard(path)
+      self.names.discard(path)
+    elif name == "mkdir" and os.path.basename(path) != "run":
+      self.names.add(os.path.dirname(path))  # Unless it is out of sight.
+    elif name == "rename":
+      inside = lambda x: f"{x}/".startswith(f"{path}/")
+      moved = lambda x: other + x[len(path) :] if inside(x) else x
+      self.content = set(map(moved, self.content))
+      self.names = {*map(moved, self.names), os.path.dirname(other)}
+
+
+def test_what_a_file_refers_to_is_on_the_disk_before_it(undisturbed):
+  _, calls = undisturbed
+  disk, seen = _Disk(), set()
+  for call in calls:
+    if call[0] == "mkdir" and call[1].endswith("/2.orbax-checkpoint-tmp"):
+      # The state of the loop holds the size of metrics.jsonl.
+      seen.add("checkpoint")
+      assert not [x for x in disk.content if x.endswith("metrics.jsonl")]
+    if call[0] == "rename" and call[2].endswith("checksums.json"):
+      # The list of checksums marks a checkpoint that is whole on the disk.
+      seen.add("checksums")
+      part, checkpoint = call[1], os.path.dirname(call[2])
+      left = disk.content | (disk.names - {checkpoint})
+      assert not [x for x in left if x.startswith(checkpoint)], call
+      assert os.path.dirname(checkpoint) not in disk.names
+      assert part not in disk.content
+    if call[0] == "rename" and call[2].endswith("result.json"):
+      seen.add("result")
+      assert not [x for x in disk.content if not x.endswith(".lock")]
+      assert not disk.names
+    disk.after(*call)
+  assert seen == {"checkpoint", "checksums", "result"}
+
+
+def test_every_file_and_every_new_name_is_on_the_disk_at_the_end(undisturbed):
+  _, calls = undisturbed
+  disk, written = _Disk(), set()
+  for call in calls:
+    disk.after(*call)
+    written |= {os.path.basename(x) for x in disk.content}
+  assert {"metrics.jsonl", ".result.part.json", ".lock"} <= written
+  assert {os.path.basename(x) for x in disk.content} == {".lock"}
+  assert not disk.names

@@ -15,6 +15,7 @@ class Tiny(nn.Module):
   frozen: tuple[str, ...] = ()
   head_init: str = "lecun_normal"
   dropout: float = 0.0
+  bn_axis_name: str | None = None
   dtype: Any = jnp.float32
 
   stages = ("stem", "head")
@@ -30,16 +31,18 @@ class Tiny(nn.Module):
           dropout=self.dropout,
           train=train,
         )
-      return Stem(train, self.dtype, name=name)
+      return Stem(train, self.bn_axis_name, self.dtype, name=name)
 
     return run_stages(self, stage, x, start, stop)
 
 
 class Stem(nn.Module):
   train: bool
+  axis: str | None
   dtype: Any
 
   @nn.compact
   def __call__(self, x):
     x = nn.Conv(8, (3, 3), (2, 2), dtype=self.dtype)(x)
-    return nn.relu(nn.BatchNorm(not self.train, dtype=self.dtype)(x))
+    norm = nn.BatchNorm(not self.train, axis_name=self.axis, dtype=self.dtype)
+    return nn.relu(norm(x))
