@@ -64,9 +64,9 @@ class Run:
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl. Raises UserError."""
-    text = self._read(METRICS_FILE)
+    content = self._read(METRICS_FILE)
     try:
-      return [_row(line) for line in text.splitlines()]
+      return [_row(line) for line in content.decode("utf-8").splitlines()]
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
 
@@ -77,11 +77,11 @@ class Run:
       split: `validation` or `test`.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or cannot be read.
     """
     name = f"predictions_{split}.npz"
+    content = io.BytesIO(self._read(name))
     try:
-      content = io.BytesIO(files.read_bytes(self.workdir / name))
       with np.load(content, allow_pickle=False) as file:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
     except Exception:  # Damaged zip files and headers raise many types.
@@ -192,11 +192,14 @@ class Run:
     )
     return classifier.Classifier(self.config, model, variables)
 
-  def _read(self, name: str) -> str:
+  def _read(self, name: str) -> bytes:
+    path = self.workdir / name
     try:
-      return files.read_text(self.workdir / name)
-    except (OSError, ValueError):
+      return files.read_bytes(path)
+    except FileNotFoundError:
       raise self._damaged(name) from None
+    except OSError as error:
+      raise UserError(f"cannot read {path}: {error.strerror}") from None
 
   def _damaged(self, name: str) -> UserError:
     return UserError(

@@ -33,7 +33,6 @@ RUN = (
   "--config.data.classes=2",
   "--config.data.examples_per_class=8",
   "--config.data.image_size=8",
-  "--config.data.test=False",
   "--config.evaluate.every_epochs=1",
   "--config.checkpoint.every_steps=2",
   "--config.log.every_steps=1",
@@ -106,8 +105,10 @@ def _content(workdir):
   result = json.loads((workdir / "result.json").read_text())
   for timing in ("seconds", "compile_seconds", "images_per_second"):
     del result[timing]
-  with np.load(workdir / "predictions_validation.npz") as file:
-    logits = file["logits"].tobytes()
+  logits = []
+  for split in ("validation", "test"):
+    with np.load(workdir / f"predictions_{split}.npz") as file:
+      logits.append(file["logits"].tobytes())
   saved = ocp.PyTreeCheckpointer().restore(workdir / "checkpoints" / "4/state")
   kernel = np.asarray(saved["params"]["head"]["kernel"]).tobytes()
   names = sorted(

@@ -1,7 +1,6 @@
 """The failures of the machine that a command reports in one sentence."""
 
 import errno
-import os
 from collections.abc import Iterator
 
 from mixaug_jax.errors import UserError, first_line
@@ -30,8 +29,8 @@ def sentence(error: BaseException) -> str | None:
     fix = _FIXES.get(failure.errno, "repair that")
     return str(
       UserError(
-        f"cannot read or write {name}: {os.strerror(failure.errno)}; {fix} and "
-        "repeat the command; a run continues from its newest checkpoint"
+        f"cannot read or write {name}: {failure.strerror}; {fix} and repeat "
+        "the command; a run continues from its newest checkpoint"
       )
     )
   if _out_of_memory(error):
@@ -58,10 +57,9 @@ def _out_of_memory(error: BaseException) -> bool:
 def _of_disk(error: BaseException | None) -> OSError | None:
   """Returns `error` or its cause that is an error of a file, if any."""
   while error is not None:
-    known = getattr(error, "filename", None) or (
-      getattr(error, "errno", None) in _FIXES
-    )
-    if isinstance(error, OSError) and error.errno and known:
+    if isinstance(error, OSError) and (
+      error.errno in _FIXES or (error.errno and error.filename)
+    ):
       return error
     error = error.__cause__
   return None

@@ -82,8 +82,8 @@ class JsonLinesWriter(ScalarWriter):
       os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    with files.naming(self._path):
-      self._file.close()
+    with files.naming(self._path), self._file:
+      self.flush()
 
 
 def rewind(path: pathlib.Path, size: int, step: int) -> None:
