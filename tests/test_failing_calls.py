@@ -199,6 +199,24 @@ def test_the_failure_of_any_call_is_a_sentence_and_the_run_goes_on(
   assert not wrong, wrong[:5]
 
 
+def test_a_disk_that_stays_unwritable_ends_the_run(
+  server, undisturbed, tmp_path
+):
+  _, calls = undisturbed
+  # From here on, the first checkpoint has no folder, and its threads no work.
+  folders = [x.endswith("/2.orbax-checkpoint-tmp") for _, x, _ in calls]
+  nth = 1 + folders.index(True)
+  workdir = tmp_path / "run"
+  flag = f"--workdir={workdir}"
+  code, output, _ = server.run(
+    *RUN, flag, directory=workdir, nth=nth, error=errno.EROFS, onwards=True
+  )
+  assert code == 2, output
+  assert "Traceback" not in output
+  (sentence,) = [x for x in output.splitlines() if "mixaug_jax: " in x]
+  assert "Read-only file system; make the file system writable" in sentence
+
+
 class _Disk:
   """What is not on the disk yet, after calls of a log."""
 
@@ -224,11 +242,16 @@ class _Disk:
 def test_what_a_file_refers_to_is_on_the_disk_before_it(undisturbed):
   _, calls = undisturbed
   disk, seen = _Disk(), set()
+  own = {"commit_success.txt", "_CHECKPOINT_METADATA"}  # Of Orbax; no content.
   for call in calls:
     if call[0] == "mkdir" and call[1].endswith("/2.orbax-checkpoint-tmp"):
       # The state of the loop holds the size of metrics.jsonl.
       seen.add("checkpoint")
       assert not [x for x in disk.content if x.endswith("metrics.jsonl")]
+    if call[0] == "rename" and call[2].endswith("/checkpoints/2"):
+      seen.add("name")
+      left = [x for x in disk.content if x.startswith(call[1])]
+      assert {os.path.basename(x) for x in left} <= own
     if call[0] == "rename" and call[2].endswith("checksums.json"):
       # The list of checksums marks a checkpoint that is whole on the disk.
       seen.add("checksums")
@@ -242,7 +265,7 @@ def test_what_a_file_refers_to_is_on_the_disk_before_it(undisturbed):
       assert not [x for x in disk.content if not x.endswith(".lock")]
       assert not disk.names
     disk.after(*call)
-  assert seen == {"checkpoint", "checksums", "result"}
+  assert seen == {"checkpoint", "name", "checksums", "result"}
 
 
 def test_every_file_and_every_new_name_is_on_the_disk_at_the_end(undisturbed):

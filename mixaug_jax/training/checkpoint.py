@@ -20,7 +20,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Self, TypeVar
 
 import jax
@@ -52,6 +52,8 @@ class Checkpoints:
     self._keep = keep
     self._best: int | None = None
     self._unsealed: int | None = None
+    self._saving: int | None = None
+    self._on_disk: set[str] = set()  # Files of the checkpoint that is saved.
     _drop_echoes()
     with _disk_errors(self._directory):
       self._manager = ocp.CheckpointManager(
@@ -63,7 +65,8 @@ class Checkpoints:
           # The threads that write would wait 20 minutes for directories that
           # another thread could not create.
           async_options=ocp.AsyncOptions(
-            create_directories_asynchronously=False
+            create_directories_asynchronously=False,
+            post_finalization_callback=self._before_the_name,
           ),
         ),
       )
@@ -86,6 +89,7 @@ class Checkpoints:
     if step in self.steps():
       return
     self.prune()
+    self._saving, self._on_disk = step, set()
     with _disk_errors(self._directory):
       self._manager.save(
         step,
@@ -144,7 +148,9 @@ class Checkpoints:
         self._best = loop.best_step
         newest = self._directory / str(candidate)
         if jax.process_index() == 0 and not (newest / _CHECKSUMS).exists():
-          _seal(newest)  # The run that saved it was killed right afterwards.
+          _seal(
+            newest, set()
+          )  # The run that saved it was killed right afterwards.
       return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
@@ -161,7 +167,7 @@ class Checkpoints:
     with _disk_errors(self._directory):
       self._manager.wait_until_finished()
     if unsealed is not None and jax.process_index() == 0:
-      _seal(self._directory / str(unsealed))
+      _seal(self._directory / str(unsealed), self._on_disk)
 
   def __enter__(self) -> Self:
     return self
@@ -198,6 +204,18 @@ class Checkpoints:
         with _disk_errors(self._directory / str(step)):
           self._manager.delete(step)
 
+  def _before_the_name(self) -> None:
+    """Puts a checkpoint on the disk before it gets the name of a finished one.
+
+    Orbax calls this on its thread, in process 0. TensorStore has synced the
+    arrays, but nobody the JSON files.
+    """
+    for part in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+      for path in _inside(part):
+        files.sync(path)
+        if path.parent != part:  # Orbax writes its own files once more.
+          self._on_disk.add(str(path.relative_to(part)))
+
   def _verify(self, step: int) -> None:
     """Raises ValueError in all processes if a file is damaged."""
     if why := parallel.from_first(lambda: damage(self._directory / str(step))):
@@ -215,7 +233,11 @@ class Checkpoints:
 
 def saved_in(workdir: pathlib.Path) -> bool:
   """Returns whether a run directory holds a checkpoint."""
-  return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+  try:
+    names = os.listdir(workdir / CHECKPOINTS)
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  return any(name[0].isdigit() for name in names)
 
 
 def damage(checkpoint: pathlib.Path) -> str:
@@ -224,7 +246,7 @@ def damage(checkpoint: pathlib.Path) -> str:
   Raises:
     OSError: the disk fails or refuses to be read.
   """
-  for path in checkpoint.rglob("*"):
+  for path in _inside(checkpoint):
     kind = path.lstat().st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
       return f"{path.relative_to(checkpoint)} is not a regular file"
@@ -314,35 +336,40 @@ def _rename_aside(checkpoint: pathlib.Path) -> str:
   return str(aside)
 
 
-def _seal(checkpoint: pathlib.Path) -> None:
+def _inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields everything below a folder; rglob would skip what it cannot read."""
+
+  def fail(error: OSError) -> None:
+    raise error
+
+  for parent, folders, names in os.walk(folder, onerror=fail):
+    for name in sorted(folders + names):
+      yield pathlib.Path(parent, name)
+
+
+def _seal(checkpoint: pathlib.Path, on_disk: Container[str]) -> None:
   """Puts a checkpoint on the disk, and then its list of checksums.
 
-  TensorStore does so with the arrays, but Orbax not with its JSON files.
+  Args:
+    checkpoint: its directory.
+    on_disk: the files and folders of it that are on the disk.
   """
-  folders = [path for path in checkpoint.rglob("*") if path.is_dir()]
-  text = json.dumps(_checksums(checkpoint, on_disk=True), indent=1)
-  for folder in [*folders, checkpoint.parent]:
-    files.sync(folder)
+  text = json.dumps(_checksums(checkpoint), indent=1)
+  for path in _inside(checkpoint):
+    if str(path.relative_to(checkpoint)) not in on_disk:
+      files.sync(path)
+  files.sync(checkpoint.parent)
   with files.replacing(checkpoint / _CHECKSUMS) as part:
     part.write_text(text)
 
 
-def _checksums(
-  directory: pathlib.Path, on_disk: bool = False
-) -> dict[str, int]:
-  """Returns the CRC-32 of every file of a checkpoint except the list.
-
-  Args:
-    directory: the checkpoint.
-    on_disk: whether to put the files on the disk as well.
-  """
+def _checksums(directory: pathlib.Path) -> dict[str, int]:
+  """Returns the CRC-32 of every file of a checkpoint except the list."""
   sums = {}
-  for path in sorted(directory.rglob("*")):
+  for path in sorted(_inside(directory)):
     if path.is_file() and path.name != _CHECKSUMS:
       name = str(path.relative_to(directory))
       sums[name] = zlib.crc32(files.read_bytes(path))
-      if on_disk:
-        files.sync(path)
   return sums
 
 
