@@ -148,9 +148,7 @@ class Checkpoints:
         self._best = loop.best_step
         newest = self._directory / str(candidate)
         if jax.process_index() == 0 and not (newest / _CHECKSUMS).exists():
-          _seal(
-            newest, set()
-          )  # The run that saved it was killed right afterwards.
+          _seal(newest, ())  # The run was killed right after saving it.
       return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
