@@ -1,6 +1,7 @@
 """The failures of the machine that a command reports in one sentence."""
 
 import errno
+import os
 from collections.abc import Iterator
 
 from mixaug_jax.errors import UserError, first_line
@@ -33,6 +34,11 @@ def sentence(error: BaseException) -> str | None:
         "the command; a run continues from its newest checkpoint"
       )
     )
+  if _disk_full(error):
+    return (
+      "there is no space left on the disk; make room, and the same command "
+      "continues from the newest checkpoint"
+    )
   if _out_of_memory(error):
     return (
       "there is not enough memory; lower config.batch_size or "
@@ -52,6 +58,12 @@ def _out_of_memory(error: BaseException) -> bool:
     isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
     for e in _chain(error)
   )
+
+
+def _disk_full(error: BaseException) -> bool:
+  """Returns whether a full disk caused an error that names no file."""
+  text = os.strerror(errno.ENOSPC)
+  return any(text in str(e) for e in _chain(error))
 
 
 def _of_disk(error: BaseException | None) -> OSError | None:
