@@ -69,8 +69,9 @@ def _disk_full(error: BaseException) -> bool:
 def _of_disk(error: BaseException | None) -> OSError | None:
   """Returns `error` or its cause that is an error of a file, if any."""
   while error is not None:
+    known = _FIXES.keys() - {errno.ENOSPC}  # `_disk_full` has its sentence.
     if isinstance(error, OSError) and (
-      error.errno in _FIXES or (error.errno and error.filename)
+      error.errno in known or (error.errno and error.filename)
     ):
       return error
     error = error.__cause__
