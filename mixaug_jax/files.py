@@ -1,11 +1,32 @@
-"""Files that are whole whenever they are there, and locks between processes."""
+"""Files that are whole whenever they are there, and locks between processes.
+
+An OSError that leaves this module names its file.
+"""
 
 import contextlib
+import errno
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
 
 import filelock
+
+from mixaug_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Gives the name `path` to an OSError that has none.
+
+  Writing to an open file, flushing and closing it raise such errors.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.errno is not None and error.filename is None:
+      error.filename = str(path)
+    raise
 
 
 @contextlib.contextmanager
@@ -16,27 +37,88 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         part.write_text("...")
 
   A reader of `path` sees the old content or the new one. The content is on the
-  disk before the move, so that it survives a loss of power. After an exception
-  `path` is as it was and nothing is left beside it. One process at a time may
-  write a path.
+  disk before the move, and the move is before this returns, so that both
+  survive a loss of power. After an exception `path` is as it was and nothing
+  is left beside it. No link is followed: a link in either place is replaced.
+  One process at a time may write a path.
 
   Args:
     path: the file to write.
 
   Yields:
-    The path to write to, in the same folder and with the same suffix.
+    The path to write to, in the same folder and with the same suffix. There is
+    an empty file.
 
   Raises:
     OSError: the folder cannot be written, or the disk is full.
   """
   part = path.with_name(f".{path.stem}.part{path.suffix}")
+  with naming(path):
+    try:
+      part.unlink(missing_ok=True)
+      part.touch(exist_ok=False)
+      yield part
+      sync(part)
+      os.replace(part, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        part.unlink()
+      raise
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+  """Puts the content of a file, or the names in a folder, on the disk."""
+  with naming(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(descriptor)
+    except OSError as error:
+      # Some network file systems cannot do so with folders.
+      if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise
+    finally:
+      os.close(descriptor)
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+  """Reads a regular file; a pipe or a device, which may never end, is refused.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+  """
+  with naming(path):
+    # Opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+      if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+      return file.read()
+
+
+def read_text(path: pathlib.Path) -> str:
+  """Reads a text file in UTF-8, see `read_bytes`; may raise ValueError."""
+  return read_bytes(path).decode("utf-8")
+
+
+def refuse_link(path: pathlib.Path) -> int:
+  """Raises UserError unless `path` is a regular file or free.
+
+  A run directory from elsewhere may hold a link to any file of the user.
+
+  Returns:
+    The number of names of the file, above 1 if it has hard links.
+  """
   try:
-    yield part
-    with open(part, "rb") as file:
-      os.fsync(file.fileno())
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+    status = os.lstat(path)
+  except FileNotFoundError:
+    return 0
+  if not stat.S_ISREG(status.st_mode):
+    raise UserError(
+      f"{path} is not a regular file, and no link is followed; delete it and "
+      "repeat the command"
+    )
+  return status.st_nlink
 
 
 @contextlib.contextmanager
@@ -49,15 +131,23 @@ def locked(path: pathlib.Path, wait: bool = True) -> Iterator[None]:
 
   Raises:
     BlockingIOError: another process holds the lock and `wait` is false.
+    UserError: the lock file is a link, has a hard link, or is no regular file.
     OSError: the lock file cannot be created.
   """
+  if refuse_link(path) > 1:
+    raise UserError(
+      f"{path} has a hard link, and its other name may be any file; delete it "
+      "and repeat the command"
+    )
   # The soft lock is a marker file, which would outlive a killed process.
   lock = filelock.FileLock(path, fallback_to_soft=False)
-  try:
-    lock.acquire(timeout=-1 if wait else 0)
-  except filelock.Timeout as error:
-    raise BlockingIOError(f"another process holds {path}") from error
+  with naming(path):
+    try:
+      lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout as error:
+      raise BlockingIOError(f"another process holds {path}") from error
   try:
     yield
   finally:
-    lock.release()
+    with contextlib.suppress(OSError):  # The end of the process releases it.
+      lock.release()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixaug_jax import classifier, data
+from mixaug_jax import classifier, data, files
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import likelihood
 from mixaug_jax.data import labelled, selection
@@ -63,9 +64,9 @@ class Run:
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl. Raises UserError."""
-    text = self._read(METRICS_FILE)
+    content = self._read(METRICS_FILE)
     try:
-      return [_row(line) for line in text.splitlines()]
+      return [_row(line) for line in content.decode("utf-8").splitlines()]
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
 
@@ -76,11 +77,12 @@ class Run:
       split: `validation` or `test`.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or cannot be read.
     """
     name = f"predictions_{split}.npz"
+    content = io.BytesIO(self._read(name))
     try:
-      with np.load(self.workdir / name, allow_pickle=False) as file:
+      with np.load(content, allow_pickle=False) as file:
         logits, labels, ids = file["logits"], file["labels"], file["ids"]
     except Exception:  # Damaged zip files and headers raise many types.
       raise self._damaged(name) from None
@@ -190,11 +192,14 @@ class Run:
     )
     return classifier.Classifier(self.config, model, variables)
 
-  def _read(self, name: str) -> str:
+  def _read(self, name: str) -> bytes:
+    path = self.workdir / name
     try:
-      return (self.workdir / name).read_text("utf-8")
-    except (OSError, ValueError):
+      return files.read_bytes(path)
+    except FileNotFoundError:
       raise self._damaged(name) from None
+    except OSError as error:
+      raise UserError(f"cannot read {path}: {error.strerror}") from None
 
   def _damaged(self, name: str) -> UserError:
     return UserError(

@@ -68,8 +68,8 @@ def test_a_run_writes_the_files_that_the_readme_lists(finished):
   workdir, done = finished
   assert "test (best on validation" in done.stdout
   names = {path.name for path in workdir.iterdir()}
-  assert {"config.json", "metrics.jsonl", "result.json"} <= names
-  assert {"checkpoints", "predictions_test.npz"} <= names
+  assert {"version.json", "config.json", "metrics.jsonl"} <= names
+  assert {"checkpoints", "predictions_test.npz", "result.json"} <= names
   assert any(name.startswith("events.out.tfevents") for name in names)
   rows = _rows(workdir)
   assert [r["step"] for r in rows if r["split"] == "train"] == [20]

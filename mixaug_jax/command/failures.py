@@ -4,8 +4,17 @@ import errno
 import os
 from collections.abc import Iterator
 
-from mixaug_jax.errors import first_line
+from mixaug_jax.errors import UserError, first_line
 
+_FIXES = {
+  errno.ENOSPC: "make room",
+  errno.EDQUOT: "make room or raise the quota",
+  errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+  errno.EACCES: "allow it",
+  errno.EPERM: "allow it",
+  errno.EROFS: "make the file system writable",
+  errno.EIO: "check the disk",
+}
 _PROCESS_SIGNS = ("Gloo", "NCCL", "Barrier failed", "heartbeat", "coordination")
 
 
@@ -16,6 +25,15 @@ def sentence(error: BaseException) -> str | None:
     error: an exception that ended a command.
   """
   # First, because TensorStore reports a full disk as RESOURCE_EXHAUSTED too.
+  if failure := _of_disk(error):
+    name = failure.filename or "a file"
+    fix = _FIXES.get(failure.errno, "repair that")
+    return str(
+      UserError(
+        f"cannot read or write {name}: {failure.strerror}; {fix} and repeat "
+        "the command; a run continues from its newest checkpoint"
+      )
+    )
   if _disk_full(error):
     return (
       "there is no space left on the disk; make room, and the same command "
@@ -43,12 +61,21 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _disk_full(error: BaseException) -> bool:
-  """Returns whether a full disk caused `error`."""
-  text = os.strerror(errno.ENOSPC)  # TensorStore's errors have no errno.
-  return any(
-    getattr(e, "errno", None) == errno.ENOSPC or text in str(e)
-    for e in _chain(error)
-  )
+  """Returns whether a full disk caused an error that names no file."""
+  text = os.strerror(errno.ENOSPC)
+  return any(text in str(e) for e in _chain(error))
+
+
+def _of_disk(error: BaseException | None) -> OSError | None:
+  """Returns `error` or its cause that is an error of a file, if any."""
+  while error is not None:
+    known = _FIXES.keys() - {errno.ENOSPC}  # `_disk_full` has its sentence.
+    if isinstance(error, OSError) and (
+      error.errno in known or (error.errno and error.filename)
+    ):
+      return error
+    error = error.__cause__
+  return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -15,6 +15,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from mixaug_jax import files
+
 _TEXT, _LINES = "#010101", "#c9c9c8"
 # The colours of Okabe and Ito, which the colour-blind can distinguish. The
 # baseline is grey.
@@ -259,7 +261,8 @@ def _intervals(
 
 def png(figure: Figure, path: pathlib.Path, dpi: int = 200) -> None:
   """Writes a figure as a PNG file, on white."""
-  figure.savefig(path, dpi=dpi, facecolor="white")
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=dpi, facecolor="white")
 
 
 def svg(figure: Figure, name: str, description: str) -> str:

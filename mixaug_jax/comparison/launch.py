@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from mixaug_jax import progress
+from mixaug_jax import files, progress
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
@@ -103,6 +103,7 @@ def _run_cell(cell: Cell, command: Command, environment: dict[str, str]) -> int:
   """Runs a cell to its end; returns its exit code."""
   _wait_for_lock(cell)
   cell.workdir.parent.mkdir(parents=True, exist_ok=True)
+  files.refuse_link(cell.log)
   with open(cell.log, "w", encoding="utf-8") as output:
     # The pipe closes when this process ends, also when it is killed.
     process = subprocess.Popen(

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mixaug_jax import files
 from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import (
   figures,
@@ -238,7 +239,8 @@ def _contact_sheets(
   sheets = {}
   for number, (name, of_arm) in enumerate(comparison.runs.items()):
     path = folder / f"network_input_{number}.png"
-    pictures.network_input(next(iter(of_arm.values()))).save(path)
+    with files.replacing(path) as part:
+      pictures.network_input(next(iter(of_arm.values()))).save(part)
     sheets[name] = render.picture(path, f"training images of the arm {name}")
   return sheets
 

@@ -3,15 +3,24 @@
 A checkpoint `checkpoints/<step>/` holds the train state and, as JSON, the state
 of the loop. The position in the data is not stored, because it is the step.
 `checksums.json` is added when all other files are on disk. It reveals flipped
-bits that the readers do not notice.
+bits that the readers do not notice. Older checkpoints are deleted only then.
+
+A disk that fails is an OSError with a path, whatever Orbax and TensorStore make
+of it. What cannot be read for such a reason is not taken for damaged.
 """
 
 import contextlib
 import dataclasses
+import errno
 import json
+import logging as std_logging
+import os
 import pathlib
+import re
+import stat
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Self, TypeVar
 
 import jax
@@ -43,14 +52,24 @@ class Checkpoints:
     self._keep = keep
     self._best: int | None = None
     self._unsealed: int | None = None
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      item_names=("state", "loop"),
-      options=ocp.CheckpointManagerOptions(
-        cleanup_tmp_directories=True,
-        enable_async_checkpointing=True,
-      ),
-    )
+    self._saving: int | None = None
+    self._on_disk: set[str] = set()  # Files of the checkpoint that is saved.
+    _drop_echoes()
+    with _disk_errors(self._directory):
+      self._manager = ocp.CheckpointManager(
+        self._directory,
+        item_names=("state", "loop"),
+        options=ocp.CheckpointManagerOptions(
+          cleanup_tmp_directories=True,
+          enable_async_checkpointing=True,
+          # The threads that write would wait 20 minutes for directories that
+          # another thread could not create.
+          async_options=ocp.AsyncOptions(
+            create_directories_asynchronously=False,
+            post_finalization_callback=self._before_the_name,
+          ),
+        ),
+      )
 
   def steps(self) -> list[int]:
     """Returns the steps of all finished checkpoints, oldest first."""
@@ -70,14 +89,16 @@ class Checkpoints:
     if step in self.steps():
       return
     self.prune()
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(parallel.to_global(state)),
-        # A copy, because the loop goes on changing while it is written.
-        loop=ocp.args.JsonSave(dataclasses.asdict(loop)),
-      ),
-    )
+    self._saving, self._on_disk = step, set()
+    with _disk_errors(self._directory):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(parallel.to_global(state)),
+          # A copy, because the loop goes on changing while it is written.
+          loop=ocp.args.JsonSave(dataclasses.asdict(loop)),
+        ),
+      )
     self._unsealed = step
 
   def restore(
@@ -95,7 +116,8 @@ class Checkpoints:
       The state and the state of the loop, or None without a checkpoint.
 
     Raises:
-      UserError: there are checkpoints, but none can be read.
+      UserError: there are checkpoints, but all are damaged.
+      OSError: the disk fails or refuses to be read.
     """
     steps = self.steps() if step is None else [step]
     abstract = jax.tree.map(
@@ -116,12 +138,17 @@ class Checkpoints:
       except jax.errors.JaxRuntimeError:  # A lost process, or no memory.
         raise
       except Exception as error:  # Orbax passes on any error of its readers.
+        if failure := _disk_error(error, self._directory / str(candidate)):
+          raise failure from error
         damaged[candidate] = first_line(error)
         continue
       for bad, why in damaged.items():
         self._move_aside(bad, why)
       if step is None:
         self._best = loop.best_step
+        newest = self._directory / str(candidate)
+        if jax.process_index() == 0 and not (newest / _CHECKSUMS).exists():
+          _seal(newest, ())  # The run was killed right after saving it.
       return parallel.to_local(restored["state"]), loop
     if damaged:
       newest, why = next(iter(damaged.items()))
@@ -135,12 +162,10 @@ class Checkpoints:
     """Waits until all saved checkpoints are on disk."""
     # Forgotten first: a checkpoint whose writing fails is not sealed later.
     unsealed, self._unsealed = self._unsealed, None
-    self._manager.wait_until_finished()
+    with _disk_errors(self._directory):
+      self._manager.wait_until_finished()
     if unsealed is not None and jax.process_index() == 0:
-      directory = self._directory / str(unsealed)
-      text = json.dumps(_checksums(directory), indent=1)
-      with files.replacing(directory / _CHECKSUMS) as part:
-        part.write_text(text)
+      _seal(self._directory / str(unsealed), self._on_disk)
 
   def __enter__(self) -> Self:
     return self
@@ -157,20 +182,37 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits, deletes what is not kept, and ends the threads."""
-    self.wait()
-    self.prune()
-    # Orbax removes unfinished checkpoints on a thread that it only awaits when
-    # it saves. At the interpreter's exit that thread would print a traceback.
-    if hasattr(self._manager, "_maybe_await_cleanup_tmp_directory"):
-      self._manager._maybe_await_cleanup_tmp_directory()
-    self._manager.close()
+    try:
+      self.wait()
+      self.prune()
+    finally:
+      with _disk_errors(self._directory):
+        # Orbax removes unfinished checkpoints on a thread that it only awaits
+        # when it saves. At the interpreter's exit that thread would print a
+        # traceback.
+        if hasattr(self._manager, "_maybe_await_cleanup_tmp_directory"):
+          self._manager._maybe_await_cleanup_tmp_directory()
+        self._manager.close()
 
   def prune(self) -> None:
     """Deletes the checkpoints that are not kept, as `save` and `close` do."""
     steps = self.steps()
     for step in steps[: -self._keep]:
       if step != self._best:
-        self._manager.delete(step)
+        with _disk_errors(self._directory / str(step)):
+          self._manager.delete(step)
+
+  def _before_the_name(self) -> None:
+    """Puts a checkpoint on the disk before it gets the name of a finished one.
+
+    Orbax calls this on its thread, in process 0. TensorStore has synced the
+    arrays, but nobody the JSON files.
+    """
+    for part in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+      for path in _inside(part):
+        files.sync(path)
+        if path.parent != part:  # Orbax writes its own files once more.
+          self._on_disk.add(str(path.relative_to(part)))
 
   def _verify(self, step: int) -> None:
     """Raises ValueError in all processes if a file is damaged."""
@@ -189,17 +231,28 @@ class Checkpoints:
 
 def saved_in(workdir: pathlib.Path) -> bool:
   """Returns whether a run directory holds a checkpoint."""
-  return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+  try:
+    names = os.listdir(workdir / CHECKPOINTS)
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  return any(name[0].isdigit() for name in names)
 
 
 def damage(checkpoint: pathlib.Path) -> str:
-  """Returns what is wrong with the files of a checkpoint, or an empty text."""
-  path = checkpoint / _CHECKSUMS
-  if not path.exists():  # Killed right after saving; Orbax still checks.
-    return ""
+  """Returns what is wrong with the files of a checkpoint, or an empty text.
+
+  Raises:
+    OSError: the disk fails or refuses to be read.
+  """
+  for path in _inside(checkpoint):
+    kind = path.lstat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+      return f"{path.relative_to(checkpoint)} is not a regular file"
   try:
-    expected = dict(json.loads(path.read_text()))
-  except (OSError, ValueError, TypeError):
+    expected = dict(json.loads(files.read_text(checkpoint / _CHECKSUMS)))
+  except FileNotFoundError:  # Killed right after saving; Orbax still checks.
+    return ""
+  except (ValueError, TypeError):
     return f"{_CHECKSUMS} cannot be read"
   actual = _checksums(checkpoint)
   for name in sorted(expected.keys() | actual.keys()):
@@ -262,6 +315,8 @@ def _readable(checkpoint: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Orbax raises whatever its readers raise.
+    if failure := _disk_error(error, checkpoint):
+      raise failure from error
     raise UserError(
       f"the checkpoint {checkpoint} cannot be read: {first_line(error)}"
     ) from error
@@ -279,11 +334,102 @@ def _rename_aside(checkpoint: pathlib.Path) -> str:
   return str(aside)
 
 
+def _inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields everything below a folder; rglob would skip what it cannot read."""
+
+  def fail(error: OSError) -> None:
+    raise error
+
+  for parent, folders, names in os.walk(folder, onerror=fail):
+    for name in sorted(folders + names):
+      yield pathlib.Path(parent, name)
+
+
+def _seal(checkpoint: pathlib.Path, on_disk: Container[str]) -> None:
+  """Puts a checkpoint on the disk, and then its list of checksums.
+
+  Args:
+    checkpoint: its directory.
+    on_disk: the files and folders of it that are on the disk.
+  """
+  text = json.dumps(_checksums(checkpoint), indent=1)
+  for path in _inside(checkpoint):
+    if str(path.relative_to(checkpoint)) not in on_disk:
+      files.sync(path)
+  files.sync(checkpoint.parent)
+  with files.replacing(checkpoint / _CHECKSUMS) as part:
+    part.write_text(text)
+
+
 def _checksums(directory: pathlib.Path) -> dict[str, int]:
   """Returns the CRC-32 of every file of a checkpoint except the list."""
   sums = {}
-  for path in sorted(directory.rglob("*")):
+  for path in sorted(_inside(directory)):
     if path.is_file() and path.name != _CHECKSUMS:
       name = str(path.relative_to(directory))
-      sums[name] = zlib.crc32(path.read_bytes())
+      sums[name] = zlib.crc32(files.read_bytes(path))
   return sums
+
+
+# Damage rather than a failing disk: a file or folder is missing, or is the
+# other of both.
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+def _disk_error(error: BaseException, path: pathlib.Path) -> OSError | None:
+  """Returns the error of the operating system that caused `error`, or None.
+
+  Args:
+    error: of Orbax or TensorStore.
+    path: names the error that has no name of its own.
+  """
+  cause: BaseException | None = error
+  while cause is not None:
+    number = getattr(cause, "errno", None) if isinstance(cause, OSError) else 0
+    # TensorStore reports errors as text.
+    if text := re.search(r"os_error_code='(\d+)'", str(cause)):
+      number = int(text[1])
+    if number and number not in _MISSING:
+      name = getattr(cause, "filename", None) or str(path)
+      return OSError(number, os.strerror(number), name)
+    cause = cause.__cause__ or cause.__context__
+  return None
+
+
+class _Echo(std_logging.Filter):
+  """Drops the errors that Orbax logs, because it raises them as well."""
+
+  def filter(self, record: std_logging.LogRecord) -> bool:
+    ours = "orbax" not in pathlib.Path(record.pathname).parts
+    return ours or record.levelno < std_logging.ERROR
+
+
+_ECHO = _Echo()
+
+
+def _drop_echoes() -> None:
+  """Keeps Orbax and TensorStore from printing what they raise.
+
+  When one array cannot be written, Orbax closes its event loop. TensorStore
+  prints a traceback for each of the other arrays, which finds it closed.
+  """
+  logging.get_absl_logger().addFilter(_ECHO)
+  sys.unraisablehook = _print_unraisable
+
+
+def _print_unraisable(
+  found: Any, before: Callable[[Any], object] = sys.unraisablehook
+) -> None:
+  if str(found.exc_value) != "Event loop is closed":
+    before(found)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+  """Turns errors of Orbax and TensorStore that a disk caused into OSErrors."""
+  try:
+    yield
+  except Exception as error:
+    if failure := _disk_error(error, path):
+      raise failure from error
+    raise

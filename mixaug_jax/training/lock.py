@@ -17,25 +17,29 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
 
   Raises:
     UserError: another process holds it; the message names that process.
+    OSError: the lock file cannot be written.
   """
   path = workdir / ".lock"
   with contextlib.ExitStack() as stack:
     try:
       stack.enter_context(files.locked(path, wait=False))
     except BlockingIOError:
-      holder = path.read_text("utf-8").strip() or "another process"
+      holder = files.read_text(path).strip() or "another process"
       raise UserError(
         f"{workdir} is in use by {holder}; wait for it or name another "
         "directory"
       ) from None
     name = f"process {os.getpid()} on {socket.gethostname()}\n"
-    path.write_text(name, "utf-8")
+    with files.naming(path):
+      path.write_text(name, "utf-8")
     yield
 
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
-  """Makes a run directory, holds its lock, and writes config.json into it.
+  """Makes a run directory, holds its lock, and writes its first files.
+
+  These are version.json and config.json.
 
   Process 0 does this. If it cannot, every process raises.
 
@@ -53,6 +57,7 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
       try:
         workdir.mkdir(parents=True, exist_ok=True)
         stack.enter_context(hold(workdir))
+        records.write_version(workdir)
         records.write_text(workdir / records.CONFIG_FILE, config)
       except UserError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""The files of a run directory: config, result, predictions.
+"""The files of a run directory: version, config, result, predictions.
 
 Each file is written beside its place and renamed when it is complete. Later
 damage is reported in one sentence by whatever reads the file.
@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+import mixaug_jax
 from mixaug_jax import config as config_lib
 from mixaug_jax import files, progress
 from mixaug_jax.data.identity import Identity, changes
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.result import Result, from_json
 
+VERSION_FILE = "version.json"
+# The number goes up when an older version would misread a run directory.
+FORMAT = 1
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 RESULT_FILE = "result.json"
@@ -29,6 +33,35 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a text file that is complete as soon as it exists."""
   with files.replacing(path) as part:
     part.write_text(text, "utf-8")
+
+
+def write_version(workdir: pathlib.Path) -> None:
+  """Writes version.json: the format of a run directory, and its writer."""
+  content = {"format": FORMAT, "mixaug_jax": mixaug_jax.__version__}
+  write_text(workdir / VERSION_FILE, json.dumps(content) + "\n")
+
+
+def check_version(workdir: pathlib.Path) -> None:
+  """Raises UserError if a newer version wrote a run directory.
+
+  Directories without version.json were written before there was one.
+  """
+  path = workdir / VERSION_FILE
+  content = _read(path)
+  if content is None:
+    return
+  number = content.get("format") if isinstance(content, dict) else None
+  if type(number) is not int:
+    raise UserError(
+      f"{path} is damaged; delete it, and {workdir} is read as a directory of "
+      "this version"
+    )
+  if number > FORMAT:
+    raise UserError(
+      f"{workdir} has the format {number}, and mixaug_jax "
+      f"{mixaug_jax.__version__} reads formats up to {FORMAT}; install the "
+      f"version that wrote it, {content.get('mixaug_jax', 'a newer one')}"
+    )
 
 
 def write_result(workdir: pathlib.Path, result: Result) -> None:
@@ -101,7 +134,7 @@ def write_skipped(workdir: pathlib.Path, skipped: Mapping[str, str]) -> None:
   """Lists the images that `data.on_error=skip` left out, and why."""
   if skipped:
     lines = (f"{name}\t{why}\n" for name, why in skipped.items())
-    (workdir / SKIPPED_FILE).write_text("".join(lines), "utf-8")
+    write_text(workdir / SKIPPED_FILE, "".join(lines))
 
 
 def checksum(config: Mapping[str, Any]) -> int:
@@ -127,7 +160,14 @@ def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Reads config.json; returns None without one. Raises UserError."""
+  """Reads config.json; returns None without one.
+
+  Every command that reads a run directory reads this file first.
+
+  Raises:
+    UserError: it is damaged, or a newer version wrote the directory.
+  """
+  check_version(workdir)
   path = workdir / CONFIG_FILE
   config = _read(path)
   if config is not None and not isinstance(config, dict):
@@ -156,7 +196,7 @@ def read_result(workdir: pathlib.Path) -> Result | None:
 def _read(path: pathlib.Path) -> Any:
   """Reads JSON; returns None without a file, and False if it is not JSON."""
   try:
-    return json.loads(path.read_text("utf-8")) or False
+    return json.loads(files.read_text(path)) or False
   except (FileNotFoundError, NotADirectoryError):
     return None
   except OSError as error:

@@ -178,6 +178,7 @@ class Session:
     result = provenance.result(exp, self._loop, test)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
+    self._writer.flush()
     if jax.process_index() == 0:
       records.write_result(self._workdir, result)
     return result

@@ -9,8 +9,10 @@ step. `config.log.writers` names it, by its name in WRITERS or as
 import contextlib
 import json
 import logging
+import os
 import pathlib
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -30,6 +32,7 @@ sys.modules.setdefault(_stand_in.__name__, _stand_in)
 from clu import metric_writers  # noqa: E402
 
 METRICS_FILE = "metrics.jsonl"
+_EVENTS_SECONDS = 120.0  # Between the moments at which TensorBoard sees more.
 
 
 class ScalarWriter(metric_writers.MetricWriter):
@@ -60,6 +63,7 @@ class JsonLinesWriter(ScalarWriter):
 
   def __init__(self, path: pathlib.Path, size: int, step: int):
     rewind(path, size, step)
+    self._path = path
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -69,13 +73,17 @@ class JsonLinesWriter(ScalarWriter):
       rows.setdefault(split, {})[metric] = float(value)
     for split, metrics in rows.items():
       row = {"step": step, "split": split, **metrics}
-      self._file.write(json.dumps(row) + "\n")
+      with files.naming(self._path):
+        self._file.write(json.dumps(row) + "\n")
 
   def flush(self) -> None:
-    self._file.flush()
+    with files.naming(self._path):
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    self._file.close()
+    with files.naming(self._path), self._file:
+      self.flush()
 
 
 def rewind(path: pathlib.Path, size: int, step: int) -> None:
@@ -83,9 +91,15 @@ def rewind(path: pathlib.Path, size: int, step: int) -> None:
 
   The resumed run writes what follows again, which may be half a line. If the
   rest is not whole rows up to `step`, the file was changed: a warning reports
-  it, and the rows up to `step` are kept.
+  it, and the rows up to `step` are kept. A file with hard links is replaced by
+  a copy, so that its other names, such as those in a backup, keep their rows.
+
+  Raises:
+    UserError: there is a link or a pipe in place of the file.
+    OSError: it cannot be read or written.
   """
-  text = path.read_bytes() if path.exists() else b""
+  names = files.refuse_link(path)
+  text = files.read_bytes(path) if names else b""
   kept = text[:size]
   rows = kept.splitlines(keepends=True)
   good = [row for row in rows if _is_row(row, step)]
@@ -95,7 +109,7 @@ def rewind(path: pathlib.Path, size: int, step: int) -> None:
       "was saved; rows of earlier steps are lost"
     )
     kept = b"".join(good)
-  if kept != text:
+  if kept != text or names != 1:
     with files.replacing(path) as part:
       part.write_bytes(kept)
 
@@ -120,31 +134,51 @@ class ConsoleWriter(ScalarWriter):
 
 
 class TensorBoardWriter(ScalarWriter):
-  """Writes event files for TensorBoard, without TensorFlow."""
+  """Writes event files for TensorBoard, without TensorFlow.
+
+  tensorboardX's SummaryWriter writes on a thread, which dies silently when the
+  disk fails. This writes on the thread of the caller, which gets the error.
+  """
 
   def __init__(self, workdir: pathlib.Path, first_step: int):
     # tensorboardX imports PyTorch, where it is installed, for the name of a
     # type, which takes seconds. None in its place means: not installed.
     torch = sys.modules.setdefault("torch", None)
-    from tensorboardX import SummaryWriter
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
 
     if torch is None:
       del sys.modules["torch"]
 
-    # A resumed run hides what an earlier one wrote beyond its first step.
-    self._writer = SummaryWriter(
-      str(workdir), purge_step=first_step + 1 if first_step else None
-    )
+    self._event, self._scalar = event_pb2.Event, summary.scalar
+    self._path = workdir / "events.out.tfevents"
+    self._next_flush = 0.0
+    with files.naming(self._path):
+      self._writer = event_file_writer.EventsWriter(str(workdir / "events"))
+      if first_step:
+        # A resumed run hides what an earlier one wrote beyond its first step.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(first_step + 1, session_log=start)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    for name, value in scalars.items():
-      self._writer.add_scalar(name, float(value), step)
+    with files.naming(self._path):
+      for name, value in scalars.items():
+        self._write(step, summary=self._scalar(name, float(value)))
+    if time.monotonic() > self._next_flush:
+      self.flush()
 
   def flush(self) -> None:
-    self._writer.flush()
+    self._next_flush = time.monotonic() + _EVENTS_SECONDS
+    with files.naming(self._path):
+      self._writer.flush()
 
   def close(self) -> None:
-    self._writer.close()
+    with files.naming(self._path):
+      self._writer.close()
+
+  def _write(self, step: int, **content: Any) -> None:
+    event = self._event(step=step, wall_time=time.time(), **content)
+    self._writer.write_event(event)
 
 
 # Run directory, and the step that the run resumes from, 0 for a new one.
