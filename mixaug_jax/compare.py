@@ -96,4 +96,4 @@ def _train(cell: plan.Cell, comparison: plan.Comparison) -> int:
 
 
 if __name__ == "__main__":
-  exits.run(main)
+  exits.run(main, output_is_optional=True)

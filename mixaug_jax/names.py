@@ -7,6 +7,10 @@ import re
 from mixaug_jax.errors import UserError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# C0 and C1 except tab and newline, and what changes the direction of a text.
+_CONTROLS = re.compile(
+  r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def printable(text: str) -> str:
@@ -27,6 +31,18 @@ def printable(text: str) -> str:
     else c.encode("unicode_escape").decode("ascii")
     for c in text
   )
+
+
+def escaped(text: str) -> str:
+  r"""Returns a text whose control characters a terminal does not obey.
+
+  Newline and tab stay. Others, and those that reverse the direction of a text,
+  become backslash escapes.
+
+      >>> escaped("\x1b[31mred\n")
+      '\\x1b[31mred\n'
+  """
+  return _CONTROLS.sub(lambda c: ascii(c[0])[1:-1], text)
 
 
 def local(text: str) -> pathlib.Path:

@@ -22,7 +22,7 @@ from flax import traverse_util
 
 from mixaug_jax import files
 from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
-from mixaug_jax.training import parallel
+from mixaug_jax.training import parallel, tensorstore_leak
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import from_json
 
@@ -43,6 +43,7 @@ class Checkpoints:
     self._keep = keep
     self._best: int | None = None
     self._unsealed: int | None = None
+    tensorstore_leak.avoid()
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_names=("state", "loop"),
