@@ -4,7 +4,7 @@
 
 Trains on the digits with one linear layer, so that a step takes a millisecond,
 and evaluates, logs and saves as often as a run of the README: 2,381 checkpoints
-in 100,000 steps. Prints the resident memory of the process at 20 steps of the
+in 100,000 steps. Prints the anonymous resident memory of the process at 20 steps of the
 run. `--keep_leak` leaves out `training/tensorstore_leak.py`.
 """
 
@@ -51,7 +51,7 @@ class Resident(ScalarWriter):
     del scalars
     if step >= self._next:
       self._next += self.every
-      harness.row(f"{step:,}", f"{harness.memory('VmRSS') / 1e6:.1f}")
+      harness.row(f"{step:,}", f"{harness.memory('RssAnon') / 1e6:.1f}")
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
   if arguments.keep_leak:
     tensorstore_leak.avoid = lambda: None
   print(harness.machine("jax", "orbax-checkpoint", "tensorstore"))
-  harness.header("step", "resident memory, MB")
+  harness.header("step", "anonymous memory, MB")
   module = "benchmarks.memory"
   Resident.every = arguments.steps // ROWS
   overrides = {

@@ -55,6 +55,7 @@ class _CtrlC:
   def __init__(self) -> None:
     self._presses = 0
     self.handled = False
+    self.context: contextlib.AbstractContextManager | None = None
 
   def handle(self, *_: object) -> None:
     """The signal handler."""
@@ -85,7 +86,10 @@ def take_ctrl_c() -> None:
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     _ctrl_c = _CtrlC()
     signal.signal(signal.SIGINT, _ctrl_c.handle)
-    reading(_ctrl_c.read).__enter__()
+    # Kept, because a context without a reference closes. It is open until the
+    # process ends.
+    _ctrl_c.context = reading(_ctrl_c.read)
+    _ctrl_c.context.__enter__()
 
 
 def ctrl_c_is_taken() -> bool:

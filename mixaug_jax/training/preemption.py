@@ -19,7 +19,6 @@ from mixaug_jax.errors import Interrupted
 
 # Schedulers send SIGKILL about 30 s after SIGTERM.
 _GRACE_SECONDS = 20.0
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopping:
@@ -34,6 +33,7 @@ class Stopping:
     self.unsaved = False
     self._signal: int | None = None
     self._presses = 0  # Of Ctrl-C.
+    self._watched: list[int] = []
     self._grace: threading.Timer | None = None
 
   def at(self, step: int) -> bool:
@@ -83,6 +83,8 @@ class Stopping:
   def _read(self, number: int) -> None:
     """Acts at once, on a thread; `_receive` may be called much later."""
     several = jax.process_count() > 1
+    if number not in self._watched:  # It has a handler of someone else.
+      return
     if number == signal.SIGINT:
       self._presses += 1
       if self._presses > 1:
@@ -90,7 +92,7 @@ class Stopping:
       if not several and not self.unsaved:
         _leave(number, "before there was anything to save")
       _print("Ctrl-C: the run saves and ends; another Ctrl-C leaves at once")
-    elif number in _SIGNALS and not several and not self._grace:
+    elif not several and not self._grace:
       self._grace = signals.after(
         _GRACE_SECONDS, lambda: _leave(number, "in the middle of a step")
       )
@@ -111,23 +113,25 @@ def watch() -> Iterator[Stopping]:
   if threading.current_thread() is not threading.main_thread():
     yield stopping
     return
-  numbers = []
+  watched = stopping._watched
   if jax.process_count() == 1:  # Otherwise it belongs to JAX.
-    numbers.append(signal.SIGTERM)
+    watched.append(signal.SIGTERM)
   if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # Not so by `nohup`.
-    numbers.append(signal.SIGHUP)
+    watched.append(signal.SIGHUP)
   if signals.ctrl_c_is_taken():
-    numbers.append(signal.SIGINT)
-  with signals.reading(stopping._read):
-    before = {n: signal.signal(n, stopping._receive) for n in numbers}
-    try:
-      yield stopping
-    finally:
-      for number, handler in before.items():
-        signal.signal(number, handler)
-      if stopping._grace:
-        stopping._grace.cancel()
-        stopping._grace.join()
+    watched.append(signal.SIGINT)
+  try:
+    with signals.reading(stopping._read):
+      before = {n: signal.signal(n, stopping._receive) for n in watched}
+      try:
+        yield stopping
+      finally:
+        for number, handler in before.items():
+          signal.signal(number, handler)
+  finally:
+    if stopping._grace:
+      stopping._grace.cancel()
+      stopping._grace.join()
 
 
 def _leave(number: int, when: str) -> NoReturn:
