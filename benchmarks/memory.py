@@ -4,8 +4,8 @@
 
 Trains on the digits with one linear layer, so that a step takes a millisecond,
 and evaluates, logs and saves as often as a run of the README: 2,381 checkpoints
-in 100,000 steps. Prints the anonymous resident memory of the process at 20 steps of the
-run. `--keep_leak` leaves out `training/tensorstore_leak.py`.
+in 100,000 steps. Prints the anonymous resident memory of the process 20 times.
+`--keep_leak` leaves out `training/tensorstore_leak.py`.
 """
 
 import pathlib

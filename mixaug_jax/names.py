@@ -1,5 +1,6 @@
 """Names and paths that come from a disk, a list or a command line."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -17,7 +18,8 @@ def printable(text: str) -> str:
   r"""Returns a name with backslash escapes for what cannot be printed.
 
   Control characters and bytes that are not UTF-8 are escaped, and with them the
-  backslash itself, so that different names stay different.
+  backslash itself, so that different names stay different. The locale plays no
+  part.
 
       >>> printable("two\nlines")
       'two\\nlines'
@@ -25,6 +27,10 @@ def printable(text: str) -> str:
   Args:
     text: a name as `os.listdir` returns it.
   """
+  # Where the locale is not UTF-8, Python leaves each byte of UTF-8 apart.
+  with contextlib.suppress(UnicodeEncodeError):
+    encoded = text.encode("utf-8", "surrogateescape")
+    text = encoded.decode("utf-8", "surrogateescape")
   return "".join(
     c
     if c.isprintable() and c != "\\"

@@ -9,11 +9,12 @@ handle what can go wrong. A stream that cannot be written is replaced by
 import contextlib
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from mixaug_jax import names
 
-# What tqdm writes to move the cursor: to the start of a line, up, and down.
+# What tqdm writes to move the cursor up a line.
 _UP = "\x1b[A"
 
 
@@ -42,14 +43,14 @@ class Stream:
     What tqdm writes to move the cursor passes as well: a text of newlines and
     steps upwards, and a carriage return at the start of a text.
     """
-    start = "\r" * text.startswith("\r")
+    length, start = len(text), "\r" * text.startswith("\r")
     if text.replace(_UP, "").strip("\n"):
       text = start + names.escaped(text[len(start) :])
     with self._keeping_errors():
       self._inner.write(text)
-    return len(text)
+    return length
 
-  def writelines(self, lines: Any) -> None:
+  def writelines(self, lines: Iterable[str]) -> None:
     for line in lines:
       self.write(line)
 
@@ -58,7 +59,7 @@ class Stream:
       self._inner.flush()
 
   @contextlib.contextmanager
-  def _keeping_errors(self):
+  def _keeping_errors(self) -> Iterator[None]:
     try:
       yield
     except OSError as error:
