@@ -1,15 +1,23 @@
 """`python -m mixaug_jax.compare`: trains every arm and reports on one page."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mixaug_jax.command import exits, flags, jax_setup, summary
-from mixaug_jax.comparison import plan
+from mixaug_jax.command import exits, flags, jax_setup
 from mixaug_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from mixaug_jax.comparison import plan
 
 
 def main(argv: Sequence[str]) -> int:
+  # It imports JAX, which takes a second in which Ctrl-C may come.
+  from mixaug_jax.comparison import plan
+
   arguments = _parse(argv)
   comparison = plan.make(arguments.config, arguments.workdir)
   if arguments.only:
@@ -49,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  from mixaug_jax.comparison import plan
+
   parser = flags.parser(
     "compare",
     "Trains all arms of a comparison with all seeds and writes report.html; "
@@ -87,6 +97,7 @@ def _train(cell: plan.Cell, comparison: plan.Comparison) -> int:
   jax_setup.prepare(cell.config.deterministic)
 
   from mixaug_jax import train
+  from mixaug_jax.command import summary
   from mixaug_jax.comparison import same_data
 
   check = lambda identity: same_data.check(cell, identity, comparison.cells)
@@ -96,4 +107,4 @@ def _train(cell: plan.Cell, comparison: plan.Comparison) -> int:
 
 
 if __name__ == "__main__":
-  exits.run(main)
+  exits.run(main, output_is_optional=True)

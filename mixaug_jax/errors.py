@@ -1,5 +1,7 @@
 """The exceptions that commands turn into one sentence and an exit code."""
 
+import signal
+
 
 class UserError(Exception):
   """A mistake of the user, in one sentence that names the fix.
@@ -29,9 +31,16 @@ class Diverged(Exception):  # noqa: N818
 
 
 class Interrupted(Exception):  # noqa: N818
-  """SIGTERM came and the run was saved; exit code 128 + SIGTERM."""
+  """A signal came and the run was saved; exit code 128 plus its number.
 
-  code = 143
+  Args:
+    sentence: what the command prints.
+    number: the signal.
+  """
+
+  def __init__(self, sentence: str, number: int = signal.SIGTERM):
+    super().__init__(sentence)
+    self.code = 128 + number
 
 
 def first_line(error: BaseException) -> str:

@@ -47,4 +47,4 @@ def default_workdir(spec: str) -> pathlib.Path:
 
 
 if __name__ == "__main__":
-  exits.run(main)
+  exits.run(main, output_is_optional=True)

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from mixaug_jax import names
+
 
 class Bar(tqdm):
   """A progress bar on stderr where that is a terminal, and else nothing.
@@ -39,5 +41,8 @@ class Bar(tqdm):
 
 
 def write(line: str, stream: TextIO | None = None) -> None:
-  """Prints a line above the bars of this process, to stderr by default."""
-  Bar.write(line, file=stream or sys.stderr)
+  """Prints a line above the bars of this process, to stderr by default.
+
+  Control characters are escaped, see `names.escaped`.
+  """
+  Bar.write(names.escaped(line), file=stream or sys.stderr)

@@ -51,7 +51,7 @@ def train(
     UserError: a config that cannot run here, a directory of another run, or
       data that changed since the run began.
     Diverged: the loss or a parameter became NaN or infinite.
-    Interrupted: SIGTERM came; the state is saved.
+    Interrupted: a signal to stop came; the state is saved.
   """
   config = pretrained.recalled(config, workdir)
   if finished := records.finished_result(config, workdir):

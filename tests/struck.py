@@ -65,6 +65,13 @@ def main():
   signal.signal(signal.SIGINT, signal.default_int_handler)
   strike = _Strike(*sys.argv[1:5])
   del sys.argv[1:5]
+  try:
+    exits.run(lambda argv: _train(strike, argv), output_is_optional=True)
+  finally:
+    strike.ends()
+
+
+def _train(strike, argv):
   strike.begins("starting")
 
   from mixaug_jax import main as command
@@ -91,10 +98,7 @@ def main():
   TrainingBar.phase, files.replacing = struck_phase, struck_replacing
   # A slow machine does not turn an orderly end into a forced one.
   preemption._GRACE_SECONDS = 3600.0
-  try:
-    exits.run(command.main)
-  finally:
-    strike.ends()
+  return command.main(argv)
 
 
 if __name__ == "__main__":

@@ -159,32 +159,104 @@ def test_sigkill_at_a_random_moment_changes_nothing(
     )
 
 
+def _stop_and_resume(workdir, name, code, phase, count):
+  """Stops a run by a signal and resumes it; returns the step that was saved."""
+  process = _start_struck(workdir, name, phase, count, 0)
+  _, stderr = process.communicate(timeout=HANG)
+  assert process.returncode == code, stderr
+  shown = "Ctrl-C" if name == "SIGINT" else name
+  assert f"stopped by {shown}" in stderr
+  assert "Traceback" not in stderr
+  step = _newest(workdir).name
+  if (phase, count) == ("evaluating", 4):  # That of the chosen weights.
+    assert step == "40"
+  else:
+    assert f"stopped by {shown} at step {step}; saved" in stderr
+  assert f"resuming from step {step}\n" in _finish(workdir)
+  return stderr
+
+
 @pytest.mark.parametrize(
   ("phase", "count"),
   [
     ("compiling", 1),
     ("training", 1),
     ("evaluating", 2),
-    ("evaluating", 4),  # The last evaluation, of the chosen weights.
+    ("evaluating", 4),
     ("saving", 3),
   ],
 )
 def test_sigterm_ends_a_run_and_costs_the_step_under_way_at_most(
   uninterrupted, tmp_path, phase, count
 ):
-  workdir = tmp_path / "run"
-  process = _start_struck(workdir, "SIGTERM", phase, count, 0)
+  _stop_and_resume(tmp_path / "run", "SIGTERM", 143, phase, count)
+  assert _left_behind(tmp_path / "run") == uninterrupted[1]
+
+
+def test_sighup_saves_as_sigterm_does(uninterrupted, tmp_path):
+  _stop_and_resume(tmp_path / "run", "SIGHUP", 129, "training", 1)
+  assert _left_behind(tmp_path / "run") == uninterrupted[1]
+
+
+@pytest.mark.parametrize(
+  ("phase", "count"), [("training", 1), ("evaluating", 4), ("saving", 3)]
+)
+def test_ctrl_c_saves_a_run_and_says_so(uninterrupted, tmp_path, phase, count):
+  moment = ("SIGINT", 130, phase, count)
+  stderr = _stop_and_resume(tmp_path / "run", *moment)
+  assert "Ctrl-C: the run saves and ends; another Ctrl-C leaves at" in stderr
+  assert _left_behind(tmp_path / "run") == uninterrupted[1]
+
+
+@pytest.mark.parametrize("phase", ["starting", "compiling"])
+def test_ctrl_c_before_there_is_anything_to_save_ends_at_once(tmp_path, phase):
+  process = _start_struck(tmp_path / "run", "SIGINT", phase, 1, 0)
   _, stderr = process.communicate(timeout=HANG)
-  assert process.returncode == 143, stderr
-  assert "stopped by SIGTERM" in stderr
+  assert process.returncode == 130, stderr
   assert "Traceback" not in stderr
-  step = _newest(workdir).name
-  if count == 4:
-    assert step == "40"
-  else:
-    assert f"stopped by SIGTERM at step {step}; saved" in stderr
-  assert f"resuming from step {step}\n" in _finish(workdir)
-  assert _left_behind(workdir) == uninterrupted[1]
+  assert "another Ctrl-C" not in stderr
+  assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_ctrl_c_saves_the_runs_of_a_comparison(tmp_path, group):
+  words = [
+    *(sys.executable, "-m", "mixaug_jax.compare", f"--workdir={tmp_path}/all"),
+    *("--config=configs/compare.py", "--config.seeds=1"),
+    *("--config.base.log.every_steps=100", "--config.base.steps=1000000"),
+  ]
+  start = lambda: subprocess.Popen(
+    words,
+    cwd=ROOT,
+    env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    first = start()
+    while not (saved := list(tmp_path.rglob("checkpoints/*/checksums.json"))):
+      assert first.poll() is None, first.communicate()
+      time.sleep(0.1)
+  finally:
+    signal.signal(signal.SIGINT, before)
+  # A terminal sends it to the runs as well.
+  (os.killpg if group else os.kill)(first.pid, signal.SIGINT)
+  _, stderr = first.communicate(timeout=HANG)
+  assert first.returncode == 130, stderr
+  assert "Traceback" not in stderr
+  assert "stopped by Ctrl-C; the same command goes on" in stderr
+  log = next(tmp_path.rglob("*.log")).read_text()
+  assert re.search(r"stopped by (Ctrl-C|SIGTERM) at step \d+; saved", log)
+  second = start()
+  while "resuming from step" not in next(tmp_path.rglob("*.log")).read_text():
+    assert second.poll() is None, second.communicate()
+    time.sleep(0.1)
+  os.killpg(second.pid, signal.SIGKILL)
+  second.communicate()
+  assert saved
 
 
 def test_sigterm_before_the_run_has_anything_to_save_ends_it(tmp_path):
@@ -192,13 +264,6 @@ def test_sigterm_before_the_run_has_anything_to_save_ends_it(tmp_path):
   process.communicate(timeout=HANG)
   assert process.returncode in (-signal.SIGTERM, 143)
   assert not (tmp_path / "run" / "checkpoints").exists()
-
-
-def test_ctrl_c_while_compiling_ends_without_a_traceback(tmp_path):
-  process = _start_struck(tmp_path / "run", "SIGINT", "compiling", 1, 0)
-  _, stderr = process.communicate(timeout=HANG)
-  assert process.returncode == 130, stderr
-  assert "Traceback" not in stderr
 
 
 def _bit_flip(path):

@@ -1,10 +1,17 @@
-"""SIGTERM ends what Python itself cannot interrupt."""
+"""Signals end what Python itself cannot interrupt."""
 
+import concurrent.futures
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
+
+from mixaug_jax import signals
+from mixaug_jax.errors import Interrupted
+from mixaug_jax.training import preemption
 
 # Sleeping stands for a compilation, which no Python signal handler can end.
 _STUCK = """
@@ -24,7 +31,7 @@ preemption._GRACE_SECONDS = 600.0
 before = threading.active_count()
 with preemption.watch() as stopping:
   print("watching", flush=True)
-  while not stopping.now():
+  while not stopping.at(1):
     time.sleep(0.01)
 # The thread that ends the process is gone.
 assert threading.active_count() == before
@@ -32,7 +39,28 @@ print("saved", flush=True)
 """
 
 
-def _terminated(program):
+# Hashing stands for a call that no signal interrupts; it takes many minutes.
+_COMMAND = """
+import hashlib
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mixaug_jax.command import exits
+from mixaug_jax.training import preemption
+
+def hash():
+  print("watching", flush=True)
+  hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+def train(argv):
+  with preemption.watch() as stopping:
+    stopping.unsaved = True
+    hash()
+
+exits.run({command})
+"""
+
+
+def _started(program):
   process = subprocess.Popen(
     [sys.executable, "-c", program],
     cwd=pathlib.Path(__file__).parent.parent,
@@ -41,6 +69,11 @@ def _terminated(program):
     text=True,
   )
   assert process.stdout.readline() == "watching\n"
+  return process
+
+
+def _terminated(program):
+  process = _started(program)
   begin = time.monotonic()
   process.send_signal(signal.SIGTERM)
   stdout, stderr = process.communicate(timeout=1200)
@@ -58,3 +91,69 @@ def test_a_step_that_does_not_end_is_ended_after_the_grace_period():
 def test_a_run_that_stops_in_time_is_not_ended():
   code, stdout, stderr, _ = _terminated(_IN_TIME)
   assert (code, stdout, stderr) == (0, "saved\n", "")
+
+
+def test_ctrl_c_twice_leaves_a_long_call_at_once():
+  process = _started(_COMMAND.format(command="train"))
+  process.send_signal(signal.SIGINT)
+  first = process.stderr.readline()
+  assert "the run saves and ends; another Ctrl-C leaves at once" in first
+  assert process.poll() is None
+  process.send_signal(signal.SIGINT)
+  _, stderr = process.communicate(timeout=1200)
+  assert (process.returncode, stderr) == (130, "")
+
+
+def test_ctrl_c_ends_a_command_in_a_long_call():
+  process = _started(_COMMAND.format(command="lambda argv: hash()"))
+  process.send_signal(signal.SIGINT)
+  _, stderr = process.communicate(timeout=1200)
+  assert (process.returncode, stderr) == (130, "")
+
+
+def test_ctrl_c_raises_where_no_command_took_it():
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with pytest.raises(KeyboardInterrupt), preemption.watch():
+      signal.raise_signal(signal.SIGINT)
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stays_switched_off_in_background_jobs():
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    signals.take_ctrl_c()
+    with preemption.watch() as stopping:
+      signal.raise_signal(signal.SIGINT)
+      stopping.check()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+def test_sighup_stops_a_run_and_is_ignored_under_nohup():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with preemption.watch() as stopping:
+      signal.raise_signal(signal.SIGHUP)
+      stopping.check()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with preemption.watch() as stopping:
+      signal.raise_signal(signal.SIGHUP)
+      with pytest.raises(Interrupted, match="stopped by SIGHUP") as raised:
+        stopping.check()
+    assert raised.value.code == 129
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_nothing_is_watched_outside_the_main_thread():
+  def watch():
+    with preemption.watch() as stopping:
+      return stopping.at(1)
+
+  handler = signal.getsignal(signal.SIGTERM)
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    assert not pool.submit(watch).result()
+  assert signal.getsignal(signal.SIGTERM) is handler

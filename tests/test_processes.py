@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -194,18 +195,29 @@ def test_one_killed_ends_the_other_and_both_resume(
   _assert_close(workdir, two[0])
 
 
-def test_sigterm_stops_all_processes_at_the_same_step(tmp_path):
+@pytest.mark.parametrize(
+  ("number", "name", "code"),
+  [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)],
+  ids=["sigterm", "ctrl_c"],
+)
+def test_a_signal_stops_all_processes_at_the_same_step(
+  tmp_path, number, name, code
+):
   workdir = tmp_path / "run"
   long = ["--config.steps=100000", "--config.log.every_steps=1000"]
+  # Where a shell runs the tests in the background, Ctrl-C is switched off.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
   several = _start(workdir, devices=2, processes=2, extra=long)
+  signal.signal(signal.SIGINT, before)
   _until_saved(workdir, several)
   # Meanwhile, all processes of another job are refused.
   for process in _start(workdir, devices=2, processes=2, extra=long):
     _, stderr = process.communicate(timeout=HANG)
     assert process.returncode == 2, stderr
     assert f"in use by process {several[0].pid}" in stderr
-  several[1].terminate()  # One gets the signal, and all stop.
+  several[1].send_signal(number)  # One gets the signal, and all stop.
   for process in several:
     _, stderr = process.communicate(timeout=HANG)
-    assert process.returncode == 143, stderr
-    assert "stopped by SIGTERM at step" in stderr
+    assert process.returncode == code, stderr
+    assert f"stopped by {name} at step" in stderr
+    assert "Traceback" not in stderr

@@ -1,5 +1,6 @@
 """The end of a command: its exit code, and the sentence it prints."""
 
+import errno
 import os
 import signal
 import sys
@@ -8,34 +9,41 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mixaug_jax.command import failures
+from mixaug_jax import signals
+from mixaug_jax.command import failures, streams
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Seconds to wait for the other processes to fail as well.
 _GOODBYE_SECONDS = 10.0
 
 
-def run(command: Callable[[Sequence[str]], int | None]) -> None:
+def run(
+  command: Callable[[Sequence[str]], int | None],
+  output_is_optional: bool = False,
+) -> None:
   """Runs a command and exits with its code.
 
   0: done; 2: a mistake of the user; 1: a run that diverged or lost one of its
-  processes; 143: SIGTERM. Each but 0 comes with one sentence on stderr. 130:
-  Ctrl-C. Any other exception is raised.
+  processes; 128 plus the number of the signal that ended a run. Each but 0
+  comes with one sentence on stderr. 130: Ctrl-C. Any other exception is raised.
+
+  Output that cannot be written never ends the command before it is done. Then
+  it is 141 where the reader went away, and 2 for any other reason.
+
+  Args:
+    command: a function of the words after its name.
+    output_is_optional: whether the command has done its work also when its
+      output is lost.
   """
-  # A path may hold bytes that are not UTF-8.
-  if sys.stdout is not None:
-    sys.stdout.reconfigure(errors="backslashreplace")
+  streams.protect()
+  signals.take_ctrl_c()
   try:
     code = command(sys.argv[1:]) or 0
-    sys.stdout.flush()
   except (UserError, Diverged, Interrupted) as error:
     print(f"mixaug_jax: {error}", file=sys.stderr)
     code = error.code
   except KeyboardInterrupt:
-    code = 128 + signal.SIGINT
-  except BrokenPipeError:  # The reader, such as `head`, wants no more.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    code = 128 + signal.SIGPIPE
+    code = signals.CTRL_C_CODE
   except Exception as error:
     if text := failures.sentence(error):
       print(f"mixaug_jax: {text}", file=sys.stderr)
@@ -54,9 +62,27 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
     else:
       traceback.print_exc()
       code = 1
+  signals.exiting()
+  code = code or _check_output(output_is_optional)
   if code and _several_processes():
     _leave(code, _GOODBYE_SECONDS)
   sys.exit(code)
+
+
+def _check_output(optional: bool) -> int:
+  """Returns the exit code of a command that is done, by its stdout."""
+  sys.stdout.flush()
+  error = sys.stdout.error
+  # The reader wants no more, or there was none from the start.
+  if not error or (optional and error.errno in (errno.EPIPE, errno.EBADF)):
+    return 0
+  if error.errno == errno.EPIPE:
+    return 128 + signal.SIGPIPE
+  print(
+    f"mixaug_jax: the output cannot be written: {error.strerror}",
+    file=sys.stderr,
+  )
+  return 0 if optional else UserError.code
 
 
 def follow_stdin() -> None:
@@ -67,7 +93,7 @@ def follow_stdin() -> None:
 
   def wait() -> None:
     # sys.stdin.read would hold a lock when this process ends.
-    while os.read(sys.stdin.fileno(), 1):
+    while os.read(0, 1):
       pass
     os.kill(os.getpid(), signal.SIGTERM)
 

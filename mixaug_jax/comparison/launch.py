@@ -8,16 +8,17 @@ import concurrent.futures
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from mixaug_jax import files, progress
+from mixaug_jax import files, progress, signals
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import Interrupted, UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
@@ -46,6 +47,7 @@ def run(
   Raises:
     UserError: the directory is in use or cannot be written, there are fewer
       GPUs than jobs, or the config that all arms share cannot run.
+    Interrupted: Ctrl-C; the runs are saved.
   """
   workdir, left = comparison.workdir, comparison.unfinished
   runs, arms = len(comparison.cells), len(comparison.arms)
@@ -67,20 +69,20 @@ def run(
   for place in available:
     environments.put(place)
   shown = _Progress(len(left), len(available))
-  over = threading.Event()
+  children = _Children()
 
   def train_one(cell: Cell) -> int | None:
     environment = environments.get()
     try:
-      if over.is_set():
+      if children.over:
         return None
       shown.started(cell)
       begin = time.monotonic()
-      code = _run_cell(cell, command, environment)
+      code = _run_cell(cell, command, environment, children)
       shown.ended(cell, code, time.monotonic() - begin)
       if code == UserError.code and cell.arm == comparison.baseline:
         # All arms share its config, and nothing can be compared without it.
-        over.set()  # Otherwise this thread takes the next cell first.
+        children.over = True  # Otherwise this thread takes the next cell.
         raise UserError(_failure(cell))
       return code
     finally:
@@ -93,15 +95,50 @@ def run(
   ):
     try:
       codes = list(pool.map(train_one, left))
+    except KeyboardInterrupt:
+      progress.write(
+        "mixaug_jax: Ctrl-C: the runs save and end; another Ctrl-C leaves at "
+        "once"
+      )
+      children.stop()
+      pool.shutdown(cancel_futures=True)
+      raise Interrupted(
+        "stopped by Ctrl-C; the same command goes on from there", signal.SIGINT
+      ) from None
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
   return [cell for cell, code in zip(left, codes, strict=True) if code]
 
 
-def _run_cell(cell: Cell, command: Command, environment: dict[str, str]) -> int:
+class _Children:
+  """The running processes; each ends when its standard input closes.
+
+  Attributes:
+    over: whether no cell is to start any more.
+  """
+
+  def __init__(self) -> None:
+    self.over = False
+    self._running: list[subprocess.Popen] = []
+
+  def add(self, process: subprocess.Popen) -> None:
+    self._running.append(process)
+    if self.over:  # `stop` did not see it.
+      process.stdin.close()
+
+  def stop(self) -> None:
+    """Makes all of them save and end."""
+    self.over = True
+    for process in self._running:
+      process.stdin.close()
+
+
+def _run_cell(
+  cell: Cell, command: Command, environment: dict[str, str], children: _Children
+) -> int:
   """Runs a cell to its end; returns its exit code."""
-  _wait_for_lock(cell)
+  _wait_for_lock(cell, children)
   cell.workdir.parent.mkdir(parents=True, exist_ok=True)
   files.refuse_link(cell.log)
   with open(cell.log, "w", encoding="utf-8") as output:
@@ -113,14 +150,17 @@ def _run_cell(cell: Cell, command: Command, environment: dict[str, str]) -> int:
       stderr=subprocess.STDOUT,
       env={**os.environ, **environment},
     )
+    children.add(process)
     with contextlib.closing(process.stdin):
       return process.wait()
 
 
-def _wait_for_lock(cell: Cell) -> None:
+def _wait_for_lock(cell: Cell, children: _Children) -> None:
   """Waits while a process of a killed comparison saves this run."""
   end = time.monotonic() + _WAIT_SECONDS
   while cell.workdir.is_dir() and time.monotonic() < end:
+    if children.over:
+      return
     try:
       with lock.hold(cell.workdir):
         return
@@ -179,7 +219,9 @@ class _Progress:
       self._running.remove(cell.name)
       self._seconds.append(seconds)
       done = len(self._seconds)
-      if code:
+      if code == signals.CTRL_C_CODE:
+        what = _failure(cell)
+      elif code:
         what = f"failed with {code}: {_failure(cell)} ({cell.log})"
       else:
         what = _outcome(cell)

@@ -31,7 +31,7 @@ from flax import traverse_util
 
 from mixaug_jax import files
 from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
-from mixaug_jax.training import parallel
+from mixaug_jax.training import parallel, tensorstore_leak
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import from_json
 
@@ -55,6 +55,7 @@ class Checkpoints:
     self._saving: int | None = None
     self._on_disk: set[str] = set()  # Files of the checkpoint that is saved.
     _drop_echoes()
+    tensorstore_leak.avoid()
     with _disk_errors(self._directory):
       self._manager = ocp.CheckpointManager(
         self._directory,

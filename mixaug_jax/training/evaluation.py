@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from mixaug_jax import data
-from mixaug_jax.errors import Interrupted
 from mixaug_jax.training import parallel
 
 
@@ -19,7 +18,7 @@ def evaluate(
   *,
   batch_size: int,
   with_logits: bool = False,
-  interrupted: Callable[[], bool] = lambda: False,
+  check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], np.ndarray | None]:
   """Evaluates variables on every example of a split.
 
@@ -30,7 +29,7 @@ def evaluate(
     split: the N examples.
     batch_size: images per batch, over all devices.
     with_logits: whether to return logits.
-    interrupted: called before every batch; true ends the evaluation.
+    check: called before every batch; may raise Interrupted.
 
   Returns:
     The means `loss`, `accuracy` and `top5_accuracy` over the examples, and
@@ -38,7 +37,7 @@ def evaluate(
     split, or None.
 
   Raises:
-    Interrupted: `interrupted()` returned true.
+    Interrupted: `check()` raised it.
   """
   arrays = parallel.replicate(data.device_arrays(split))
   totals: dict[str, float] = {}
@@ -66,8 +65,7 @@ def evaluate(
   # The sums of a batch are read while the device computes the next one.
   with contextlib.closing(batches):
     for batch in batches:
-      if interrupted():
-        raise Interrupted("stopped by SIGTERM while evaluating")
+      check()
       dispatched = step(variables, arrays, batch)
       if pending is not None:
         collect(*pending)

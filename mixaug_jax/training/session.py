@@ -58,6 +58,7 @@ class Session:
     self._checkpoints = checkpoints
     self._loop = loop
     self._writer = writer
+    self._stopping = stopping
     size, devices = exp.config.batch_size, parallel.devices()
     self._clock = Clock(loop.seconds, loop.compile_seconds)
     self._bar = TrainingBar(exp.steps, first, size, self._clock)
@@ -71,7 +72,7 @@ class Session:
       evaluation.evaluate,
       self._eval_step,
       batch_size=parallel.eval_batch_size(exp.config.evaluate.batch_size),
-      interrupted=stopping.now,
+      check=stopping.check,
     )
 
   def __enter__(self) -> Self:
@@ -88,7 +89,9 @@ class Session:
       return run()
     self._compiled = True
     with self._bar.phase("compiling"), self._clock.compiling():
-      return jax.block_until_ready(run())
+      done = jax.block_until_ready(run())
+    self._stopping.unsaved = True
+    return done
 
   def read_previous(self, step: int, metrics: Metrics) -> None:
     """Reads the metrics of the step before `step`, and keeps those of `step`.
@@ -118,7 +121,7 @@ class Session:
   def evaluate(self, step: int, state: TrainState) -> None:
     """Evaluates on validation, unless the run had done so before it resumed.
 
-    SIGTERM cuts an evaluation short. The resumed run then makes up for it.
+    A signal cuts an evaluation short. The resumed run then makes up for it.
     """
     self._metrics.read()
     if self._loop.last and self._loop.last.step == step:
@@ -155,16 +158,15 @@ class Session:
   def leave(self, step: int) -> NoReturn:
     """Ends a session that was asked to stop, once its checkpoint is on disk."""
     self._checkpoints.wait()
-    raise Interrupted(
-      f"stopped by SIGTERM at step {step}; saved, and the same command goes on "
-      "from there"
+    raise self._stopping.interrupted(
+      f"at step {step}; saved, and the same command goes on from there"
     )
 
   def finish(self, state: TrainState) -> Result:
     """Evaluates the chosen weights on test, once, and writes the result.
 
     Raises:
-      Interrupted: SIGTERM came meanwhile.
+      Interrupted: a signal to stop came meanwhile.
     """
     exp, test = self._exp, None
     self._checkpoints.wait()

@@ -1,0 +1,103 @@
+"""Signals that Python itself cannot act on in time, and Ctrl-C in a command.
+
+Python calls a signal handler between two of its own instructions, and one of
+these may be a compilation that takes minutes. Therefore a thread reads the
+numbers of the signals as well.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+CTRL_C_CODE = 128 + signal.SIGINT
+# Seconds for Python to act on Ctrl-C, which it cannot do in a long call.
+_SECONDS = 2.0
+
+
+@contextlib.contextmanager
+def reading(act: Callable[[int], None]) -> Iterator[None]:
+  """Calls `act(number)` on a thread for each signal that has a handler.
+
+  Only the main thread may open the context.
+  """
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+  def read() -> None:
+    while number := os.read(reader, 1):
+      act(number[0])
+
+  thread = threading.Thread(target=read, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(before)
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+
+
+def after(seconds: float, act: Callable[[], None]) -> threading.Timer:
+  """Calls `act` after some seconds, on a thread that no exit waits for."""
+  timer = threading.Timer(seconds, act)
+  timer.daemon = True
+  timer.start()
+  return timer
+
+
+class _CtrlC:
+  """Ctrl-C raises KeyboardInterrupt; the next one leaves at once."""
+
+  def __init__(self) -> None:
+    self._presses = 0
+    self.handled = False
+    self.context: contextlib.AbstractContextManager | None = None
+
+  def handle(self, *_: object) -> None:
+    """The signal handler."""
+    if self.handled:
+      os._exit(CTRL_C_CODE)
+    self.handled = True
+    raise KeyboardInterrupt
+
+  def read(self, number: int) -> None:
+    """Leaves where Python does not call the handler."""
+    self._presses += number == signal.SIGINT
+    if self._presses > 1:
+      os._exit(CTRL_C_CODE)
+    if self._presses:
+      after(_SECONDS, lambda: self.handled or os._exit(CTRL_C_CODE))
+
+
+_ctrl_c: _CtrlC | None = None
+
+
+def take_ctrl_c() -> None:
+  """Makes Ctrl-C leave this process with 130, the second one at once.
+
+  A command calls this. Nothing happens where Ctrl-C is switched off, as in the
+  background jobs of a script.
+  """
+  global _ctrl_c
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    _ctrl_c = _CtrlC()
+    signal.signal(signal.SIGINT, _ctrl_c.handle)
+    # Kept, because a context without a reference closes. It is open until the
+    # process ends.
+    _ctrl_c.context = reading(_ctrl_c.read)
+    _ctrl_c.context.__enter__()
+
+
+def ctrl_c_is_taken() -> bool:
+  """Returns whether `take_ctrl_c` has set the handler of Ctrl-C."""
+  return _ctrl_c and signal.getsignal(signal.SIGINT) == _ctrl_c.handle
+
+
+def exiting() -> None:
+  """Makes Ctrl-C leave at once from now on, without an exception."""
+  if _ctrl_c:
+    _ctrl_c.handled = True
