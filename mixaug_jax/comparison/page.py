@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import (
+  baselines,
   figures,
   pictures,
   render,
@@ -54,6 +55,7 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.goal,
       comparison.diverged,
       comparison.planned,
+      baselines.measure(comparison),
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
@@ -85,7 +87,8 @@ def _content(
       for name, arm in arms.items()
       if "verdict" in arm and name != best
     ],
-    "warnings": words.warnings(comparison),
+    "warnings": [*words.warnings(comparison), *baselines.warnings(numbers)],
+    "references": numbers["references"],
     "arms": arms,
     "baseline": comparison.baseline,
     "split": split,

@@ -32,6 +32,7 @@ def summarise(
   goal: float,
   diverged: Seeds,
   planned: Mapping[str, Collection[int]],
+  references: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
 
@@ -42,13 +43,16 @@ def summarise(
     diverged: by arm and seed, the step at which a run diverged. Such a run
       counts with the accuracy of chance, so that no arm gains by losing it.
     planned: the seeds of every arm.
+    references: of other classifiers, whether each prediction is correct, bool
+      `[S, N]`.
 
   Returns:
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
     accuracy on validation; `examples`, their number; `chance`, the accuracy of
-    a run that diverged; `best`, the arm of the highest mean accuracy on
-    validation with the weights that are compared; and `arms` by name, see
-    `_arm` and `_against`. None stands for a number that cannot be known.
+    a run that diverged; `references`, the accuracy of each; `best`, the arm of
+    the highest mean accuracy on validation with the weights that are compared;
+    and `arms` by name, see `_arm` and `_against`. None stands for a number that
+    cannot be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
@@ -97,6 +101,9 @@ def summarise(
     "target_accuracy": target,
     "examples": len(first.correct),
     "chance": float(chance[0]),
+    "references": {
+      name: _accuracy(correct) for name, correct in (references or {}).items()
+    },
     "best": max(chosen, key=lambda n: arms[n]["validation"][weights]["mean"]),
     "arms": arms,
   }
@@ -116,15 +123,12 @@ def _arm(
   data = list(runs.values())
   measured = [_measures(run) for run in data]
   results = [run.result for run in data]
-  correct = np.stack(list(outcomes.values()))
   each = lambda name: [m[name] for m in measured]
   return {
     "loss_name": data[0].run.likelihood.loss_name if data else None,
     "seeds": sorted(outcomes),
     "diverged": {str(seed): step for seed, step in diverged.items()},
-    "accuracy": _as_dict(
-      statistics.accuracy(correct).interval(_LEVEL, 0, 1), correct.mean(1)
-    ),
+    "accuracy": _accuracy(np.stack(list(outcomes.values()))),
     **{name: interval(each(name)) for name in _FRACTIONS},
     **{name: interval(each(name), most=np.inf) for name in _NUMBERS},
     "validation": {
@@ -147,6 +151,11 @@ def _arm(
     ),
     "convergence": [convergence(run.rows) for run in data],
   }
+
+
+def _accuracy(correct: np.ndarray) -> dict[str, Any]:
+  estimate = statistics.accuracy(correct)
+  return _as_dict(estimate.interval(_LEVEL, 0, 1), correct.mean(1))
 
 
 def _measures(run: FinishedRun) -> dict[str, float]:
