@@ -1,10 +1,12 @@
-"""Measures how often the interval of a difference holds the true difference.
+"""Measures how often intervals hold the true difference, and false alarms.
 
     python -m benchmarks.coverage [--trials 1000]
 
 The experiments are simulated, so that the truth is known: seeds that move each
 arm's accuracy, test examples of different difficulty, and arms that agree on
-many of them. The plain bootstrap of seeds and examples stands beside ours.
+many of them. The plain bootstrap of seeds and examples stands beside ours. The
+second table is about comparisons of a baseline with six arms that equal it: how
+often any of them is called better or worse.
 """
 
 import numpy as np
@@ -13,25 +15,29 @@ from scipy import stats
 from benchmarks import harness
 from mixaug_jax.analysis import statistics
 
-EXAMPLES = 1000
+EXAMPLES = (100, 1000)
 SEEDS = (2, 3, 5, 10)
 SPREADS = (0.0, 0.01, 0.03, 0.06)  # Of the difference from seed to seed.
 RESAMPLES = 400
+ARMS = 6
+_SLOPE = 0.2  # Accuracy by shift, in the middle.
 
 
-def experiment(rng, seeds: int, spread: float):
-  """Returns what two arms got right, `[S, N]` each, and the true difference."""
-  difficulty = rng.normal(0, 1.5, EXAMPLES)
-  # Divided by the slope of the accuracy in the middle, spread is in accuracy.
-  slope = 0.2
-  move = lambda: rng.normal(0, spread / slope / np.sqrt(2), (seeds, 1))
-  right = []
-  for shift in (0.6, 0.9):
-    own = rng.normal(0, 1, (seeds, EXAMPLES))
-    right.append(own + shift + move() > difficulty)
-  wide = np.sqrt(1 + 1.5**2 + (spread / slope) ** 2 / 2)
-  truth = stats.norm.cdf(0.9 / wide) - stats.norm.cdf(0.6 / wide)
-  return right[1], right[0], truth
+def arms(rng, seeds: int, examples: int, spread: float, shifts):
+  """Returns which predictions of each arm are correct, `[S, N]` each."""
+  difficulty = rng.normal(0, 1.5, examples)
+  return [
+    rng.normal(shift, 1, (seeds, examples))
+    + rng.normal(0, spread / _SLOPE / np.sqrt(2), (seeds, 1))
+    > difficulty
+    for shift in shifts
+  ]
+
+
+def accuracy(spread: float, shift: float) -> float:
+  """Returns the true accuracy of an arm."""
+  wide = np.sqrt(1 + 1.5**2 + (spread / _SLOPE) ** 2 / 2)
+  return stats.norm.cdf(shift / wide)
 
 
 def plain(arm, base, rng):
@@ -46,27 +52,50 @@ def plain(arm, base, rng):
   return np.quantile(drawn, [0.025, 0.975])
 
 
+def coverage(rng, seeds: int, examples: int, spread: float, trials: int):
+  """Returns coverage and mean width of the plain interval and of ours."""
+  truth = accuracy(spread, 0.9) - accuracy(spread, 0.6)
+  held, widths = np.zeros(2), np.zeros(2)
+  for _ in range(trials):
+    arm, base = arms(rng, seeds, examples, spread, (0.9, 0.6))
+    ours = statistics.difference(arm, base).interval(0.95, -1, 1)
+    for i, ends in enumerate((plain(arm, base, rng), ours[1:])):
+      held[i] += ends[0] <= truth <= ends[1]
+      widths[i] += ends[1] - ends[0]
+  return np.stack([held, widths], axis=1).ravel() / trials
+
+
+def false_alarms(rng, seeds: int, spread: float, trials: int):
+  """Returns how often an equal arm differs: uncorrected, and by Holm."""
+  alarms = np.zeros(2)
+  for _ in range(trials):
+    base, *others = arms(rng, seeds, 1000, spread, [0.6] * (ARMS + 1))
+    p_values = [statistics.difference(arm, base).p_value for arm in others]
+    alarms += min(p_values) < 0.05, min(statistics.holm(p_values)) < 0.05
+  return alarms / trials
+
+
 def main() -> None:
   flags = harness.flags(__doc__)
   flags.add_argument("--trials", type=int, default=1000)
   trials = flags.parse_args().trials
   rng = np.random.default_rng(0)
   harness.header(
-    *("seeds", "spread, points", "plain, %", "width", "ours, %", "width")
+    *("examples", "seeds", "spread, points"),
+    *("plain, %", "width", "ours, %", "width"),
   )
+  for examples in EXAMPLES:
+    for seeds in SEEDS:
+      for spread in SPREADS:
+        cells = 100 * coverage(rng, seeds, examples, spread, trials)
+        harness.row(
+          examples, seeds, f"{100 * spread:g}", *(f"{x:.1f}" for x in cells)
+        )
+  print()
+  harness.header("seeds", "spread, points", "any of six, %", "with Holm, %")
   for seeds in SEEDS:
     for spread in SPREADS:
-      held, widths = np.zeros(2), np.zeros(2)
-      for trial in range(trials):
-        arm, base, truth = experiment(rng, seeds, spread)
-        ours = statistics.paired_difference(
-          arm, base, resamples=RESAMPLES, seed=trial
-        )
-        for i, ends in enumerate((plain(arm, base, rng), ours[1:])):
-          held[i] += ends[0] <= truth <= ends[1]
-          widths[i] += ends[1] - ends[0]
-      # Plain and ours, each with its width.
-      cells = 100 * np.stack([held, widths], axis=1).ravel() / trials
+      cells = 100 * false_alarms(rng, seeds, spread, trials)
       harness.row(seeds, f"{100 * spread:g}", *(f"{x:.1f}" for x in cells))
 
 

@@ -25,9 +25,17 @@ class NoActivationMaps(UserError):  # noqa: N818
 
 
 class Diverged(Exception):  # noqa: N818
-  """The loss or a parameter is no longer finite; exit code 1."""
+  """The loss or a parameter is no longer finite; exit code 1.
+
+  Attributes:
+    step: the number of finished steps, after which it was noticed.
+  """
 
   code = 1
+
+  def __init__(self, sentence: str, step: int):
+    super().__init__(sentence)
+    self.step = step
 
 
 class Interrupted(Exception):  # noqa: N818

@@ -94,19 +94,27 @@ def reliability(
   Raises:
     ValueError: a logit is not finite.
   """
+  predicted, confidence, place = _binned(logits, bins, temperature, likelihood)
+  right = predicted == labels
+  total = lambda values: np.bincount(place, values, minlength=bins)
+  count = total(np.ones(len(right)))
+  with np.errstate(invalid="ignore"):
+    means = total(confidence) / count, total(right.astype(float)) / count
+  return np.linspace(0, 1, bins + 1), *means, count.astype(int)
+
+
+def _binned(
+  logits: np.ndarray, bins: int, temperature: float, likelihood: Likelihood
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns predicted class, confidence and bin of each example, `[N]`."""
   _check(logits)
   probabilities = likelihood.probabilities(
     np.asarray(logits, np.float64) / temperature
   )
   confidence = probabilities.max(-1)
-  right = probabilities.argmax(-1) == labels
   edges = np.linspace(0, 1, bins + 1)
   place = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
-  total = lambda values: np.bincount(place, values, minlength=bins)
-  count = total(np.ones(len(right)))
-  with np.errstate(invalid="ignore"):
-    means = total(confidence) / count, total(right.astype(float)) / count
-  return edges, *means, count.astype(int)
+  return probabilities.argmax(-1), confidence, place
 
 
 def expected_calibration_error(
@@ -127,6 +135,34 @@ def expected_calibration_error(
   some = count > 0
   distance = np.abs(accuracy[some] - confidence[some])
   return float((count[some] * distance).sum() / len(labels))
+
+
+def calibration_error_by_chance(
+  logits: np.ndarray,
+  bins: int = 15,
+  temperature: float = 1.0,
+  likelihood: Likelihood = SOFTMAX,
+  draws: int = 100,
+) -> float:
+  """Returns the calibration error of perfect confidences, by chance.
+
+  The expected calibration error is a sum of absolute values, so the noise of
+  few examples raises it. This is its mean over simulated labels that are right
+  with a probability equal to the confidence (Broecker and Smith, 2007,
+  doi:10.1175/WAF993.1, draw a reliability diagram in this way).
+
+  Args:
+    logits: as for `expected_calibration_error`, which has the other arguments
+      and errors too.
+    draws: the number of simulations, from a fixed seed.
+  """
+  _, confidence, place = _binned(logits, bins, temperature, likelihood)
+  rng = np.random.default_rng(0)
+  total = 0.0
+  for _ in range(draws):
+    excess = (rng.random(len(confidence)) < confidence) - confidence
+    total += np.abs(np.bincount(place, excess, minlength=bins)).sum()
+  return float(total / draws / len(confidence))
 
 
 def fit_temperature(
@@ -176,12 +212,14 @@ def measures(
   Returns:
     `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before and
     `calibration_error_scaled` after scaling by `temperature`, both None
-    without validation. The figures of calibration are nan if a logit that they
-    are measured on is not finite.
+    without validation, and `calibration_error_by_chance`. The figures of
+    calibration are nan if a logit that they are measured on is not finite.
   """
 
+  unmeasured = undefined(logits).any()
+
   def error(temperature):
-    if undefined(logits).any() or np.isnan(temperature):
+    if unmeasured or np.isnan(temperature):
       return np.nan
     return expected_calibration_error(
       logits, labels, temperature=temperature, likelihood=likelihood
@@ -198,6 +236,11 @@ def measures(
     "top5_accuracy": top_k_accuracy(logits, labels, 5),
     "loss": likelihood.loss(logits, labels),
     "calibration_error": error(1.0),
+    "calibration_error_by_chance": (
+      np.nan
+      if unmeasured
+      else calibration_error_by_chance(logits, likelihood=likelihood)
+    ),
     "temperature": temperature,
     "calibration_error_scaled": (
       None if temperature is None else error(temperature)

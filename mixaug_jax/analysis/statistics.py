@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-_BLOCK = 500  # Bootstrap draws at a time, which bounds the memory.
-
 
 class Interval(NamedTuple):
   """A mean and its confidence interval; the ends are nan if unknown."""
@@ -50,72 +48,121 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
   return Interval(mean, mean - float(half), mean + float(half))
 
 
-def paired_difference(
-  arm: np.ndarray,
-  base: np.ndarray,
-  *,
-  level: float = 0.95,
-  resamples: int = 10_000,
-  seed: int = 0,
-) -> Interval:
-  """Returns the gain in accuracy, by a paired bootstrap of seeds and examples.
+class Mean(NamedTuple):
+  """A mean over seeds and examples, with what is known of its error.
 
-  Seeds and examples are drawn with replacement, the same ones for both arms.
-  A bootstrap of few seeds understates their spread (Hesterberg, 2015,
-  doi:10.1080/00031305.2015.1089789). Two factors correct this. The part of a
-  draw that comes from the seeds is multiplied by `sqrt(S / (S - 1))`, which
-  corrects the variance. The whole draw is multiplied by the ratio of
-  Student's quantile to the normal one, which corrects the tails. The degrees
-  of freedom are Satterthwaite's for the sum of both parts: S - 1 if all
-  variance comes from the seeds, and many if none does. benchmarks/coverage.py
-  measures how often the interval covers the true difference.
+  Attributes:
+    mean: of the values.
+    centre: of the interval: the mean with pseudo-observations.
+    error: the standard error of `centre`.
+    freedom: degrees of freedom of `error`.
+    seeds: their number. With one seed the error is that of the examples alone:
+      it holds for these trained networks, not for others of another seed.
+  """
+
+  mean: float
+  centre: float
+  error: float
+  freedom: float
+  seeds: int
+
+  def interval(self, level: float, least: float, most: float) -> Interval:
+    """Returns Student's t interval, cut off at `least` and `most`."""
+    half = stats.t.ppf(0.5 + level / 2, self.freedom) * self.error
+    low, high = self.centre - half, self.centre + half
+    # The pseudo-observations may move the centre beyond the mean.
+    low, high = min(low, self.mean), max(high, self.mean)
+    return Interval(self.mean, max(least, float(low)), min(most, float(high)))
+
+  @property
+  def p_value(self) -> float:
+    """Two-sided p-value of a true mean of zero; nan with one seed."""
+    if self.seeds < 2:
+      return float("nan")
+    t = abs(self.centre) / self.error
+    return float(2 * stats.t.sf(t, self.freedom))
+
+
+def accuracy(correct: np.ndarray) -> Mean:
+  """Returns the accuracy over seeds and examples.
+
+  Two successes and two failures are added to the examples (Agresti and Coull,
+  1998, doi:10.1080/00031305.1998.10480550).
+
+  Args:
+    correct: whether each prediction is correct, `[S, N]` for S seeds and N
+      examples; a share where only that is known.
+  """
+  return _crossed(correct, ((0, 2), (1, 2)))
+
+
+def difference(arm: np.ndarray, base: np.ndarray) -> Mean:
+  """Returns the gain in accuracy, paired by seed and example.
+
+  Half an example is added to each cell of the table of two classifiers that
+  are right or wrong (Agresti and Min, 2005, doi:10.1002/sim.1781).
 
   Args:
     arm: whether each prediction is correct, `[S, N]` for S seeds and N
-      examples.
+      examples; a share where only that is known.
     base: the same for the baseline.
-    level: the level of confidence.
-    resamples: the number of bootstrap draws.
-    seed: the seed of the draws.
-
-  Returns:
-    The difference. With one seed the interval covers the examples only: it
-    holds for these two trained networks, not for others of another seed.
   """
-  difference = np.asarray(arm, np.float64) - np.asarray(base, np.float64)
-  seeds, examples = difference.shape
-  rng = np.random.default_rng(seed)
-  by_examples, by_seeds = [], []
-  for first in range(0, resamples, _BLOCK):
-    count = min(_BLOCK, resamples - first)
-    # The number of times that each is drawn; means are products with it.
-    drawn = rng.multinomial(examples, np.full(examples, 1 / examples), count)
-    means = drawn @ difference.T / examples  # [count, S]
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count)
-    by_examples.append(means.mean(1))
-    by_seeds.append(((drawn - 1) * means).mean(1))
-  mean = difference.mean()
-  of_examples = np.concatenate(by_examples) - mean
-  of_seeds = np.concatenate(by_seeds)
-  tail = 0.5 + level / 2
-  stretch = 1.0
-  if seeds > 1:
-    of_seeds *= np.sqrt(seeds / (seeds - 1))
-    freedom = _satterthwaite(
-      (of_seeds.var(), seeds - 1), (of_examples.var(), max(1, examples - 1))
-    )
-    stretch = stats.t.ppf(tail, freedom) / stats.norm.ppf(tail)
-  ends = np.quantile(of_examples + of_seeds, [1 - tail, tail])
-  low, high = mean + stretch * ends
-  return Interval(float(mean), float(low), float(high))
+  values = np.asarray(arm, np.float64) - np.asarray(base, np.float64)
+  return _crossed(values, ((-1, 0.5), (0, 1), (1, 0.5)))
 
 
-def _satterthwaite(*parts: tuple[float, int]) -> float:
-  """Degrees of freedom of a sum of parts (variance, degrees of freedom)."""
-  total = sum(variance for variance, _ in parts)
-  if total == 0:
-    return np.inf
-  return total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+def _crossed(values: np.ndarray, pseudo: Sequence[tuple[float, float]]) -> Mean:
+  """Estimates a mean whose seeds and examples are both samples.
+
+  The value of seed s and example i is modelled as `mu + a_s + b_i + e_si`, with
+  crossed random effects (Searle, Casella and McCulloch, 1992, chapter 4). The
+  variance of the mean is
+
+      var(a) / S + var(b) / N + var(e) / (S N).
+
+  The last two terms together are the variance of the examples' means over N,
+  which pseudo-observations keep above zero. The first one is estimated from
+  mean squares, `(MS_a - MS_e) / (S N)`, and is zero where that is negative. The
+  degrees of freedom are Satterthwaite's. Two seeds are too few for that: they
+  have one degree of freedom, and their plain variance is the least.
+  benchmarks/coverage.py measures the coverage.
+
+  Args:
+    values: `[S, N]`.
+    pseudo: values and weights of examples that are added for every seed.
+  """
+  values = np.asarray(values, np.float64)
+  seeds, examples = values.shape
+  mean, of_seeds, of_examples = (
+    values.mean(),
+    values.mean(1),
+    values.mean(0),
+  )
+  total = examples + sum(weight for _, weight in pseudo)
+  moment = lambda power: (
+    ((of_examples**power).sum() + sum(w * x**power for x, w in pseudo)) / total
+  )
+  centre = moment(1)
+  by_examples = (moment(2) - centre**2) / total
+  if seeds == 1:
+    error, freedom = by_examples**0.5, max(1, examples - 1)
+    return Mean(float(mean), float(centre), float(error), freedom, 1)
+  rest = values - of_examples - of_seeds[:, None] + mean
+  of_rest = max(1, (seeds - 1) * (examples - 1))
+  # Mean squares over S N.
+  square_seeds = ((of_seeds - mean) ** 2).sum() / (seeds - 1) / seeds
+  square_rest = (rest**2).sum() / of_rest / (seeds * examples)
+  variance = by_examples + max(0.0, square_seeds - square_rest)
+  if seeds == 2:
+    variance, freedom = max(variance, square_seeds), 1
+  else:
+    parts = [(by_examples, max(1, examples - 1))]
+    if square_seeds > square_rest:
+      parts += [(square_seeds, seeds - 1), (square_rest, of_rest)]
+    freedom = variance**2 / sum(part**2 / count for part, count in parts)
+  return Mean(
+    float(mean), float(centre), float(variance**0.5), float(freedom), seeds
+  )
 
 
 def mcnemar(arm: np.ndarray, base: np.ndarray) -> McNemar:
@@ -153,17 +200,22 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
   return result
 
 
-def paired_t(arm: Sequence[float], base: Sequence[float]) -> float:
-  """Returns the two-sided p-value of Student's paired t-test over seeds.
+def holm_levels(p_values: Sequence[float], level: float = 0.95) -> list[float]:
+  """Returns the level of confidence at which Holm's test judges each p-value.
+
+  The interval of that level excludes zero if and only if the p-value adjusted
+  by `holm` is below `1 - level`. It is at least as wide as one of `level`.
 
   Args:
-    arm: the accuracy of each seed.
-    base: the same for the baseline.
-
-  Returns:
-    The p-value; nan with one seed, or if all differences are equal.
+    p_values: of tests against zero.
+    level: the level of the test, for all p-values together.
   """
-  difference = np.subtract(arm, base)
-  if len(difference) < 2 or np.ptp(difference) == 0:
-    return float("nan")
-  return float(stats.ttest_rel(arm, base).pvalue)
+  alpha, adjusted = 1 - level, holm(p_values)
+  order = np.argsort(p_values, kind="stable")
+  levels = [level] * len(p_values)
+  left = len(p_values)  # Not rejected yet.
+  for place in order:
+    levels[place] = 1 - alpha / left
+    if adjusted[place] < alpha:
+      left -= 1
+  return levels

@@ -85,6 +85,7 @@ def difference(
     100 * goal,
     1.01,
     "goal",
+    color=_TEXT,
     transform=axes.get_xaxis_transform(),
     ha="center",
     va="bottom",

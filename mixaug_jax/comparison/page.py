@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mixaug_jax import files
 from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import (
+  baselines,
   figures,
   pictures,
   render,
@@ -50,7 +51,12 @@ def write(comparison: Comparison, command: str) -> str:
   root = comparison.workdir
   try:
     numbers = summary.summarise(
-      comparison.runs, comparison.baseline, comparison.goal
+      comparison.runs,
+      comparison.baseline,
+      comparison.goal,
+      comparison.diverged,
+      comparison.planned,
+      baselines.measure(comparison),
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
@@ -59,7 +65,8 @@ def write(comparison: Comparison, command: str) -> str:
   # The command and the title may hold a path that is not UTF-8.
   html = render.render(**page).encode("utf-8", "backslashreplace").decode()
   records.write_text(root / "report.html", html)
-  return f"{page['verdict']}\n{root / 'report.html'} shows it all"
+  lines = [page["verdict"], *words.diverged(comparison)]
+  return "\n".join([*lines, f"{root / 'report.html'} shows it all"])
 
 
 def _content(
@@ -75,18 +82,22 @@ def _content(
     "title": words.title(comparison),
     "setting": words.setting(comparison),
     "verdict": words.headline(numbers, split),
-    "met": summary.goal_met(arms[best], comparison.goal),
+    "met": arms[best].get("goal") == "met",
     "verdicts": [
       arm["verdict"]
       for name, arm in arms.items()
       if "verdict" in arm and name != best
     ],
-    "warnings": words.warnings(comparison),
+    "warnings": [*words.warnings(comparison), *baselines.warnings(numbers)],
+    "references": numbers["references"],
     "arms": arms,
     "baseline": comparison.baseline,
     "split": split,
     "split_note": words.SPLIT_NOTE[split],
     "chosen": words.CHOSEN[first.result.chosen],
+    # With five classes or fewer it is always 100 %.
+    "top5": len(class_names) > 5,
+    "ema": any(arm["validation"]["ema"] for arm in arms.values()),
     "losses": summary.losses(arms),
     "notes": {
       name: note

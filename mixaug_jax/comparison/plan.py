@@ -52,6 +52,11 @@ class Cell:
   def finished(self) -> bool:
     return (self.workdir / records.RESULT_FILE).exists()
 
+  @property
+  def diverged(self) -> int | None:
+    """The step at which the run diverged; None if it did not."""
+    return None if self.finished else records.read_diverged(self.workdir)
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -88,7 +93,26 @@ class Comparison:
   @property
   def unfinished(self) -> list[Cell]:
     """The cells that are still to be trained."""
-    return [cell for cell in self.cells if not cell.finished]
+    return [
+      cell for cell in self.cells if not cell.finished and cell.diverged is None
+    ]
+
+  @property
+  def diverged(self) -> dict[str, dict[int, int]]:
+    """By arm and seed, the step at which a run diverged."""
+    found: dict[str, dict[int, int]] = {}
+    for cell in self.cells:
+      if (step := cell.diverged) is not None:
+        found.setdefault(cell.arm, {})[cell.seed] = step
+    return found
+
+  @property
+  def planned(self) -> dict[str, list[int]]:
+    """The seeds of every arm."""
+    return {
+      name: [cell.seed for cell in self.cells if cell.arm == name]
+      for name in self.arms
+    }
 
   @functools.cached_property
   def runs(self) -> "dict[str, dict[int, FinishedRun]]":

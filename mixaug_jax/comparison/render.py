@@ -25,6 +25,8 @@ def render(**content: Any) -> str:
     lstrip_blocks=True,
   )
   environment.filters |= {
+    "decimals": _decimals,
+    "mean": _mean,
     "percent": _percent,
     "points": _points,
     "p_value": _p_value,
@@ -45,6 +47,14 @@ def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
 def drawing(svg: str) -> markupsafe.Markup:
   """Returns an SVG of `figures`, whose text is escaped, as an element."""
   return markupsafe.Markup(svg)
+
+
+def _mean(interval: Mapping[str, Any] | None) -> float | None:
+  return None if interval is None else interval["mean"]
+
+
+def _decimals(number: float | None, places: int) -> str:
+  return "—" if number is None else f"{number:,.{places}f}"
 
 
 def _percent(interval: Mapping[str, Any] | float | None) -> str:

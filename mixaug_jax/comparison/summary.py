@@ -1,7 +1,7 @@
 """The numbers of a comparison, from the predictions of all runs."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,24 +14,45 @@ from mixaug_jax.comparison.finished import FinishedRun
 # the last, by less than this share of its fall or this number of standard
 # errors.
 _SETTLED, _ERRORS = 0.1, 2.0
+_LEVEL = 0.95
+# What `calibration.measures` returns beside the accuracy.
+_FRACTIONS = (
+  *("top5_accuracy", "calibration_error", "calibration_error_by_chance"),
+  "calibration_error_scaled",
+)
+_NUMBERS = ("loss", "temperature")
 
 Runs = Mapping[str, Mapping[int, FinishedRun]]
+Seeds = Mapping[str, Mapping[int, int]]
 
 
-def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
+def summarise(
+  runs: Runs,
+  baseline: str,
+  goal: float,
+  diverged: Seeds,
+  planned: Mapping[str, Collection[int]],
+  references: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
 
   Args:
-    runs: by arm and seed, all on the same examples.
-    baseline: an arm with at least one run.
+    runs: the finished runs by arm and seed, all on the same examples.
+    baseline: an arm with at least one finished run.
     goal: the hoped-for gain in accuracy, a fraction.
+    diverged: by arm and seed, the step at which a run diverged. Such a run
+      counts with the accuracy of chance, so that no arm gains by losing it.
+    planned: the seeds of every arm.
+    references: of other classifiers, whether each prediction is correct, bool
+      `[S, N]`.
 
   Returns:
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
-    accuracy on validation; `examples`, their number; `best`, the arm of the
-    highest mean accuracy on validation, which leaves the gain on test unbiased
-    by the choice; and `arms` by name, see `_arm` and `_against`. None stands
-    for a number that cannot be known.
+    accuracy on validation; `examples`, their number; `chance`, the accuracy of
+    a run that diverged; `references`, the accuracy of each; `best`, the arm of
+    the highest mean accuracy on validation with the weights that are compared;
+    and `arms` by name, see `_arm` and `_against`. None stands for a number that
+    cannot be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
@@ -44,32 +65,72 @@ def summarise(runs: Runs, baseline: str, goal: float) -> dict[str, Any]:
   target = _mean(
     run.result.validation.last.accuracy for run in runs[baseline].values()
   )
-  arms = {name: _arm(of_arm, target) for name, of_arm in runs.items()}
-  for name in runs:
+  chance = np.full(len(first.correct), 1 / len(first.result.class_names))
+  outcomes = {
+    name: {seed: run.correct for seed, run in runs.get(name, {}).items()}
+    | dict.fromkeys(diverged.get(name, {}), chance)
+    for name in planned
+  }
+  arms = {
+    name: _arm(runs.get(name, {}), of_arm, diverged.get(name, {}), target)
+    for name, of_arm in outcomes.items()
+    if of_arm
+  }
+  for name in arms:
     if name != baseline:
-      arms[name] |= _against(runs[name], runs[baseline], name, baseline, goal)
+      arms[name] |= _against(outcomes[name], outcomes[baseline], runs, name)
   _adjust(arms)
-  chosen = [name for name in arms if name != baseline] or [baseline]
+  for name, arm in arms.items():
+    if name != baseline:
+      unfinished = [
+        f"{each}/{seed}"
+        for each in (baseline, name)
+        for seed in sorted(set(planned[each]) - outcomes[each].keys())
+      ]
+      difference = arm["difference"]
+      arm["verdict"] = words.verdict(
+        name, baseline, difference, goal=goal, unfinished=unfinished
+      )
+      decided = difference and len(difference["each"]) > 1 and not unfinished
+      arm["goal"] = words.goal_state(difference, goal) if decided else None
+  chosen = [name for name in runs if name != baseline] or [baseline]
+  weights = first.result.chosen
   return {
     "baseline": baseline,
     "goal": goal,
     "target_accuracy": target,
     "examples": len(first.correct),
-    "best": max(chosen, key=lambda n: arms[n]["validation"]["best"]["mean"]),
+    "chance": float(chance[0]),
+    "references": {
+      name: _accuracy(correct) for name, correct in (references or {}).items()
+    },
+    "best": max(chosen, key=lambda n: arms[n]["validation"][weights]["mean"]),
     "arms": arms,
   }
 
 
-def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
-  """The figures of an arm over its seeds."""
-  seeds, data = list(runs), list(runs.values())
+def _arm(
+  runs: Mapping[int, FinishedRun],
+  outcomes: Mapping[int, np.ndarray],
+  diverged: Mapping[int, int],
+  target: float,
+) -> dict[str, Any]:
+  """The figures of an arm over its seeds.
+
+  The accuracy is that of all outcomes, the other figures are those of the
+  finished runs, and None without any.
+  """
+  data = list(runs.values())
   measured = [_measures(run) for run in data]
-  names = measured[0].keys()
   results = [run.result for run in data]
+  each = lambda name: [m[name] for m in measured]
   return {
-    "loss_name": data[0].run.likelihood.loss_name,
-    "seeds": seeds,
-    **{name: interval([m[name] for m in measured]) for name in names},
+    "loss_name": data[0].run.likelihood.loss_name if data else None,
+    "seeds": sorted(outcomes),
+    "diverged": {str(seed): step for seed, step in diverged.items()},
+    "accuracy": _accuracy(np.stack(list(outcomes.values()))),
+    **{name: interval(each(name)) for name in _FRACTIONS},
+    **{name: interval(each(name), most=np.inf) for name in _NUMBERS},
     "validation": {
       which: interval([getattr(r.validation, which).accuracy for r in results])
       if all(getattr(r.validation, which) for r in results)
@@ -79,15 +140,22 @@ def _arm(runs: Mapping[int, FinishedRun], target: float) -> dict[str, Any]:
     # A class without examples has no accuracy with any seed.
     "per_class": [
       _known(x) for x in np.mean([_per_class(run) for run in data], axis=0)
-    ],
-    "seconds": _mean(r.seconds for r in results),
-    "compile_seconds": _mean(r.compile_seconds for r in results),
-    "images_per_second": _mean(r.images_per_second for r in results),
+    ]
+    if data
+    else None,
+    "seconds": _mean_or_none([r.seconds for r in results]),
+    "compile_seconds": _mean_or_none([r.compile_seconds for r in results]),
+    "images_per_second": _mean_or_none([r.images_per_second for r in results]),
     "seconds_to_target": _mean_or_none(
       [_seconds_to(run, target) for run in data]
     ),
     "convergence": [convergence(run.rows) for run in data],
   }
+
+
+def _accuracy(correct: np.ndarray) -> dict[str, Any]:
+  estimate = statistics.accuracy(correct)
+  return _as_dict(estimate.interval(_LEVEL, 0, 1), correct.mean(1))
 
 
 def _measures(run: FinishedRun) -> dict[str, float]:
@@ -105,38 +173,41 @@ def _per_class(run: FinishedRun) -> np.ndarray:
 
 
 def _against(
-  runs: Mapping[int, FinishedRun],
-  base: Mapping[int, FinishedRun],
+  ours: Mapping[int, np.ndarray],
+  theirs: Mapping[int, np.ndarray],
+  runs: Runs,
   name: str,
-  baseline: str,
-  goal: float,
 ) -> dict[str, Any]:
-  """Compares an arm with the baseline, on the seeds that both have."""
-  seeds = sorted(runs.keys() & base.keys())
+  """Compares an arm with the baseline, on the seeds that both have.
+
+  McNemar's test is about two trained networks, and needs both.
+  """
+  seeds = sorted(ours.keys() & theirs.keys())
   if not seeds:
-    return {
-      "difference": None,
-      "verdict": f"{name} shares no seed with {baseline}",
-    }
-  ours = np.stack([runs[s].correct for s in seeds])
-  theirs = np.stack([base[s].correct for s in seeds])
-  difference = statistics.paired_difference(ours, theirs)
-  tests = [statistics.mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)]
+    return {"difference": None, "mcnemar": {}}
+  difference = statistics.difference(
+    np.stack([ours[s] for s in seeds]), np.stack([theirs[s] for s in seeds])
+  )
+  tests = {
+    seed: statistics.mcnemar(ours[seed], theirs[seed])
+    for seed in seeds
+    if ours[seed].dtype == theirs[seed].dtype == bool
+  }
   return {
-    "difference": _as_dict(difference, (ours.mean(1) - theirs.mean(1))),
-    "verdict": words.verdict(
-      name, baseline, difference, seeds=len(seeds), goal=goal
-    ),
-    "paired_t_p": _known(statistics.paired_t(ours.mean(1), theirs.mean(1))),
+    "difference": {
+      "estimate": difference,
+      "each": [float(ours[s].mean() - theirs[s].mean()) for s in seeds],
+      "seeds": seeds,
+    },
     "mcnemar": {
       str(seed): {"gained": t.gained, "lost": t.lost, "p_value": t.p_value}
-      for seed, t in zip(seeds, tests, strict=True)
+      for seed, t in tests.items()
     },
   }
 
 
 def _adjust(arms: dict[str, dict[str, Any]]) -> None:
-  """Adds p-values adjusted by Holm over the arms, for all tests."""
+  """Adjusts the tests by Holm over the arms, and the intervals with them."""
   seeds = {seed for arm in arms.values() for seed in arm.get("mcnemar", ())}
   for seed in seeds:
     tests = [
@@ -147,11 +218,17 @@ def _adjust(arms: dict[str, dict[str, Any]]) -> None:
     adjusted = statistics.holm([test["p_value"] for test in tests])
     for test, p in zip(tests, adjusted, strict=True):
       test["p_holm"] = float(p)
-  tested = [a for a in arms.values() if a.get("paired_t_p") is not None]
-  if tested:
-    adjusted = statistics.holm([arm["paired_t_p"] for arm in tested])
-    for arm, p in zip(tested, adjusted, strict=True):
-      arm["paired_t_p_holm"] = float(p)
+  compared = [x for arm in arms.values() if (x := arm.get("difference"))]
+  # One seed has an interval of the images, but no test.
+  p_values = [x["estimate"].p_value for x in compared]
+  p_values = [1.0 if math.isnan(p) else p for p in p_values]
+  adjusted = statistics.holm(p_values)
+  levels = statistics.holm_levels(p_values, _LEVEL)
+  for difference, p, level in zip(compared, adjusted, levels, strict=True):
+    estimate = difference.pop("estimate")
+    difference |= estimate.interval(level, -1, 1)._asdict()
+    difference |= {"level": level, "p_value": _known(estimate.p_value)}
+    difference["p_holm"] = None if estimate.seeds < 2 else float(p)
 
 
 def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -201,18 +278,24 @@ def confusions(runs: Mapping[int, FinishedRun]) -> np.ndarray:
 
 def losses(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
   """Returns the names of the losses of all arms, each once."""
-  return list(dict.fromkeys(arm["loss_name"] for arm in arms.values()))
+  names = (arm["loss_name"] for arm in arms.values())
+  return list(dict.fromkeys(filter(None, names)))
 
 
-def goal_met(arm: Mapping[str, Any], goal: float) -> bool:
-  """Returns whether the interval of an arm's gain lies above the goal."""
-  low = (arm.get("difference") or {}).get("low")
-  return low is not None and low >= goal
+def interval(
+  values: Sequence[float], most: float = 1.0
+) -> dict[str, Any] | None:
+  """Returns a mean, its 95 % interval over seeds and the values, as JSON.
 
-
-def interval(values: Sequence[float]) -> dict[str, Any]:
-  """Returns a mean, its 95 % interval over seeds and the values, as JSON."""
-  return _as_dict(statistics.mean_interval(values), values)
+  Args:
+    values: one for each seed, at least 0; the result is None without any.
+    most: the highest possible value.
+  """
+  if not values:
+    return None
+  mean, low, high = statistics.mean_interval(values, _LEVEL)
+  ends = np.clip([low, high], 0, most)  # NaN stays NaN.
+  return _as_dict(statistics.Interval(mean, *ends), values)
 
 
 def _seconds_to(run: FinishedRun, target: float) -> float | None:
@@ -244,5 +327,5 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-  """The mean; None if a value is missing."""
-  return None if None in values else _mean(values)
+  """The mean; None without values, or if one is missing."""
+  return None if not values or None in values else _mean(values)

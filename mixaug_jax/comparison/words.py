@@ -2,14 +2,13 @@
 
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration
-from mixaug_jax.analysis.statistics import Interval
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training.result import Result
@@ -28,13 +27,38 @@ SPLIT_NOTE = {
 def verdict(
   name: str,
   baseline: str,
-  difference: Interval,
+  difference: Mapping[str, Any] | None,
   *,
-  seeds: int,
   goal: float,
+  unfinished: Sequence[str],
 ) -> str:
-  """Returns a difference in accuracy as one sentence, in percentage points."""
-  mean, low, high = (100 * x for x in difference)
+  """Returns a difference in accuracy as one sentence, in percentage points.
+
+  One seed decides nothing, and neither do arms with unfinished runs, because
+  the missing ones might be the bad ones.
+
+  Args:
+    name: the arm.
+    baseline: the arm that it is compared with.
+    difference: `mean`, `low`, `high`, `each`, as fractions; None without a
+      common seed.
+    goal: the hoped-for difference, a fraction.
+    unfinished: the runs of both arms that are missing.
+  """
+  if difference is None:
+    return f"{name} shares no finished seed with {baseline}"
+  mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
+  points = f"{_number(mean, '+')} points"
+  if unfinished:
+    return (
+      f"{name} against {baseline} is not decided: {', '.join(unfinished)} "
+      f"{'is' if len(unfinished) == 1 else 'are'} not finished; {points} so far"
+    )
+  if len(difference["each"]) == 1:
+    return (
+      f"{name} against {baseline} is not decided: {points} with one seed, and "
+      "another one may give another result; set config.seeds to 3 or more"
+    )
   span = f"95 % interval {_number(low)} to {_number(high)}"
   if low > 0:
     text = f"{name} is better than {baseline} by {mean:.1f} points, {span}"
@@ -42,19 +66,18 @@ def verdict(
     text = f"{name} is worse than {baseline} by {-mean:.1f} points, {span}"
   else:
     text = (
-      f"{name} cannot be distinguished from {baseline}: difference "
-      f"{_number(mean, '+')} points, {span}"
+      f"{name} cannot be distinguished from {baseline}: difference {points}, "
+      f"{span}"
     )
-  points = f"{100 * goal:g} points"
-  if low >= 100 * goal:
-    text += f"; the goal of {points} is met"
-  elif mean >= 100 * goal:
-    text += f"; the mean reaches the goal of {points}, the interval does not"
-  else:
-    text += f"; the goal of {points} is not met"
-  if seeds == 1:
-    text += "; this is one seed, and another one may give another result"
-  return text
+  state = goal_state(difference, goal)
+  return f"{text}; the goal of {100 * goal:g} points is {state}"
+
+
+def goal_state(difference: Mapping[str, Any], goal: float) -> str:
+  """Returns `met`, `missed` or `open`, by the interval of a difference."""
+  if difference["low"] >= goal:
+    return "met"
+  return "missed" if difference["high"] < goal else "open"
 
 
 def headline(numbers: Mapping[str, Any], split: str) -> str:
@@ -62,10 +85,16 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   best, baseline = numbers["best"], numbers["baseline"]
   if best == baseline:
     return f"Only {baseline} is finished; there is nothing to compare it with."
-  text = numbers["arms"][best]["verdict"]
-  if split == "validation":
-    return f"{text}."
-  return f"{text}. The arm was chosen on validation, not on this figure."
+  text = f"With one recipe for all arms, {numbers['arms'][best]['verdict']}."
+  others = len(numbers["arms"]) - 1
+  if others < 2:
+    return text
+  measured = "validation" if split == "test" else "the same images"
+  return (
+    f"{text} This is the best of {others} arms on {measured}, measured with "
+    "the same networks, so the mean is slightly too high; the interval and the "
+    "test are adjusted for the number of arms."
+  )
 
 
 def title(comparison: Comparison) -> str:
@@ -115,19 +144,31 @@ def _of_data(identity: Identity) -> list[str]:
   return lines
 
 
+def diverged(comparison: Comparison) -> list[str]:
+  """Returns a sentence that names the runs that diverged, if there are any."""
+  found = [
+    f"{name}/{seed} at step {step:,}"
+    for name, of_arm in comparison.diverged.items()
+    for seed, step in of_arm.items()
+  ]
+  if not found:
+    return []
+  chance = 1 / len(comparison.first.result.class_names)
+  return [
+    f"Diverged: {', '.join(found)}. Such a run counts with the accuracy of "
+    f"chance, {chance:.1%}, and is left out of all other figures."
+  ]
+
+
 def warnings(comparison: Comparison) -> list[str]:
   """Returns the limits of the figures, one sentence or two each."""
   warnings = []
-  missing = [
-    cell.name
-    for cell in comparison.cells
-    if cell.seed not in comparison.runs.get(cell.arm, ())
-  ]
-  if missing:
+  if missing := [cell.name for cell in comparison.unfinished]:
     warnings.append(
       f"Not finished and left out: {', '.join(missing)}. The same command "
       "trains them."
     )
+  warnings += diverged(comparison)
   if comparison.split == "validation":
     warnings.append(
       "There is no test set. The figures are those of validation and slightly "
@@ -135,7 +176,7 @@ def warnings(comparison: Comparison) -> list[str]:
     )
   if identity := comparison.first.run.identity:
     warnings += _of_data(identity)
-  seeds = max(map(len, comparison.runs.values()))
+  seeds = len({cell.seed for cell in comparison.cells})
   if seeds == 1:
     warnings.append(
       "One seed does not show what another one would give; the intervals hold "
@@ -146,6 +187,8 @@ def warnings(comparison: Comparison) -> list[str]:
       f"{seeds} seeds are a rough estimate of the spread; the intervals are "
       "widened for that."
     )
+  if text := _sampling(comparison):
+    warnings.append(text)
   by_loss: dict[str, list[str]] = {}
   for name, of_arm in comparison.runs.items():
     run = next(iter(of_arm.values())).run
@@ -162,9 +205,24 @@ def warnings(comparison: Comparison) -> list[str]:
       f"The arms are trained with different losses ({kinds}). Compare a loss "
       "only between arms that share it."
     )
-  if len(comparison.first.result.class_names) <= 5:
-    warnings.append("With five classes or fewer, top-5 accuracy is 100 %.")
   return warnings
+
+
+def _sampling(comparison: Comparison) -> str:
+  """Returns what differs between seeds; empty if it is unknown."""
+  runs = comparison.runs[comparison.baseline].values()
+  known = [run.run.identity for run in runs]
+  if len(known) < 2 or None in known:
+    return ""
+  if len({identity.splits["train"].ids for identity in known}) == 1:
+    return (
+      "All seeds train on the same images. The intervals hold for these "
+      "training images, and not for another sample of them."
+    )
+  return (
+    "Each seed trains on another sample of the images, so the intervals "
+    "include the choice of training images."
+  )
 
 
 def overrides(arm: ConfigDict) -> str:

@@ -26,6 +26,7 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 RESULT_FILE = "result.json"
+DIVERGED_FILE = "diverged.json"
 SKIPPED_FILE = "skipped_images.txt"
 
 
@@ -135,6 +136,26 @@ def write_skipped(workdir: pathlib.Path, skipped: Mapping[str, str]) -> None:
   if skipped:
     lines = (f"{name}\t{why}\n" for name, why in skipped.items())
     write_text(workdir / SKIPPED_FILE, "".join(lines))
+
+
+def write_diverged(workdir: pathlib.Path, step: int) -> None:
+  """Writes diverged.json, with the step after which it was noticed."""
+  write_text(workdir / DIVERGED_FILE, json.dumps({"step": step}) + "\n")
+
+
+def read_diverged(workdir: pathlib.Path) -> int | None:
+  """Returns the step of diverged.json; None without one. Raises UserError."""
+  path = workdir / DIVERGED_FILE
+  content = _read(path)
+  if content is None:
+    return None
+  try:
+    return from_json(dict[str, int], content)["step"]
+  except (ValueError, KeyError):
+    raise UserError(
+      f"{path} is damaged; delete it and repeat the command that trained the "
+      "run"
+    ) from None
 
 
 def checksum(config: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mixaug_jax import data
-from mixaug_jax.errors import Interrupted
+from mixaug_jax.errors import Diverged, Interrupted
 from mixaug_jax.training import evaluation, parallel, provenance, records
 from mixaug_jax.training.bar import TrainingBar
 from mixaug_jax.training.checkpoint import Checkpoints
@@ -78,9 +78,11 @@ class Session:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    """Removes the progress bar."""
+  def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
+    """Removes the progress bar, and records that the run diverged."""
     self._bar.close()
+    if isinstance(error, Diverged) and jax.process_index() == 0:
+      records.write_diverged(self._workdir, error.step)
 
   def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Dispatches a training step; the first one compiles and is waited for."""

@@ -63,7 +63,8 @@ class StepMetrics:
       raise Diverged(
         f"the loss ({values['loss']:g}) or a parameter is not finite at step "
         f"{step} and training cannot go on; {good}; try a lower "
-        "config.optimizer.learning_rate"
+        "config.optimizer.learning_rate",
+        step,
       )
     self._loop.add(values)
     self._loop.seconds = self._clock.seconds

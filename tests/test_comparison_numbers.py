@@ -1,0 +1,170 @@
+"""What a comparison concludes from its runs, on made-up predictions."""
+
+import types
+
+import numpy as np
+import pytest
+
+from mixaug_jax.analysis import likelihood
+from mixaug_jax.comparison import summary, words
+from mixaug_jax.comparison.finished import FinishedRun
+from mixaug_jax.runs import Predictions
+
+EXAMPLES, CLASSES = 400, 10
+
+
+def _run(accuracy, best=None, chosen="best"):
+  """A finished run with an accuracy on test, and on validation."""
+  labels = np.arange(EXAMPLES, dtype=np.int32) % CLASSES
+  right = np.arange(EXAMPLES) < accuracy * EXAMPLES
+  predicted = np.where(right, labels, (labels + 1) % CLASSES)
+  logits = 3 * np.eye(CLASSES, dtype=np.float32)[predicted]
+  predictions = Predictions(logits, labels, labels.astype(str))
+  evaluation = lambda x: types.SimpleNamespace(accuracy=x)
+  best = accuracy if best is None else best
+  result = types.SimpleNamespace(
+    validation=types.SimpleNamespace(
+      best=evaluation(best), last=evaluation(accuracy), ema=None
+    ),
+    chosen=chosen,
+    class_names=[str(c) for c in range(CLASSES)],
+    steps=1,
+    seconds=1.0,
+    compile_seconds=1.0,
+    images_per_second=1.0,
+  )
+  run = types.SimpleNamespace(
+    result=result, rows=[], likelihood=likelihood.SOFTMAX
+  )
+  return FinishedRun(run, "test", predictions, predictions)
+
+
+def _numbers(arms, diverged=None, seeds=5, goal=0.05):
+  """Summarises arms, which are accuracies by seed; the baseline is `base`."""
+  runs = {
+    name: {
+      seed: x if isinstance(x, FinishedRun) else _run(x)
+      for seed, x in enumerate(of_arm)
+      if x is not None
+    }
+    for name, of_arm in arms.items()
+  }
+  runs = {name: of_arm for name, of_arm in runs.items() if of_arm}
+  planned = {name: range(seeds) for name in arms}
+  return summary.summarise(runs, "base", goal, diverged or {}, planned)
+
+
+STEADY = [0.50, 0.51, 0.49, 0.50, 0.50]
+
+
+def test_a_gain_beyond_the_goal_is_better_and_meets_it():
+  arm = _numbers({"base": STEADY, "a": [x + 0.3 for x in STEADY]})["arms"]["a"]
+  assert arm["verdict"].startswith("a is better than base by 30.0 points")
+  assert arm["verdict"].endswith("; the goal of 5 points is met")
+  assert arm["goal"] == "met"
+
+
+def test_losing_the_bad_seed_gains_nothing():
+  good, bad = [0.60, 0.61, 0.59, 0.60], 0.1
+  whole = _numbers({"base": STEADY, "a": [*good, bad]})
+  assert "better" not in whole["arms"]["a"]["verdict"]
+  # The bad run diverges instead, and counts with the accuracy of chance.
+  numbers = _numbers({"base": STEADY, "a": [*good, None]}, {"a": {4: 17}})
+  assert numbers["chance"] == bad
+  diverged = numbers["arms"]["a"]
+  assert diverged["diverged"] == {"4": 17}
+  assert diverged["accuracy"]["each"] == [*good, bad]
+  assert diverged["difference"]["mean"] == pytest.approx(
+    whole["arms"]["a"]["difference"]["mean"]
+  )
+  assert "better" not in diverged["verdict"]
+  assert sorted(diverged["mcnemar"]) == ["0", "1", "2", "3"]
+  # The bad run is missing.
+  missing = _numbers({"base": STEADY, "a": [*good, None]})["arms"]["a"]
+  assert missing["verdict"] == (
+    "a against base is not decided: a/4 is not finished; +10.0 points so far"
+  )
+  assert missing["goal"] is None
+
+
+def test_an_arm_whose_runs_all_diverged_is_worse_and_has_no_other_figures():
+  numbers = _numbers(
+    {"base": STEADY, "a": [None] * 5, "b": STEADY},
+    {"a": dict.fromkeys(range(5), 3)},
+  )
+  arm = numbers["arms"]["a"]
+  assert arm["verdict"].startswith("a is worse than base by 40.0 points")
+  assert arm["accuracy"]["mean"] == pytest.approx(0.1)
+  assert arm["loss"] is None
+  assert arm["per_class"] is None
+  assert numbers["best"] == "b"
+
+
+def test_one_seed_decides_nothing():
+  arm = _numbers({"base": [0.5], "a": [0.9]}, seeds=1)["arms"]["a"]
+  assert arm["verdict"].startswith("a against base is not decided: +40.0 point")
+  assert arm["goal"] is None
+  assert arm["difference"]["p_value"] is None
+
+
+def _difference(low, high):
+  return {"mean": (low + high) / 2, "low": low, "high": high, "each": [0.0] * 3}
+
+
+@pytest.mark.parametrize(
+  ("low", "high", "start", "state"),
+  [
+    (0.06, 0.1, "a is better than base by 8.0 points", "met"),
+    (0.05, 0.1, "a is better than base by 7.5 points", "met"),
+    (0.005, 0.093, "a is better than base by 4.9 points", "open"),
+    (-0.02, 0.06, "a cannot be distinguished from base", "open"),
+    (-0.02, 0.04, "a cannot be distinguished from base", "missed"),
+    (0.01, 0.04, "a is better than base by 2.5 points", "missed"),
+    (-0.04, -0.01, "a is worse than base by 2.5 points", "missed"),
+  ],
+)
+def test_the_goal_is_met_missed_or_open(low, high, start, state):
+  text = words.verdict(
+    "a", "base", _difference(low, high), goal=0.05, unfinished=[]
+  )
+  assert text.startswith(start)
+  assert text.endswith(f"the goal of 5 points is {state}")
+
+
+def test_the_interval_and_the_corrected_test_agree():
+  rng = np.random.default_rng(0)
+  for _ in range(10):
+    arms = {"base": 0.5 + rng.normal(0, 0.02, 3)}
+    gains = rng.uniform(0, 0.1, 6)
+    arms |= {
+      f"a{i}": 0.5 + g + rng.normal(0, 0.02, 3) for i, g in enumerate(gains)
+    }
+    for name, arm in _numbers(arms, seeds=3)["arms"].items():
+      if name == "base":
+        continue
+      found = arm["difference"]
+      decided = found["low"] > 0 or found["high"] < 0
+      assert decided == (found["p_holm"] < 0.05)
+      assert decided == ("cannot be distinguished" not in arm["verdict"])
+      assert found["level"] >= 0.95
+
+
+def test_the_best_arm_is_best_with_the_weights_that_are_compared():
+  last = {
+    "a": _run(0.6, best=0.7, chosen="last"),
+    "b": _run(0.62, 0.65, "last"),
+  }
+  arms = {"base": [_run(0.5, chosen="last")] * 2} | {
+    name: [run] * 2 for name, run in last.items()
+  }
+  assert _numbers(arms, seeds=2)["best"] == "b"
+  best = {
+    name: [
+      _run(
+        run.result.validation.last.accuracy, run.result.validation.best.accuracy
+      )
+    ]
+    * 2
+    for name, run in last.items()
+  }
+  assert _numbers({"base": [0.5] * 2} | best, seeds=2)["best"] == "a"
