@@ -373,14 +373,41 @@ def test_a_failed_run_is_reported_and_the_others_continue(finished, tmp_path):
   done = _run(
     tmp_path,
     tmp_path / "runs",
-    "--config.arms.cut.optimizer.learning_rate=1e30",
+    "--config.arms.cut.log.writers=builtins:int",  # It takes no folder.
     "--config.seeds=1",
     code=1,
   )
-  assert "cut/0: failed with 1: the loss (" in done.stdout
+  assert "cut/0: failed with 2: config.log.writers" in done.stdout
   assert "seed_0.log" in done.stdout
   page = (tmp_path / "runs" / "report.html").read_text()
   assert "Not finished and left out: cut/0" in page
+  assert "cut against none is not decided: cut/0 is not finished" in page
+
+
+def test_a_run_that_diverges_counts_and_is_not_trained_again(
+  finished, tmp_path
+):
+  root, _ = finished
+  shutil.copytree(root / "runs", tmp_path / "runs")
+  shutil.rmtree(tmp_path / "runs" / "cut")
+  overrides = (
+    "--config.arms.cut.optimizer.learning_rate=1e30",
+    "--config.seeds=1",
+  )
+  done = _run(tmp_path, tmp_path / "runs", *overrides)
+  assert "cut/0: failed with 1: the loss (" in done.stdout
+  step = json.loads(
+    (tmp_path / "runs" / "cut" / "seed_0" / "diverged.json").read_text()
+  )["step"]
+  words = f"Diverged: cut/0 at step {step}. Such a run counts with the accuracy"
+  assert words in done.stdout
+  numbers = json.loads((tmp_path / "runs" / "results.json").read_text())
+  assert numbers["arms"]["cut"]["accuracy"]["each"] == pytest.approx([0.1])
+  again = _run(tmp_path, tmp_path / "runs", *overrides)
+  assert "1 finished already, 1 diverged" in again.stdout
+  assert words in again.stdout
+  page = (tmp_path / "runs" / "report.html").read_text()
+  assert words in page
 
 
 def test_a_mistake_in_the_base_ends_the_comparison_at_once(tmp_path):

@@ -51,9 +51,11 @@ def run(
   """
   workdir, left = comparison.workdir, comparison.unfinished
   runs, arms = len(comparison.cells), len(comparison.arms)
+  diverged = sum(map(len, comparison.diverged.values()))
   print(
-    f"{runs} runs: {arms} arms, {runs // arms} seeds; {runs - len(left)} "
-    "finished already",
+    f"{runs} runs: {arms} arms, {runs // arms} seeds; "
+    f"{runs - len(left) - diverged} finished already"
+    + (f", {diverged} diverged" if diverged else ""),
     flush=True,
   )
   if not left:

@@ -6,6 +6,25 @@ from mixaug_jax.comparison.plan import Cell
 from mixaug_jax.data.identity import Identity, changes, changes_of_seed
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
+from mixaug_jax.training.result import Result
+
+
+def train(cell: Cell, others: Iterable[Cell]) -> Result:
+  """Trains a run in this process, if its data are those of the others.
+
+  Args:
+    cell: the run.
+    others: as in `check`.
+
+  Raises:
+    UserError: see `check` and `mixaug_jax.train.train`.
+    Diverged, Interrupted: see `mixaug_jax.train.train`.
+  """
+  from mixaug_jax import train as training
+
+  return training.train(
+    cell.config, cell.workdir, lambda identity: check(cell, identity, others)
+  )
 
 
 def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:
