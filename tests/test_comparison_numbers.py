@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mixaug_jax.analysis import likelihood
-from mixaug_jax.comparison import summary, words
+from mixaug_jax.comparison import baselines, summary, words
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.runs import Predictions
 
@@ -168,3 +168,14 @@ def test_the_best_arm_is_best_with_the_weights_that_are_compared():
     for name, run in last.items()
   }
   assert _numbers({"base": [0.5] * 2} | best, seeds=2)["best"] == "a"
+
+
+def test_arms_below_a_classical_classifier_are_named():
+  accuracy = lambda x: {"accuracy": {"mean": x}}
+  numbers = {
+    "references": {"p": {"mean": 0.8}, "q": {"mean": 0.85}},
+    "arms": {"base": accuracy(0.7), "a": accuracy(0.9), "b": accuracy(0.84)},
+  }
+  [text] = baselines.warnings(numbers)
+  assert text.startswith("Below q (85.0%): base (70.0%), b (84.0%). ")
+  assert not baselines.warnings(numbers | {"references": {}})

@@ -50,7 +50,7 @@ def measure(comparison: Comparison) -> dict[str, np.ndarray]:
 
 
 def warnings(numbers: dict[str, Any]) -> list[str]:
-  """Returns a sentence for each arm that a classical classifier beats.
+  """Returns sentences on the arms that a classical classifier beats, if any.
 
   Args:
     numbers: as `summary.summarise` returns them, with `references`.
@@ -59,12 +59,16 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
     return []
   mean = lambda name: numbers["references"][name]["mean"]
   best = max(numbers["references"], key=mean)
-  return [
-    f"{name} ({arm['accuracy']['mean']:.1%}) is below {best} "
-    f"({mean(best):.1%}), so its recipe is weak, and a gain over it may vanish "
-    "with a better one."
+  below = [
+    f"{name} ({arm['accuracy']['mean']:.1%})"
     for name, arm in numbers["arms"].items()
     if arm["accuracy"]["mean"] < mean(best)
+  ]
+  if not below:
+    return []
+  return [
+    f"Below {best} ({mean(best):.1%}): {', '.join(below)}. The recipe of such "
+    "an arm is weak, and a gain over it may vanish with a better one."
   ]
 
 

@@ -182,6 +182,11 @@ def warnings(comparison: Comparison) -> list[str]:
       "One seed does not show what another one would give; the intervals hold "
       "for these trained networks only. Set config.seeds to 3 or more."
     )
+  elif seeds == 2:
+    warnings.append(
+      "Two seeds show so little of the spread that almost nothing can be "
+      "decided. Set config.seeds to 3 or more."
+    )
   elif seeds < 5:
     warnings.append(
       f"{seeds} seeds are a rough estimate of the spread; the intervals are "
