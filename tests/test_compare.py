@@ -76,6 +76,13 @@ def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
     ({"base__stepz": "3"}, "base.stepz is not a config key; did you mean"),
     ({"seeds": "0"}, "config.seeds"),
     ({"goal": "5"}, "config.goal"),
+    ({"pairs": "basic"}, "config.pairs must be pairs ARM:OTHER"),
+    ({"pairs": "basic:basic"}, "config.pairs must be pairs ARM:OTHER"),
+    ({"pairs": "basic:none"}, "config.pairs must be pairs ARM:OTHER"),
+    (
+      {"pairs": "basic:baseline"},
+      "every arm is compared with baseline already",
+    ),
     ({"baseline": "nothing"}, "config.baseline must be an arm"),
     ({"arms__mixup__mix__alfa": "1"}, "mix.alfa is not a config key; did you"),
     ({"arms__mixup__mix__alpha": "x"}, "arm mixup: config.mix.alpha must be a"),

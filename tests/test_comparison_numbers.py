@@ -39,7 +39,7 @@ def _run(accuracy, best=None, chosen="best"):
   return FinishedRun(run, "test", predictions, predictions)
 
 
-def _numbers(arms, diverged=None, seeds=5, goal=0.05):
+def _numbers(arms, diverged=None, seeds=5, goal=0.05, pairs=()):
   """Summarises arms, which are accuracies by seed; the baseline is `base`."""
   runs = {
     name: {
@@ -51,7 +51,9 @@ def _numbers(arms, diverged=None, seeds=5, goal=0.05):
   }
   runs = {name: of_arm for name, of_arm in runs.items() if of_arm}
   planned = {name: range(seeds) for name in arms}
-  return summary.summarise(runs, "base", goal, diverged or {}, planned)
+  return summary.summarise(
+    runs, "base", goal, diverged or {}, planned, pairs=pairs
+  )
 
 
 STEADY = [0.50, 0.51, 0.49, 0.50, 0.50]
@@ -168,6 +170,21 @@ def test_the_best_arm_is_best_with_the_weights_that_are_compared():
     for name, run in last.items()
   }
   assert _numbers({"base": [0.5] * 2} | best, seeds=2)["best"] == "a"
+
+
+def test_a_pair_is_compared_and_counts_for_the_correction():
+  arms = {"base": STEADY, "a": [x + 0.1 for x in STEADY]}
+  arms["a+b"] = [x + 0.13 for x in STEADY]
+  without = _numbers(arms)["arms"]
+  numbers = _numbers(arms, pairs=[("a+b", "a")])
+  [pair] = numbers["pairs"]
+  assert (pair["arm"], pair["other"]) == ("a+b", "a")
+  assert pair["difference"]["mean"] == pytest.approx(0.03)
+  assert pair["verdict"].startswith("a+b ")
+  assert " a:" in pair["verdict"] or " than a by 3.0" in pair["verdict"]
+  difference = numbers["arms"]["a"]["difference"]
+  assert difference["p_value"] == without["a"]["difference"]["p_value"]
+  assert difference["p_holm"] > without["a"]["difference"]["p_holm"]
 
 
 def test_arms_below_a_classical_classifier_are_named():

@@ -57,6 +57,7 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.diverged,
       comparison.planned,
       baselines.measure(comparison),
+      comparison.pairs,
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
@@ -87,9 +88,11 @@ def _content(
       arm["verdict"]
       for name, arm in arms.items()
       if "verdict" in arm and name != best
-    ],
+    ]
+    + [pair["verdict"] for pair in numbers["pairs"]],
     "warnings": [*words.warnings(comparison), *baselines.warnings(numbers)],
     "references": numbers["references"],
+    "pairs": numbers["pairs"],
     "arms": arms,
     "baseline": comparison.baseline,
     "split": split,

@@ -67,6 +67,7 @@ class Comparison:
       comes first.
     baseline: the arm that the others are measured against.
     goal: the hoped-for gain in accuracy, a fraction.
+    pairs: two arms each; the first is also measured against the second.
     workdir: the directory of the comparison.
     cells: all runs, in the order in which they are trained: every arm with the
       first seed, then with the second, and so on, so that an interrupted
@@ -76,6 +77,7 @@ class Comparison:
   arms: Mapping[str, ConfigDict]
   baseline: str
   goal: float
+  pairs: tuple[tuple[str, str], ...]
   workdir: pathlib.Path
   cells: tuple[Cell, ...]
 
@@ -178,7 +180,27 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
     )
   if len(config.arms) < 2:
     raise UserError("config.arms must hold the baseline and another arm")
+  _pairs(config)
   return config.lock()
+
+
+def _pairs(config: ConfigDict) -> tuple[tuple[str, str], ...]:
+  """Reads `config.pairs`, such as `basic+cutmix:basic,basic+mixup:basic`."""
+  pairs = []
+  for text in filter(None, (config.get("pairs") or "").split(",")):
+    arm, colon, other = (part.strip() for part in text.partition(":"))
+    if not colon or arm == other or not {arm, other} <= set(config.arms):
+      raise UserError(
+        f"config.pairs must be pairs ARM:OTHER of two of the arms "
+        f"{', '.join(config.arms)}, separated by commas, got {text!r}"
+      )
+    if other == config.baseline:
+      raise UserError(
+        f"config.pairs: every arm is compared with {other} already; leave out "
+        f"{text}"
+      )
+    pairs.append((arm, other))
+  return tuple(dict.fromkeys(pairs))
 
 
 def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
@@ -215,6 +237,7 @@ def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
     arms={name: config.arms[name] for name in names},
     baseline=config.baseline,
     goal=config.goal,
+    pairs=_pairs(config),
     workdir=workdir,
     cells=tuple(cells),
   )

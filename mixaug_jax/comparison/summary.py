@@ -33,6 +33,7 @@ def summarise(
   diverged: Seeds,
   planned: Mapping[str, Collection[int]],
   references: Mapping[str, np.ndarray] | None = None,
+  pairs: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
 
@@ -45,14 +46,15 @@ def summarise(
     planned: the seeds of every arm.
     references: of other classifiers, whether each prediction is correct, bool
       `[S, N]`.
+    pairs: two arms each; the first is also measured against the second.
 
   Returns:
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
     accuracy on validation; `examples`, their number; `chance`, the accuracy of
     a run that diverged; `references`, the accuracy of each; `best`, the arm of
     the highest mean accuracy on validation with the weights that are compared;
-    and `arms` by name, see `_arm` and `_against`. None stands for a number that
-    cannot be known.
+    `arms` by name, see `_arm` and `_against`; and `pairs`, the same of
+    `_against` for each pair. None stands for a number that cannot be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
@@ -76,23 +78,11 @@ def summarise(
     for name, of_arm in outcomes.items()
     if of_arm
   }
+  wanted = [(name, baseline) for name in arms if name != baseline]
+  wanted += [pair for pair in pairs if arms.keys() >= set(pair)]
+  gains = _gains(wanted, outcomes, planned, goal)
   for name in arms:
-    if name != baseline:
-      arms[name] |= _against(outcomes[name], outcomes[baseline], runs, name)
-  _adjust(arms)
-  for name, arm in arms.items():
-    if name != baseline:
-      unfinished = [
-        f"{each}/{seed}"
-        for each in (baseline, name)
-        for seed in sorted(set(planned[each]) - outcomes[each].keys())
-      ]
-      difference = arm["difference"]
-      arm["verdict"] = words.verdict(
-        name, baseline, difference, goal=goal, unfinished=unfinished
-      )
-      decided = difference and len(difference["each"]) > 1 and not unfinished
-      arm["goal"] = words.goal_state(difference, goal) if decided else None
+    arms[name] |= gains.get((name, baseline), {})
   chosen = [name for name in runs if name != baseline] or [baseline]
   weights = first.result.chosen
   return {
@@ -106,6 +96,11 @@ def summarise(
     },
     "best": max(chosen, key=lambda n: arms[n]["validation"][weights]["mean"]),
     "arms": arms,
+    "pairs": [
+      {"arm": name, "other": other, **gain}
+      for (name, other), gain in gains.items()
+      if other != baseline
+    ],
   }
 
 
@@ -172,13 +167,38 @@ def _per_class(run: FinishedRun) -> np.ndarray:
   return calibration.per_class_accuracy(logits, labels, logits.shape[1])
 
 
+def _gains(
+  pairs: Sequence[tuple[str, str]],
+  outcomes: Mapping[str, Mapping[int, np.ndarray]],
+  planned: Mapping[str, Collection[int]],
+  goal: float,
+) -> dict[tuple[str, str], dict[str, Any]]:
+  """Compares the two arms of each pair; the tests are adjusted for them all."""
+  gains = {
+    (name, other): _against(outcomes[name], outcomes[other])
+    for name, other in pairs
+  }
+  _adjust(gains.values())
+  for (name, other), gain in gains.items():
+    unfinished = [
+      f"{each}/{seed}"
+      for each in (other, name)
+      for seed in sorted(set(planned[each]) - outcomes[each].keys())
+    ]
+    difference = gain["difference"]
+    gain["verdict"] = words.verdict(
+      name, other, difference, goal=goal, unfinished=unfinished
+    )
+    decided = difference and len(difference["each"]) > 1 and not unfinished
+    gain["goal"] = words.goal_state(difference, goal) if decided else None
+  return gains
+
+
 def _against(
   ours: Mapping[int, np.ndarray],
   theirs: Mapping[int, np.ndarray],
-  runs: Runs,
-  name: str,
 ) -> dict[str, Any]:
-  """Compares an arm with the baseline, on the seeds that both have.
+  """Compares an arm with another one, on the seeds that both have.
 
   McNemar's test is about two trained networks, and needs both.
   """
@@ -206,19 +226,14 @@ def _against(
   }
 
 
-def _adjust(arms: dict[str, dict[str, Any]]) -> None:
-  """Adjusts the tests by Holm over the arms, and the intervals with them."""
-  seeds = {seed for arm in arms.values() for seed in arm.get("mcnemar", ())}
-  for seed in seeds:
-    tests = [
-      arm["mcnemar"][seed]
-      for arm in arms.values()
-      if seed in arm.get("mcnemar", ())
-    ]
+def _adjust(gains: Collection[dict[str, Any]]) -> None:
+  """Adjusts the tests by Holm over all, and the intervals with them."""
+  for seed in {seed for gain in gains for seed in gain["mcnemar"]}:
+    tests = [gain["mcnemar"][seed] for gain in gains if seed in gain["mcnemar"]]
     adjusted = statistics.holm([test["p_value"] for test in tests])
     for test, p in zip(tests, adjusted, strict=True):
       test["p_holm"] = float(p)
-  compared = [x for arm in arms.values() if (x := arm.get("difference"))]
+  compared = [x for gain in gains if (x := gain["difference"])]
   # One seed has an interval of the images, but no test.
   p_values = [x["estimate"].p_value for x in compared]
   p_values = [1.0 if math.isnan(p) else p for p in p_values]

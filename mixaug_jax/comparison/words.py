@@ -93,7 +93,7 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   return (
     f"{text} This is the best of {others} arms on {measured}, measured with "
     "the same networks, so the mean is slightly too high; the interval and the "
-    "test are adjusted for the number of arms."
+    "test are adjusted for the number of comparisons."
   )
 
 
