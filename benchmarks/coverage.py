@@ -53,14 +53,24 @@ def plain(arm, base, rng):
 
 
 def coverage(rng, seeds: int, examples: int, spread: float, trials: int):
-  """Returns coverage and mean width of the plain interval and of ours."""
+  """Returns coverage and width of differences, plain and ours, and of ours.
+
+  The last two numbers are those of an arm's accuracy.
+  """
   truth = accuracy(spread, 0.9) - accuracy(spread, 0.6)
-  held, widths = np.zeros(2), np.zeros(2)
+  held, widths = np.zeros(3), np.zeros(3)
   for _ in range(trials):
     arm, base = arms(rng, seeds, examples, spread, (0.9, 0.6))
     ours = statistics.difference(arm, base).interval(0.95, -1, 1)
-    for i, ends in enumerate((plain(arm, base, rng), ours[1:])):
-      held[i] += ends[0] <= truth <= ends[1]
+    alone = statistics.accuracy(arm).interval(0.95, 0, 1)
+    for i, (ends, true) in enumerate(
+      (
+        (plain(arm, base, rng), truth),
+        (ours[1:], truth),
+        (alone[1:], accuracy(spread, 0.9)),
+      )
+    ):
+      held[i] += ends[0] <= true <= ends[1]
       widths[i] += ends[1] - ends[0]
   return np.stack([held, widths], axis=1).ravel() / trials
 
@@ -82,7 +92,7 @@ def main() -> None:
   rng = np.random.default_rng(0)
   harness.header(
     *("examples", "seeds", "spread, points"),
-    *("plain, %", "width", "ours, %", "width"),
+    *("plain, %", "width", "ours, %", "width", "accuracy, %", "width"),
   )
   for examples in EXAMPLES:
     for seeds in SEEDS:

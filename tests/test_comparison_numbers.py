@@ -1,5 +1,6 @@
 """What a comparison concludes from its runs, on made-up predictions."""
 
+import json
 import types
 
 import numpy as np
@@ -39,7 +40,9 @@ def _run(accuracy, best=None, chosen="best"):
   return FinishedRun(run, "test", predictions, predictions)
 
 
-def _numbers(arms, diverged=None, seeds=5, goal=0.05, pairs=()):
+def _numbers(
+  arms, diverged=None, seeds=5, goal=0.05, pairs=(), references=None
+):
   """Summarises arms, which are accuracies by seed; the baseline is `base`."""
   runs = {
     name: {
@@ -52,7 +55,7 @@ def _numbers(arms, diverged=None, seeds=5, goal=0.05, pairs=()):
   runs = {name: of_arm for name, of_arm in runs.items() if of_arm}
   planned = {name: range(seeds) for name in arms}
   return summary.summarise(
-    runs, "base", goal, diverged or {}, planned, pairs=pairs
+    runs, "base", goal, diverged or {}, planned, references, pairs
   )
 
 
@@ -110,7 +113,8 @@ def test_one_seed_decides_nothing():
 
 
 def _difference(low, high):
-  return {"mean": (low + high) / 2, "low": low, "high": high, "each": [0.0] * 3}
+  ends = {"mean": (low + high) / 2, "low": low, "high": high}
+  return {**ends, "level": 0.99, "each": [0.0] * 3}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_the_goal_is_met_missed_or_open(low, high, start, state):
     "a", "base", _difference(low, high), goal=0.05, unfinished=[]
   )
   assert text.startswith(start)
+  assert "99 % interval" in text
   assert text.endswith(f"the goal of 5 points is {state}")
 
 
@@ -187,12 +192,47 @@ def test_a_pair_is_compared_and_counts_for_the_correction():
   assert difference["p_holm"] > without["a"]["difference"]["p_holm"]
 
 
-def test_arms_below_a_classical_classifier_are_named():
-  accuracy = lambda x: {"accuracy": {"mean": x}}
-  numbers = {
-    "references": {"p": {"mean": 0.8}, "q": {"mean": 0.85}},
-    "arms": {"base": accuracy(0.7), "a": accuracy(0.9), "b": accuracy(0.84)},
-  }
+def test_arms_clearly_below_a_classical_classifier_are_named():
+  right = lambda share: dict.fromkeys(range(5), _run(share).correct)
+  arms = {"base": STEADY, "a": [0.9] * 5, "b": [0.845] * 5}
+  references = {"p": right(0.8), "q": right(0.85)}
+  numbers = _numbers(arms, references=references)
+  assert numbers["references"]["q"]["mean"] == pytest.approx(0.85)
   [text] = baselines.warnings(numbers)
-  assert text.startswith("Below q (85.0%): base (70.0%), b (84.0%). ")
-  assert not baselines.warnings(numbers | {"references": {}})
+  # b is below q by so little that it may be chance.
+  assert text.startswith("Below q (85.0%): base (50.0%). ")
+  assert not baselines.warnings(_numbers(arms))
+
+
+def test_losing_a_bad_seed_does_not_make_an_arm_the_best():
+  good, other = [0.7] * 4, [0.65] * 5
+  arms = {"base": STEADY, "a": [*good, None], "b": other}
+  assert _numbers(arms, {"a": {4: 3}})["best"] == "b"
+  assert _numbers(arms)["best"] == "b"
+  assert _numbers({"base": STEADY, "a": [*good, None]})["best"] == "a"
+
+
+def test_a_page_on_which_all_other_arms_diverged_reports_it():
+  numbers = _numbers(
+    {"base": STEADY, "a": [None] * 5}, {"a": dict.fromkeys(range(5), 3)}
+  )
+  assert numbers["best"] == "base"
+  text = words.headline(numbers, "test")
+  assert text == "Every run of the other arms diverged."
+  assert numbers["arms"]["a"]["accuracy"]["low"] is None
+
+
+def test_what_is_not_known_is_null_in_json():
+  broken = _run(0.5)
+  broken.compared.logits[0] = np.nan
+  numbers = _numbers({"base": [broken] * 2, "a": [0.5] * 2}, seeds=2)
+  json.dumps(numbers, allow_nan=False)
+  loss = numbers["arms"]["base"]["loss"]
+  assert loss == {"mean": None, "low": None, "high": None, "each": [None] * 2}
+
+
+def test_an_undecided_headline_claims_nothing_of_an_interval():
+  arms = {"base": [0.5], "a": [0.6], "b": [0.7]}
+  text = words.headline(_numbers(arms, seeds=1), "test")
+  assert "not decided" in text
+  assert "interval" not in text

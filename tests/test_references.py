@@ -22,11 +22,19 @@ def test_nearest_neighbours_equal_scikit_learn(digits, count):
   train, validation, test = digits
   # Distances are distinct here. Ties of votes go to the nearer class, so the
   # reference gives the nearer examples a little more weight as well.
-  weights = lambda apart: 1 - 1e-6 * np.argsort(np.argsort(apart, axis=1), 1)
+  weights = lambda x: 1 + 0.25 / 2.0 ** np.argsort(np.argsort(x, axis=1), 1)
   reference = neighbors.KNeighborsClassifier(count, weights=weights)
   expected = reference.fit(*train).predict(test[0])
   found = references.nearest_neighbours(train, validation, test[0], [count])
   np.testing.assert_array_equal(found, expected)
+
+
+def test_of_equally_frequent_classes_the_nearest_wins():
+  places, labels = np.arange(1.0, 6)[:, None], np.array([1, 0, 0, 2, 1])
+  found = references.nearest_neighbours(
+    (places, labels), (places, labels), np.zeros((1, 1)), [5]
+  )
+  assert found == [1]  # Twice 0 and twice 1.
 
 
 def test_the_number_of_neighbours_is_chosen_on_validation(digits):

@@ -6,51 +6,54 @@ import numpy as np
 
 from mixaug_jax import data
 from mixaug_jax.analysis import references
+from mixaug_jax.comparison import pictures
 from mixaug_jax.comparison.plan import Comparison
 
-_MOST_IMAGES = 5000  # With more training images, pixels say little.
-_SIDE = 32  # Pixels; larger images are averaged over blocks.
+_MOST_IMAGES = 2000  # With more training images, pixels say little.
+_SIDE = 16  # Pixels; larger images are averaged over blocks.
+_BLOCK = 500  # Images in memory at a time.
 
 
-def measure(comparison: Comparison) -> dict[str, np.ndarray]:
-  """Trains classical classifiers on the splits of the baseline's runs.
+def measure(comparison: Comparison) -> dict[str, dict[int, np.ndarray]]:
+  """Trains classical classifiers on the splits of every seed.
 
   Returns:
-    By name, whether each prediction on test is correct, bool `[S, N]` for the
-    finished seeds of the baseline. It is empty without a test set, on which
-    nothing is chosen, and with more than 5,000 training images.
+    By name and seed, whether each prediction on test is correct, bool `[N]`.
+    It is empty without a test set, on which nothing is chosen, and with more
+    than 2,000 training images.
 
   Raises:
-    UserError: the data cannot be opened.
+    UserError: the data cannot be opened, or changed.
   """
-  runs = list(comparison.runs[comparison.baseline].values())
-  sizes = runs[0].result.examples
+  sizes = comparison.first.result.examples
   if comparison.split != "test" or sizes.train > _MOST_IMAGES:
     return {}
-  correct: dict[str, list[np.ndarray]] = {}
-  for finished in runs:
-    sets, _ = finished.run.datasets()
-    size = finished.run.config.data.image_size
+  pictures.compared_images(comparison)  # Raises if the data changed.
+  correct: dict[str, dict[int, np.ndarray]] = {}
+  class_names = comparison.first.result.class_names
+  for cell in comparison.cells:
+    if cell.arm != comparison.baseline:
+      continue
+    sets = data.load(cell.config.data, cell.seed, class_names=class_names)
     train, validation, test = (
-      (_pixels(split, size), split.labels)
+      (_pixels(split, cell.config.data.image_size), split.labels)
       for split in (sets.train, sets.validation, sets.test)
     )
-    classes = len(finished.result.class_names)
     predicted = {
       "nearest neighbours on pixels": references.nearest_neighbours(
         train, validation, test[0]
       ),
       "logistic regression on pixels": references.logistic_regression(
-        train, validation, test[0], classes
+        train, validation, test[0], len(class_names)
       ),
     }
     for name, found in predicted.items():
-      correct.setdefault(name, []).append(found == test[1])
-  return {name: np.stack(each) for name, each in correct.items()}
+      correct.setdefault(name, {})[cell.seed] = found == test[1]
+  return correct
 
 
 def warnings(numbers: dict[str, Any]) -> list[str]:
-  """Returns sentences on the arms that a classical classifier beats, if any.
+  """Returns a sentence on the arms that a classical classifier beats, if any.
 
   Args:
     numbers: as `summary.summarise` returns them, with `references`.
@@ -60,9 +63,8 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
   mean = lambda name: numbers["references"][name]["mean"]
   best = max(numbers["references"], key=mean)
   below = [
-    f"{name} ({arm['accuracy']['mean']:.1%})"
-    for name, arm in numbers["arms"].items()
-    if arm["accuracy"]["mean"] < mean(best)
+    f"{name} ({numbers['arms'][name]['accuracy']['mean']:.1%})"
+    for name in numbers["references"][best]["below"]
   ]
   if not below:
     return []
@@ -74,11 +76,14 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
 
 def _pixels(split: data.Split, size: int) -> np.ndarray:
   """Returns what the network sees as features in [0, 1], float64 `[N, D]`."""
-  images = split.images(np.arange(len(split)))
-  edge = (images.shape[1] - size) // 2
-  images = images[:, edge : edge + size, edge : edge + size]
   block = -(-size // _SIDE)
   side = size // block
-  images = images[:, : side * block, : side * block]
-  means = images.reshape(-1, side, block, side, block, 3).mean((2, 4))
-  return means.reshape(len(images), -1) / 255
+  blocks = []
+  for first in range(0, len(split), _BLOCK):
+    last = min(first + _BLOCK, len(split))
+    images = split.images(np.arange(first, last))
+    edge = (images.shape[1] - size) // 2
+    images = images[:, edge:, edge:][:, : side * block, : side * block]
+    means = images.reshape(-1, side, block, side, block, 3).mean((2, 4))
+    blocks.append(means.reshape(len(images), -1) / 255)
+  return np.concatenate(blocks)

@@ -49,6 +49,7 @@ def write(comparison: Comparison, command: str) -> str:
     UserError: no finished run of the baseline, or a damaged one.
   """
   root = comparison.workdir
+  classical = baselines.measure(comparison)
   try:
     numbers = summary.summarise(
       comparison.runs,
@@ -56,7 +57,7 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.goal,
       comparison.diverged,
       comparison.planned,
-      baselines.measure(comparison),
+      classical,
       comparison.pairs,
     )
   except ValueError as error:

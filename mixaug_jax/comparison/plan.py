@@ -126,6 +126,15 @@ class Comparison:
     from mixaug_jax.comparison import finished  # This imports JAX.
 
     found = finished.read(cell for cell in self.cells if cell.finished)
+    steps = self.diverged.get(self.baseline, {})
+    if self.baseline not in found and len(steps) == len(
+      self.planned[self.baseline]
+    ):
+      raise UserError(
+        f"all runs of {self.baseline}, which the other arms are measured "
+        f"against, diverged; lower its learning rate, or delete "
+        f"{self.workdir / self.baseline} to train it again"
+      )
     if self.baseline not in found:
       raise UserError(
         f"no run of the arm {self.baseline} is finished, and the others are "

@@ -59,7 +59,9 @@ def _decimals(number: float | None, places: int) -> str:
 
 def _percent(interval: Mapping[str, Any] | float | None) -> str:
   """Formats a number as `81.2`, an interval as `81.2 (79.0 to 83.1)`."""
-  if interval is None:
+  if interval is None or (
+    isinstance(interval, Mapping) and interval["mean"] is None
+  ):
     return "—"
   if not isinstance(interval, Mapping):
     return f"{100 * interval:.1f}"

@@ -16,12 +16,18 @@ def write(comparison: Comparison, numbers: Mapping[str, Any]) -> None:
   """Writes results.json, which holds `numbers`, and results.csv."""
   root = comparison.workdir
   records.write_text(
-    root / "results.json", json.dumps(numbers, indent=2) + "\n"
+    root / "results.json",
+    json.dumps(numbers, indent=2, allow_nan=False) + "\n",
   )
   rows = [
-    {"arm": name, "seed": seed, **_row(run)}
+    {"arm": name, "seed": seed, **_row(run), "diverged_step": None}
     for name, of_arm in comparison.runs.items()
     for seed, run in of_arm.items()
+  ]
+  rows += [
+    {"arm": arm, "seed": s, "accuracy": numbers["chance"], "diverged_step": at}
+    for arm, of_arm in comparison.diverged.items()
+    for s, at in of_arm.items()
   ]
   text = io.StringIO()
   writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")

@@ -32,7 +32,7 @@ def summarise(
   goal: float,
   diverged: Seeds,
   planned: Mapping[str, Collection[int]],
-  references: Mapping[str, np.ndarray] | None = None,
+  references: Mapping[str, Mapping[int, np.ndarray]] | None = None,
   pairs: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
@@ -44,17 +44,17 @@ def summarise(
     diverged: by arm and seed, the step at which a run diverged. Such a run
       counts with the accuracy of chance, so that no arm gains by losing it.
     planned: the seeds of every arm.
-    references: of other classifiers, whether each prediction is correct, bool
-      `[S, N]`.
+    references: of other classifiers, by name and seed, whether each prediction
+      is correct, bool `[N]`.
     pairs: two arms each; the first is also measured against the second.
 
   Returns:
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
     accuracy on validation; `examples`, their number; `chance`, the accuracy of
-    a run that diverged; `references`, the accuracy of each; `best`, the arm of
-    the highest mean accuracy on validation with the weights that are compared;
-    `arms` by name, see `_arm` and `_against`; and `pairs`, the same of
-    `_against` for each pair. None stands for a number that cannot be known.
+    a run that diverged; `references`, the accuracy of each, and the arms that
+    are clearly below it; `best`, see `_best`; `arms` by name, see `_arm` and
+    `_against`; and `pairs`, the same of `_against` for each pair. None stands
+    for a number that cannot be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
@@ -83,8 +83,6 @@ def summarise(
   gains = _gains(wanted, outcomes, planned, goal)
   for name in arms:
     arms[name] |= gains.get((name, baseline), {})
-  chosen = [name for name in runs if name != baseline] or [baseline]
-  weights = first.result.chosen
   return {
     "baseline": baseline,
     "goal": goal,
@@ -92,9 +90,13 @@ def summarise(
     "examples": len(first.correct),
     "chance": float(chance[0]),
     "references": {
-      name: _accuracy(correct) for name, correct in (references or {}).items()
+      name: {
+        **_accuracy(np.stack(list(correct.values()))),
+        "below": [n for n in runs if _is_below(outcomes[n], correct)],
+      }
+      for name, correct in (references or {}).items()
     },
-    "best": max(chosen, key=lambda n: arms[n]["validation"][weights]["mean"]),
+    "best": _best(runs, baseline, diverged, planned),
     "arms": arms,
     "pairs": [
       {"arm": name, "other": other, **gain}
@@ -102,6 +104,49 @@ def summarise(
       if other != baseline
     ],
   }
+
+
+def _best(
+  runs: Runs,
+  baseline: str,
+  diverged: Seeds,
+  planned: Mapping[str, Collection[int]],
+) -> str:
+  """Returns the arm of the highest accuracy on validation.
+
+  It is the mean over the seeds, with the weights that are compared; a run that
+  diverged has the accuracy of chance. Arms with runs that are missing are
+  passed over if others have none, because the missing ones might be the bad
+  ones. The baseline is returned if no other arm has a finished run.
+  """
+
+  def mean(name: str) -> float:
+    results = [run.result for run in runs[name].values()]
+    chance = [1 / len(results[0].class_names)] * len(diverged.get(name, ()))
+    return _mean(
+      [getattr(r.validation, r.chosen).accuracy for r in results] + chance
+    )
+
+  others = [name for name in runs if name != baseline]
+  whole = [
+    name
+    for name in others
+    if len(runs[name]) + len(diverged.get(name, ())) == len(planned[name])
+  ]
+  return max(whole or others or [baseline], key=mean)
+
+
+def _is_below(
+  arm: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray]
+) -> bool:
+  """Returns whether the interval of the difference lies below zero."""
+  seeds = sorted(arm.keys() & reference.keys())
+  if not seeds:
+    return False
+  difference = statistics.difference(
+    np.stack([arm[s] for s in seeds]), np.stack([reference[s] for s in seeds])
+  )
+  return difference.interval(_LEVEL, -1, 1).high < 0
 
 
 def _arm(
@@ -123,7 +168,7 @@ def _arm(
     "loss_name": data[0].run.likelihood.loss_name if data else None,
     "seeds": sorted(outcomes),
     "diverged": {str(seed): step for seed, step in diverged.items()},
-    "accuracy": _accuracy(np.stack(list(outcomes.values()))),
+    "accuracy": _accuracy(np.stack(list(outcomes.values())), bool(runs)),
     **{name: interval(each(name)) for name in _FRACTIONS},
     **{name: interval(each(name), most=np.inf) for name in _NUMBERS},
     "validation": {
@@ -148,9 +193,12 @@ def _arm(
   }
 
 
-def _accuracy(correct: np.ndarray) -> dict[str, Any]:
-  estimate = statistics.accuracy(correct)
-  return _as_dict(estimate.interval(_LEVEL, 0, 1), correct.mean(1))
+def _accuracy(correct: np.ndarray, measured: bool = True) -> dict[str, Any]:
+  """Returns a mean over seeds; without an interval if it is not measured."""
+  estimate = statistics.accuracy(correct).interval(_LEVEL, 0, 1)
+  if not measured:
+    estimate = estimate._replace(low=np.nan, high=np.nan)
+  return _as_dict(estimate, correct.mean(1))
 
 
 def _measures(run: FinishedRun) -> dict[str, float]:
@@ -235,15 +283,20 @@ def _adjust(gains: Collection[dict[str, Any]]) -> None:
       test["p_holm"] = float(p)
   compared = [x for gain in gains if (x := gain["difference"])]
   # One seed has an interval of the images, but no test.
-  p_values = [x["estimate"].p_value for x in compared]
-  p_values = [1.0 if math.isnan(p) else p for p in p_values]
+  tested = [x for x in compared if x["estimate"].seeds > 1]
+  p_values = [x["estimate"].p_value for x in tested]
   adjusted = statistics.holm(p_values)
   levels = statistics.holm_levels(p_values, _LEVEL)
-  for difference, p, level in zip(compared, adjusted, levels, strict=True):
+  for difference in compared:
+    difference |= {"level": _LEVEL, "p_value": None, "p_holm": None}
+  for difference, p, corrected, level in zip(
+    tested, p_values, adjusted, levels, strict=True
+  ):
+    difference |= {"level": level, "p_value": p, "p_holm": float(corrected)}
+  for difference in compared:
     estimate = difference.pop("estimate")
-    difference |= estimate.interval(level, -1, 1)._asdict()
-    difference |= {"level": level, "p_value": _known(estimate.p_value)}
-    difference["p_holm"] = None if estimate.seeds < 2 else float(p)
+    interval = estimate.interval(difference["level"], -1, 1)
+    difference |= interval._asdict()
 
 
 def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -326,10 +379,10 @@ def _as_dict(
   estimate: statistics.Interval, each: Sequence[float]
 ) -> dict[str, Any]:
   return {
-    "mean": float(estimate.mean),
+    "mean": _known(estimate.mean),
     "low": _known(estimate.low),
     "high": _known(estimate.high),
-    "each": [float(x) for x in each],
+    "each": [_known(x) for x in each],
   }
 
 

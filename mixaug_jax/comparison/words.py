@@ -40,8 +40,8 @@ def verdict(
   Args:
     name: the arm.
     baseline: the arm that it is compared with.
-    difference: `mean`, `low`, `high`, `each`, as fractions; None without a
-      common seed.
+    difference: `mean`, `low`, `high`, `level`, `each`, as fractions; None
+      without a common seed.
     goal: the hoped-for difference, a fraction.
     unfinished: the runs of both arms that are missing.
   """
@@ -59,7 +59,8 @@ def verdict(
       f"{name} against {baseline} is not decided: {points} with one seed, and "
       "another one may give another result; set config.seeds to 3 or more"
     )
-  span = f"95 % interval {_number(low)} to {_number(high)}"
+  level = f"{100 * difference['level']:.3g}"
+  span = f"{level} % interval {_number(low)} to {_number(high)}"
   if low > 0:
     text = f"{name} is better than {baseline} by {mean:.1f} points, {span}"
   elif high < 0:
@@ -83,11 +84,14 @@ def goal_state(difference: Mapping[str, Any], goal: float) -> str:
 def headline(numbers: Mapping[str, Any], split: str) -> str:
   """Returns the verdict on the best arm, and how that arm was chosen."""
   best, baseline = numbers["best"], numbers["baseline"]
+  others = len(numbers["arms"]) - 1
+  if best == baseline and others:
+    return "Every run of the other arms diverged."
   if best == baseline:
     return f"Only {baseline} is finished; there is nothing to compare it with."
-  text = f"With one recipe for all arms, {numbers['arms'][best]['verdict']}."
-  others = len(numbers["arms"]) - 1
-  if others < 2:
+  arm = numbers["arms"][best]
+  text = f"With one recipe for all arms, {arm['verdict']}."
+  if others < 2 or arm["goal"] is None:
     return text
   measured = "validation" if split == "test" else "the same images"
   return (
@@ -109,6 +113,7 @@ def setting(comparison: Comparison) -> str:
   config, result = comparison.first.run.config, comparison.first.result
   sizes = result.examples
   count = sum(map(len, comparison.runs.values()))
+  count += sum(map(len, comparison.diverged.values()))
   return (
     f"{config.model.name} at {config.data.image_size} px"
     + (
@@ -123,7 +128,8 @@ def setting(comparison: Comparison) -> str:
       else ""
     )
     + f"images of {len(result.class_names)} classes; {result.steps:,} "
-    f"steps of {config.batch_size}; {count} runs of {len(comparison.arms)} arms"
+    f"steps of {config.batch_size}; {count} runs of {len(comparison.arms)} "
+    f"arms. {_sampling(comparison)}"
   )
 
 
@@ -192,8 +198,6 @@ def warnings(comparison: Comparison) -> list[str]:
       f"{seeds} seeds are a rough estimate of the spread; the intervals are "
       "widened for that."
     )
-  if text := _sampling(comparison):
-    warnings.append(text)
   by_loss: dict[str, list[str]] = {}
   for name, of_arm in comparison.runs.items():
     run = next(iter(of_arm.values())).run
