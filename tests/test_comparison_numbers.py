@@ -200,7 +200,7 @@ def test_arms_clearly_below_a_classical_classifier_are_named():
   assert numbers["references"]["q"]["mean"] == pytest.approx(0.85)
   [text] = baselines.warnings(numbers)
   # b is below q by so little that it may be chance.
-  assert text.startswith("Below q (85.0%): base (50.0%). ")
+  assert text.startswith("Below q (85.0 %): base (50.0 %). ")
   assert not baselines.warnings(_numbers(arms))
 
 

@@ -63,13 +63,13 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
   mean = lambda name: numbers["references"][name]["mean"]
   best = max(numbers["references"], key=mean)
   below = [
-    f"{name} ({numbers['arms'][name]['accuracy']['mean']:.1%})"
+    f"{name} ({100 * numbers['arms'][name]['accuracy']['mean']:.1f} %)"
     for name in numbers["references"][best]["below"]
   ]
   if not below:
     return []
   return [
-    f"Below {best} ({mean(best):.1%}): {', '.join(below)}. The recipe of such "
+    f"Below {best} ({100 * mean(best):.1f} %): {', '.join(below)}. The recipe of such "
     "an arm is weak, and a gain over it may vanish with a better one."
   ]
 

@@ -162,7 +162,7 @@ def diverged(comparison: Comparison) -> list[str]:
   chance = 1 / len(comparison.first.result.class_names)
   return [
     f"Diverged: {', '.join(found)}. Such a run counts with the accuracy of "
-    f"chance, {chance:.1%}, and is left out of all other figures."
+    f"chance, {100 * chance:.1f} %, and is left out of all other figures."
   ]
 
 
