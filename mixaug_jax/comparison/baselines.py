@@ -69,8 +69,8 @@ def warnings(numbers: dict[str, Any]) -> list[str]:
   if not below:
     return []
   return [
-    f"Below {best} ({100 * mean(best):.1f} %): {', '.join(below)}. The recipe of such "
-    "an arm is weak, and a gain over it may vanish with a better one."
+    f"Below {best} ({100 * mean(best):.1f} %): {', '.join(below)}. The recipe "
+    "of such an arm is weak, and a gain over it may vanish with a better one."
   ]
 
 
