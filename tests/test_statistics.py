@@ -55,9 +55,14 @@ def test_the_error_is_that_of_a_regression_on_seeds_and_examples(seeds):
   assert found.mean == pytest.approx(values.mean())
   assert found.centre == pytest.approx(centre)
   assert found.error**2 == pytest.approx(parts.sum())
-  assert found.freedom == pytest.approx(
-    parts.sum() ** 2 / (parts**2 / freedoms).sum()
-  )
+  satterthwaite = parts.sum() ** 2 / (parts**2 / freedoms).sum()
+  assert satterthwaite < 2 * (seeds - 1)
+  assert found.freedom == pytest.approx(satterthwaite)
+
+
+def test_seeds_that_agree_by_chance_have_few_degrees_of_freedom():
+  arm, base = _correct(3, 500, 0, 1, 0.9), _correct(3, 500, 0, 2)
+  assert statistics.difference(arm, base).freedom == 4
 
 
 def test_one_seed_has_the_interval_of_agresti_and_min_and_no_test():

@@ -123,9 +123,11 @@ def _crossed(values: np.ndarray, pseudo: Sequence[tuple[float, float]]) -> Mean:
   The last two terms together are the variance of the examples' means over N,
   which pseudo-observations keep above zero. The first one is estimated from
   mean squares, `(MS_a - MS_e) / (S N)`, and is zero where that is negative. The
-  degrees of freedom are Satterthwaite's. Two seeds are too few for that: they
+  degrees of freedom are Satterthwaite's, but at most `2 (S - 1)`: a few seeds
+  that happen to agree would otherwise count as certainty, which matters at the
+  high levels that `holm_levels` returns. Two seeds are too few for that: they
   have one degree of freedom, and their plain variance is the least.
-  benchmarks/coverage.py measures the coverage.
+  benchmarks/coverage.py measures coverage and false alarms.
 
   Args:
     values: `[S, N]`.
@@ -160,6 +162,7 @@ def _crossed(values: np.ndarray, pseudo: Sequence[tuple[float, float]]) -> Mean:
     if square_seeds > square_rest:
       parts += [(square_seeds, seeds - 1), (square_rest, of_rest)]
     freedom = variance**2 / sum(part**2 / count for part, count in parts)
+    freedom = min(freedom, 2 * (seeds - 1))
   return Mean(
     float(mean), float(centre), float(variance**0.5), float(freedom), seeds
   )
