@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import threading
+import types
 from collections.abc import Callable, Iterator
 
 CTRL_C_CODE = 128 + signal.SIGINT
@@ -53,6 +54,9 @@ def after(seconds: float, act: Callable[[], None]) -> threading.Timer:
 class _CtrlC:
   """Ctrl-C raises KeyboardInterrupt; the next one leaves at once.
 
+  While a module is imported the first one leaves at once too, because C
+  extensions whose start meets an exception may crash.
+
   Attributes:
     pressed: whether the exception was raised.
     exiting: whether the command ends, for example because the exception arrived
@@ -64,9 +68,9 @@ class _CtrlC:
     self.pressed = self.exiting = False
     self.context: contextlib.AbstractContextManager | None = None
 
-  def handle(self, *_: object) -> None:
+  def handle(self, number: int, frame: types.FrameType | None) -> None:
     """The signal handler."""
-    if self.pressed or self.exiting:
+    if self.pressed or self.exiting or _in_an_import(frame):
       os._exit(CTRL_C_CODE)
     self.pressed = True
     raise KeyboardInterrupt
@@ -78,6 +82,14 @@ class _CtrlC:
       os._exit(CTRL_C_CODE)
     if self._presses:
       after(_SECONDS, lambda: self.exiting or os._exit(CTRL_C_CODE))
+
+
+def _in_an_import(frame: types.FrameType | None) -> bool:
+  while frame:
+    if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+      return True
+    frame = frame.f_back
+  return False
 
 
 _ctrl_c: _CtrlC | None = None

@@ -117,6 +117,7 @@ _LOST = """
 import gc
 import pathlib
 import signal
+import sys
 import time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from mixaug_jax import config
@@ -147,6 +148,12 @@ def become_another(argv):
   except KeyboardInterrupt:
     raise ImportError("initializing the extension")
 
+def import_module(argv):
+  path = pathlib.Path(argv[0])
+  path.write_text(f"try:\\n  {press}\\nfinally:\\n  print('goes on')")
+  sys.path.insert(0, str(path.parent))
+  import recipe
+
 def read_config(argv):
   path = pathlib.Path(argv[0])
   path.write_text(
@@ -159,7 +166,8 @@ exits.run(COMMAND)
 
 
 @pytest.mark.parametrize(
-  "command", ["sleep", "watch", "end", "become_another", "read_config"]
+  "command",
+  ["sleep", "watch", "end", "become_another", "import_module", "read_config"],
 )
 def test_ctrl_c_ends_a_command_whatever_becomes_of_its_exception(
   command, tmp_path
