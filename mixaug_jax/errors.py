@@ -59,8 +59,10 @@ def reason(error: OSError) -> str:
   The operating system states "File exists" where a folder is to be made and a
   link that leads nowhere is in its place.
   """
-  if error.errno == errno.EEXIST and os.path.islink(error.filename):
-    return f"it is a link to {os.readlink(error.filename)}, which is missing"
+  path = error.filename or ""
+  exists = error.errno == errno.EEXIST
+  if exists and os.path.islink(path) and not os.path.exists(path):
+    return f"it is a link to {os.readlink(path)}, which is missing"
   return error.strerror
 
 

@@ -23,6 +23,12 @@ def test_a_run_directory_that_is_a_link_to_a_missing_one_is_named(tmp_path):
     lock.claim(tmp_path / "run", "{}"),
   ):
     pass
+  (tmp_path / "gone").write_text("a file")
+  with (
+    pytest.raises(UserError, match="run: File exists; name another"),
+    lock.claim(tmp_path / "run", "{}"),
+  ):
+    pass
 
 
 def test_the_second_is_refused_by_name_and_a_dead_one_is_not(tmp_path):
