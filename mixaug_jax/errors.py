@@ -1,5 +1,7 @@
 """The exceptions that commands turn into one sentence and an exit code."""
 
+import errno
+import os
 import signal
 
 
@@ -49,6 +51,19 @@ class Interrupted(Exception):  # noqa: N818
   def __init__(self, sentence: str, number: int = signal.SIGTERM):
     super().__init__(sentence)
     self.code = 128 + number
+
+
+def reason(error: OSError) -> str:
+  """Returns why a file could not be read or written.
+
+  The operating system states "File exists" where a folder is to be made and a
+  link that leads nowhere is in its place.
+  """
+  path = error.filename or ""
+  exists = error.errno == errno.EEXIST
+  if exists and os.path.islink(path) and not os.path.exists(path):
+    return f"it is a link to {os.readlink(path)}, which is missing"
+  return error.strerror
 
 
 def first_line(error: BaseException) -> str:

@@ -9,10 +9,12 @@ import contextlib
 import os
 import signal
 import threading
+import types
 from collections.abc import Callable, Iterator
 
 CTRL_C_CODE = 128 + signal.SIGINT
-# Seconds for Python to act on Ctrl-C, which it cannot do in a long call.
+# Seconds for Ctrl-C to end the command. Python does not call the handler in a
+# long call, and drops the exception where it cannot be caught, as in `__del__`.
 _SECONDS = 2.0
 
 
@@ -50,27 +52,44 @@ def after(seconds: float, act: Callable[[], None]) -> threading.Timer:
 
 
 class _CtrlC:
-  """Ctrl-C raises KeyboardInterrupt; the next one leaves at once."""
+  """Ctrl-C raises KeyboardInterrupt; the next one leaves at once.
+
+  While a module is imported the first one leaves at once too, because C
+  extensions whose start meets an exception may crash.
+
+  Attributes:
+    pressed: whether the exception was raised.
+    exiting: whether the command ends, for example because the exception arrived
+      where it is caught.
+  """
 
   def __init__(self) -> None:
     self._presses = 0
-    self.handled = False
+    self.pressed = self.exiting = False
     self.context: contextlib.AbstractContextManager | None = None
 
-  def handle(self, *_: object) -> None:
+  def handle(self, number: int, frame: types.FrameType | None) -> None:
     """The signal handler."""
-    if self.handled:
+    if self.pressed or self.exiting or _in_an_import(frame):
       os._exit(CTRL_C_CODE)
-    self.handled = True
+    self.pressed = True
     raise KeyboardInterrupt
 
   def read(self, number: int) -> None:
-    """Leaves where Python does not call the handler."""
+    """Leaves where the exception is not raised or does not arrive."""
     self._presses += number == signal.SIGINT
     if self._presses > 1:
       os._exit(CTRL_C_CODE)
     if self._presses:
-      after(_SECONDS, lambda: self.handled or os._exit(CTRL_C_CODE))
+      after(_SECONDS, lambda: self.exiting or os._exit(CTRL_C_CODE))
+
+
+def _in_an_import(frame: types.FrameType | None) -> bool:
+  while frame:
+    if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+      return True
+    frame = frame.f_back
+  return False
 
 
 _ctrl_c: _CtrlC | None = None
@@ -97,7 +116,20 @@ def ctrl_c_is_taken() -> bool:
   return _ctrl_c and signal.getsignal(signal.SIGINT) == _ctrl_c.handle
 
 
+def ctrl_c_was_pressed() -> bool:
+  """Returns whether Ctrl-C has raised KeyboardInterrupt in a command.
+
+  The exception may be lost, or become another one, such as the ImportError of a
+  C extension.
+  """
+  return _ctrl_c is not None and _ctrl_c.pressed
+
+
 def exiting() -> None:
-  """Makes Ctrl-C leave at once from now on, without an exception."""
+  """Makes Ctrl-C leave at once from now on, without an exception.
+
+  Who catches the KeyboardInterrupt of a command calls this. Otherwise the
+  process ends 2 s after Ctrl-C, because the exception seems lost.
+  """
   if _ctrl_c:
-    _ctrl_c.handled = True
+    _ctrl_c.exiting = True

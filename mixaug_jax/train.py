@@ -22,7 +22,7 @@ from mixaug_jax.training import (
   provenance,
   records,
 )
-from mixaug_jax.training.checkpoint import Checkpoints, saved_in
+from mixaug_jax.training.checkpoint import Checkpoints, check_path, saved_in
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.preemption import Stopping
@@ -56,6 +56,7 @@ def train(
   config = pretrained.recalled(config, workdir)
   if finished := records.finished_result(config, workdir):
     return finished
+  check_path(workdir)
   new = not saved_in(workdir)
   stored = records.read_config(workdir)
   exp = experiment.build(config, fetch_weights=new)

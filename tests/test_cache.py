@@ -100,6 +100,16 @@ def test_a_damaged_cache_is_noticed_and_built_again(
   assert "cannot be used" in capsys.readouterr().err
 
 
+def test_the_command_imports_jax_only_when_it_handles_ctrl_c():
+  code = (
+    "import sys; from mixaug_jax.data import __main__; "
+    "assert 'jax' not in sys.modules; assert 'numpy' not in sys.modules; "
+    "from mixaug_jax import data; from mixaug_jax.data import *; "
+    "assert data.__all__ and not set(data.__all__) - set(dir())"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_processes_that_start_together_decode_once(source, tmp_path):
   code = (
     "import pathlib, sys\n"

@@ -1,14 +1,17 @@
 """Checkpoints are restored exactly, and damaged ones are passed over."""
 
 import json
+import os
 
 import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixaug_jax import config, train
+from mixaug_jax.command import failures
 from mixaug_jax.errors import UserError
-from mixaug_jax.training.checkpoint import Checkpoints
+from mixaug_jax.training.checkpoint import Checkpoints, read_loop
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Evaluation
 
@@ -70,6 +73,26 @@ def test_a_loop_that_is_not_one_counts_as_damage(tmp_path):
 
 def test_a_new_run_has_nothing_to_restore(tmp_path):
   assert Checkpoints(tmp_path).restore(_state(0)) is None
+
+
+def test_a_link_to_a_missing_folder_is_named(tmp_path):
+  gone = tmp_path / "other_disk"
+  (tmp_path / "checkpoints").symlink_to(gone)
+  with pytest.raises(OSError, match="checkpoints") as caught:
+    Checkpoints(tmp_path)
+  sentence = failures.sentence(caught.value)
+  assert f"checkpoints: it is a link to {gone}, which is missing" in sentence
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_read(tmp_path):
+  workdir = tmp_path / os.fsdecode(b"w\xff")
+  for use in (
+    lambda: train.train(config.load("configs/cutmix.py:digits", {}), workdir),
+    lambda: read_loop(workdir / "checkpoints" / "1"),
+  ):
+    with pytest.raises(UserError, match=r"w\\udcff\S* is not UTF-8"):
+      use()
+    assert not workdir.exists()
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):

@@ -93,7 +93,7 @@ def _raise(error):
     (lambda: None, 0, ""),
     (lambda: _raise(UserError("no such file")), 2, "no such file"),
     (lambda: _raise(UserError("two\nlines")), 2, "two�lines"),
-    (lambda: _raise(Diverged("the loss is nan")), 1, "the loss is nan"),
+    (lambda: _raise(Diverged("the loss is nan", 3)), 1, "the loss is nan"),
     (lambda: _raise(Interrupted("stopped")), 143, "stopped"),
     (lambda: _raise(MemoryError()), 2, "not enough memory"),
     (

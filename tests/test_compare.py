@@ -19,7 +19,7 @@ from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, likelihood
 from mixaug_jax.comparison import figures, launch, page, pictures, plan, words
-from mixaug_jax.errors import NoActivationMaps, UserError
+from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs" / "compare.py")
@@ -401,7 +401,8 @@ def test_a_run_that_diverges_counts_and_is_not_trained_again(
     "--config.seeds=1",
   )
   done = _run(tmp_path, tmp_path / "runs", *overrides)
-  assert "cut/0: failed with 1: the loss (" in done.stdout
+  assert "arms, 1 seed; " in done.stdout
+  assert "cut/0: diverged: the loss (" in done.stdout
   step = json.loads(
     (tmp_path / "runs" / "cut" / "seed_0" / "diverged.json").read_text()
   )["step"]
@@ -433,6 +434,25 @@ def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
   assert "--only=cut/1" in done.stdout
   assert re.search(r"4 runs of about \d+ s", done.stdout)
   assert not (tmp_path / "runs").exists()
+
+
+def test_runs_that_a_comparison_stops_did_not_fail(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(launch, "places", lambda jobs: [{}])
+  program = (
+    "import os, signal, sys; os.kill(os.getppid(), signal.SIGINT); "
+    "sys.stdin.read(); print('stopped by SIGTERM'); sys.exit(143)"
+  )
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
+      launch.run(_plan(tmp_path), lambda cell: ["-c", program])
+  finally:
+    signal.signal(signal.SIGINT, before)
+  printed = capsys.readouterr().out
+  assert ": stopped by SIGTERM; " in printed
+  assert "failed" not in printed
 
 
 def test_each_run_has_a_gpu(monkeypatch):

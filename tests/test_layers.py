@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "mixaug_jax"
 # A part imports from itself, from the parts beside it and from those above.
 LAYERS = (
-  ("errors", "files", "durations", "names", "progress", "registry"),
+  ("errors", "files", "durations", "names", "progress", "registry", "signals"),
   ("augment",),
   ("models",),
   ("weights",),

@@ -16,6 +16,21 @@ _HOLD = (
 )
 
 
+def test_a_run_directory_that_is_a_link_to_a_missing_one_is_named(tmp_path):
+  (tmp_path / "run").symlink_to(tmp_path / "gone")
+  with (
+    pytest.raises(UserError, match=r"it is a link to .*gone, which is missing"),
+    lock.claim(tmp_path / "run", "{}"),
+  ):
+    pass
+  (tmp_path / "gone").write_text("a file")
+  with (
+    pytest.raises(UserError, match="run: File exists; name another"),
+    lock.claim(tmp_path / "run", "{}"),
+  ):
+    pass
+
+
 def test_the_second_is_refused_by_name_and_a_dead_one_is_not(tmp_path):
   holder = subprocess.Popen(
     [sys.executable, "-c", _HOLD, tmp_path],

@@ -111,6 +111,83 @@ def test_ctrl_c_ends_a_command_in_a_long_call():
   assert (process.returncode, stderr) == (130, "")
 
 
+# The garbage collector drops the exceptions of its callbacks, of which JAX has
+# one. A C extension whose import is interrupted raises ImportError.
+_LOST = """
+import gc
+import pathlib
+import signal
+import sys
+import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mixaug_jax import config
+from mixaug_jax.command import exits
+from mixaug_jax.training import preemption
+
+press = "__import__('signal').raise_signal(2)"
+
+def lose():
+  gc.callbacks.append(lambda *_: (gc.callbacks.clear(), eval(press)))
+  gc.collect()
+
+def sleep(argv):
+  lose()
+  time.sleep(600)
+
+def watch(argv):
+  lose()
+  with preemption.watch():
+    print("trains")
+
+def end(argv):
+  lose()
+
+def become_another(argv):
+  try:
+    eval(press)
+  except KeyboardInterrupt:
+    raise ImportError("initializing the extension")
+
+def import_module(argv):
+  path = pathlib.Path(argv[0])
+  path.write_text(f"try:\\n  {press}\\nfinally:\\n  print('goes on')")
+  sys.path.insert(0, str(path.parent))
+  import recipe
+
+def read_config(argv):
+  path = pathlib.Path(argv[0])
+  path.write_text(
+    f"try:\\n  {press}\\nexcept KeyboardInterrupt:\\n  raise ImportError"
+  )
+  config.read(str(path))
+
+exits.run(COMMAND)
+"""
+
+
+@pytest.mark.parametrize(
+  "command",
+  ["sleep", "watch", "end", "become_another", "import_module", "read_config"],
+)
+def test_ctrl_c_ends_a_command_whatever_becomes_of_its_exception(
+  command, tmp_path
+):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-c", _LOST.replace("COMMAND", command)),
+      str(tmp_path / "recipe.py"),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert (done.returncode, done.stdout) == (130, "")
+  assert "mixaug_jax: " not in done.stderr
+  dropped = "Exception ignored" in done.stderr
+  assert dropped == (command in ("sleep", "watch", "end"))
+
+
 def test_ctrl_c_raises_where_no_command_took_it():
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   try:

@@ -128,6 +128,24 @@ def test_a_command_fails_without_its_output(redirections, code, sentence):
   assert sentence in "".join(rest)
 
 
+@pytest.mark.parametrize("name", ["main", "data"])
+def test_help_that_cannot_be_printed_is_a_failure(name):
+  done = _command(name, "--help", redirections=">/dev/full")
+  assert done.returncode == 2
+  assert b"the output cannot be written: No space left" in done.stderr
+
+
+@pytest.mark.parametrize("folder", [b"w\xff", "lö ä".encode()])
+def test_a_run_directory_that_is_not_utf8_is_refused(tmp_path, folder):
+  workdir = os.fsencode(tmp_path) + b"/" + folder
+  flags = (f"--config={ROOT}/configs/cutmix.py", b"--workdir=" + workdir)
+  done = _command("main", *flags, **ASCII)
+  assert done.returncode == 2
+  assert done.stderr.count(b"\n") == 1
+  assert b"is not UTF-8 in this locale, so no checkpoint" in done.stderr
+  assert not os.path.exists(workdir)
+
+
 def test_class_names_do_not_depend_on_the_locale(trained):
   root, _, done = trained
   assert _is_plain(done)

@@ -25,7 +25,8 @@ def run(
 
   0: done; 2: a mistake of the user; 1: a run that diverged or lost one of its
   processes; 128 plus the number of the signal that ended a run. Each but 0
-  comes with one sentence on stderr. 130: Ctrl-C. Any other exception is raised.
+  comes with one sentence on stderr. 130: Ctrl-C, whatever became of its
+  exception. Any other exception is raised.
 
   Output that cannot be written never ends the command before it is done. Then
   it is 141 where the reader went away, and 2 for any other reason.
@@ -38,7 +39,11 @@ def run(
   streams.protect()
   signals.take_ctrl_c()
   try:
-    code = command(sys.argv[1:]) or 0
+    code = _call(command)
+  except SystemExit as error:
+    if error.code:
+      raise
+    code, output_is_optional = 0, False  # --help has done nothing but print.
   except (UserError, Diverged, Interrupted) as error:
     print(f"mixaug_jax: {error}", file=sys.stderr)
     code = error.code
@@ -67,6 +72,24 @@ def run(
   if code and _several_processes():
     _leave(code, _GOODBYE_SECONDS)
   sys.exit(code)
+
+
+def _call(command: Callable[[Sequence[str]], int | None]) -> int:
+  """Returns the code of a command, or raises KeyboardInterrupt after Ctrl-C.
+
+  The exception of the handler may be lost, or become another one on its way.
+  """
+  try:
+    code = command(sys.argv[1:]) or 0
+  except Interrupted:  # It has a sentence.
+    raise
+  except Exception:
+    if signals.ctrl_c_was_pressed():
+      raise KeyboardInterrupt from None
+    raise
+  if signals.ctrl_c_was_pressed():
+    raise KeyboardInterrupt
+  return code
 
 
 def _check_output(optional: bool) -> int:

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.errors import UserError, first_line, reason
 
 _FIXES = {
   errno.ENOSPC: "make room",
@@ -30,7 +30,7 @@ def sentence(error: BaseException) -> str | None:
     fix = _FIXES.get(failure.errno, "repair that")
     return str(
       UserError(
-        f"cannot read or write {name}: {failure.strerror}; {fix} and repeat "
+        f"cannot read or write {name}: {reason(failure)}; {fix} and repeat "
         "the command; a run continues from its newest checkpoint"
       )
     )

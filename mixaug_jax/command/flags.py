@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import names
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, reason
 
 _PREFIX = "--config."
 
@@ -53,7 +53,7 @@ def make_folder(flag: str, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f"cannot make {flag}={folder}: {error.strerror}; name another folder"
+      f"cannot make {flag}={folder}: {reason(error)}; name another folder"
     ) from None
 
 

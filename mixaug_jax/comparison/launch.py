@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from mixaug_jax import files, progress, signals
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
-from mixaug_jax.errors import Interrupted, UserError
+from mixaug_jax.errors import Interrupted, UserError, reason
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
@@ -27,6 +27,8 @@ Command = Callable[[Cell], Sequence[str]]
 # Seconds for a run whose comparison was killed to save and release its lock.
 _WAIT_SECONDS = 60.0
 _DEVICES = "CUDA_VISIBLE_DEVICES"
+# The exit codes of a run that a signal stopped.
+_STOPPED = [128 + n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
 
 
 def run(
@@ -51,9 +53,10 @@ def run(
   """
   workdir, left = comparison.workdir, comparison.unfinished
   runs, arms = len(comparison.cells), len(comparison.arms)
+  seeds = runs // arms
   diverged = sum(map(len, comparison.diverged.values()))
   print(
-    f"{runs} runs: {arms} arms, {runs // arms} seeds; "
+    f"{runs} runs: {arms} arms, {seeds} seed{'s' * (seeds > 1)}; "
     f"{runs - len(left) - diverged} finished already"
     + (f", {diverged} diverged" if diverged else ""),
     flush=True,
@@ -64,7 +67,7 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
-      f"cannot write to {workdir}: {error.strerror}; name another folder"
+      f"cannot write to {workdir}: {reason(error)}; name another folder"
     ) from None
   environments = queue.SimpleQueue()
   available = places(jobs)
@@ -81,7 +84,10 @@ def run(
       shown.started(cell)
       begin = time.monotonic()
       code = _run_cell(cell, command, environment, children)
-      shown.ended(cell, code, time.monotonic() - begin)
+      stopped = code in _STOPPED and (
+        children.over or code == signals.CTRL_C_CODE
+      )
+      shown.ended(cell, code, stopped, time.monotonic() - begin)
       if code == UserError.code and cell.arm == comparison.baseline:
         # All arms share its config, and nothing can be compared without it.
         children.over = True  # Otherwise this thread takes the next cell.
@@ -98,6 +104,7 @@ def run(
     try:
       codes = list(pool.map(train_one, left))
     except KeyboardInterrupt:
+      signals.exiting()
       progress.write(
         "mixaug_jax: Ctrl-C: the runs save and end; another Ctrl-C leaves at "
         "once"
@@ -216,13 +223,15 @@ class _Progress:
       self._running.append(cell.name)
       self.bar.refresh()
 
-  def ended(self, cell: Cell, code: int, seconds: float) -> None:
+  def ended(self, cell: Cell, code: int, stopped: bool, seconds: float) -> None:
     with self._lock:
       self._running.remove(cell.name)
       self._seconds.append(seconds)
       done = len(self._seconds)
-      if code == signals.CTRL_C_CODE:
+      if stopped:
         what = _failure(cell)
+      elif code and cell.diverged is not None:
+        what = f"diverged: {_failure(cell)}"
       elif code:
         what = f"failed with {code}: {_failure(cell)} ({cell.log})"
       else:

@@ -1,24 +1,29 @@
 """Data: sources, decoding, the cache of decoded images, batches."""
 
-from mixaug_jax.data.batches import (
-  device_arrays,
-  eval_batches,
-  fetch,
-  steps_per_epoch,
-  train_batches,
-)
-from mixaug_jax.data.datasets import Datasets, Split, load
-from mixaug_jax.data.sources import Item, Source
+import importlib
+from typing import Any
 
-__all__ = [
-  "Datasets",
-  "Item",
-  "Source",
-  "Split",
-  "device_arrays",
-  "eval_batches",
-  "fetch",
-  "load",
-  "steps_per_epoch",
-  "train_batches",
-]
+_HOMES = {
+  "Datasets": "datasets",
+  "Item": "sources",
+  "Source": "sources",
+  "Split": "splits",
+  "device_arrays": "batches",
+  "eval_batches": "batches",
+  "fetch": "batches",
+  "load": "datasets",
+  "steps_per_epoch": "batches",
+  "train_batches": "batches",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+  """Imports a name when it is used.
+
+  `python -m mixaug_jax.data` imports this package before it can handle Ctrl-C,
+  and importing JAX takes a second.
+  """
+  if name not in _HOMES:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

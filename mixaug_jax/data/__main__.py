@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from mixaug_jax.command import exits, flags
-from mixaug_jax.data import cache
 
 
 def main(argv: Sequence[str]) -> None:
@@ -15,6 +14,9 @@ def main(argv: Sequence[str]) -> None:
     "--cache_dir", type=flags.path, help="default: the user's cache directory"
   )
   arguments = flags.parse(parser, argv)
+
+  from mixaug_jax.data import cache
+
   if arguments.clear:
     freed = cache.clear(arguments.cache_dir)
     print(

@@ -31,6 +31,7 @@ from flax import traverse_util
 
 from mixaug_jax import files
 from mixaug_jax.errors import Diverged, Interrupted, UserError, first_line
+from mixaug_jax.names import printable
 from mixaug_jax.training import parallel, tensorstore_leak
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import from_json
@@ -239,6 +240,20 @@ def saved_in(workdir: pathlib.Path) -> bool:
   return any(name[0].isdigit() for name in names)
 
 
+def check_path(path: pathlib.Path) -> None:
+  """Raises UserError for a path in which TensorStore finds no checkpoint.
+
+  It encodes all paths as UTF-8, which some bytes and some locales do not allow.
+  """
+  try:
+    str(path.absolute()).encode("utf-8")
+  except UnicodeEncodeError:
+    raise UserError(
+      f"{printable(str(path.absolute()))} is not UTF-8 in this locale, so "
+      "no checkpoint can be there; name another directory, or set PYTHONUTF8=1"
+    ) from None
+
+
 def damage(checkpoint: pathlib.Path) -> str:
   """Returns what is wrong with the files of a checkpoint, or an empty text.
 
@@ -264,6 +279,7 @@ def damage(checkpoint: pathlib.Path) -> str:
 
 def verify(checkpoint: pathlib.Path) -> None:
   """Raises UserError if a checkpoint is missing or damaged."""
+  check_path(checkpoint)
   why = damage(checkpoint) if checkpoint.is_dir() else "it is missing"
   if why:
     raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from mixaug_jax import files
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, reason
 from mixaug_jax.training import parallel, records
 
 
@@ -63,7 +63,7 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
         return str(error)
       except OSError as error:
         return (
-          f"cannot write to {workdir}: {error.strerror}; name another directory"
+          f"cannot write to {workdir}: {reason(error)}; name another directory"
         )
       return ""
 

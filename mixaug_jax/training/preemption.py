@@ -119,6 +119,8 @@ def watch() -> Iterator[Stopping]:
   if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # Not so by `nohup`.
     watched.append(signal.SIGHUP)
   if signals.ctrl_c_is_taken():
+    if signals.ctrl_c_was_pressed():
+      raise KeyboardInterrupt  # The first one was lost.
     watched.append(signal.SIGINT)
   try:
     with signals.reading(stopping._read):
