@@ -142,8 +142,8 @@ def test_pipes_devices_and_endless_files_are_not_read(tmp_path, read):
   with open(tmp_path / "sparse", "wb") as file:
     file.truncate(regular_file.MAX_BYTES + 1)
   for name, why in {
-    "pipe": "it is not a file",
-    "/dev/zero": "it is not a file",
+    "pipe": "not a regular file",
+    "/dev/zero": "not a regular file",
     "sparse": "more than 1,073,741,824",
   }.items():
     path = tmp_path / name

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,26 @@ def test_a_name_with_dots_stays_in_the_folder():
     [image_files.Found(gone, pathlib.PurePath(gone.name))], [gone], gone
   ).values()
   assert place == gone / "...png"
+
+
+def test_long_names_and_one_of_dots_have_overlays(here):
+  names = [f"1/{'é' * 125}.jpg", f"2/{'é' * 125}a.jpg", "..jpg"]
+  named = [_photo(here / name) for name in names[:1]]
+  for name in names[1:]:
+    (here / "2").mkdir(exist_ok=True)
+    shutil.copy(named[0], here / name)
+    named.append(here / name)
+  places = _plan(named, here / "out")
+  assert places == ["é" * 125 + ".png", "é" * 125 + "a.png", "..png"]
+  named = [here / "1" / f"{'é' * 127}", here / "2" / f"{'é' * 127}"]
+  for path in named:
+    shutil.copy(here / "..jpg", path)
+  places = _plan(named, here / "out")
+  assert places == ["é" * 125 + ".png", "é" * 124 + "_2.png"]
+  for place in places:
+    path = here / "out" / place
+    path.parent.mkdir(exist_ok=True)
+    marked_png.save(Image.new("RGB", (4, 4)), path, "predict")
 
 
 def _refused(here, named, sentence, folder="out"):
@@ -274,9 +295,16 @@ def test_a_full_disk_is_one_sentence(run, here, monkeypatch):
 
   _photo(here / "x.png")
   monkeypatch.setattr(Image.Image, "save", full)
-  with pytest.raises(UserError, match=r"cannot write out/x\.png: No space"):
+  with pytest.raises(UserError, match=r"out/x\.png: No space.*make room"):
     predict.main([f"--workdir={run}", "--output=out", "x.png"])
   assert not list((here / "out").iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(here):
+  (here / "out").write_text("notes")
+  _photo(here / "x.png")
+  with pytest.raises(UserError, match="directory; name another --output"):
+    _plan([here / "x.png"], here / "out")
 
 
 def test_a_photo_that_changes_meanwhile_is_reported(run, here, monkeypatch):
