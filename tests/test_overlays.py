@@ -80,23 +80,18 @@ def test_a_name_with_dots_stays_in_the_folder():
 
 
 def test_long_names_and_one_of_dots_have_overlays(here):
-  names = [f"1/{'é' * 125}.jpg", f"2/{'é' * 125}a.jpg", "..jpg"]
-  named = [_photo(here / name) for name in names[:1]]
-  for name in names[1:]:
-    (here / "2").mkdir(exist_ok=True)
-    shutil.copy(named[0], here / name)
-    named.append(here / name)
+  long = "é" * 127  # 254 bytes.
+  photo = _photo(here / "..jpg", format="JPEG")
+  named = [photo, here / "1" / long, here / "2" / long]
+  for path in named[1:]:
+    path.parent.mkdir()
+    shutil.copy(photo, path)
   places = _plan(named, here / "out")
-  assert places == ["é" * 125 + ".png", "é" * 125 + "a.png", "..png"]
-  named = [here / "1" / f"{'é' * 127}", here / "2" / f"{'é' * 127}"]
-  for path in named:
-    shutil.copy(here / "..jpg", path)
-  places = _plan(named, here / "out")
-  assert places == ["é" * 125 + ".png", "é" * 124 + "_2.png"]
+  assert places == ["..png", f"{long[:125]}.png", f"{long[:124]}_2.png"]
+  (here / "out").mkdir()
   for place in places:
-    path = here / "out" / place
-    path.parent.mkdir(exist_ok=True)
-    marked_png.save(Image.new("RGB", (4, 4)), path, "predict")
+    picture = Image.new("RGB", (4, 4))
+    marked_png.save(picture, here / "out" / place, "predict")
 
 
 def _refused(here, named, sentence, folder="out"):

@@ -339,15 +339,14 @@ def _instructions(content: bytearray) -> Iterator[tuple[str, Any]]:
 
 
 def _name(text: str) -> _Name:
+  if text in _NAMES:
+    return _Name(text)
   if text == _TENSOR_OF_NEW_TYPE or _STORAGE.fullmatch(text):
-    if text not in _DTYPES:
-      raise ValueError(
-        "it has a tensor of a type that is not read, such as float8, uint16 or "
-        "complex64; convert it to float32"
-      )
-  elif text not in _NAMES:
-    raise ValueError(_more_than_tensors(text.replace(" ", ".", 1)))
-  return _Name(text)
+    raise ValueError(
+      "it has a tensor of a type that is not read, such as float8, uint16 or "
+      "complex64; convert it to float32"
+    )
+  raise ValueError(_more_than_tensors(text.replace(" ", ".", 1)))
 
 
 def _more_than_tensors(what: str) -> str:
