@@ -265,37 +265,42 @@ def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
         _node(config, parent.rstrip("."))[other] = None
 
 
+def check_stored(content: Mapping[str, Any]) -> None:
+  """Checks the types and ranges of a config that a run stored.
+
+  Objects of registries are not looked up: that would import what they name.
+
+  Args:
+    content: as `completed` returns it.
+
+  Raises:
+    UserError: naming the key or value that is wrong.
+  """
+  from configs import default
+
+  config = default.get_config()
+  values = _flat(content)
+  try:
+    _set(config, {key: values[key] for key in leaves(config)})
+  except KeyError as error:
+    raise UserError(f"config.{error.args[0]} is missing") from None
+  except OverflowError:  # A whole number as a float.
+    raise UserError("a number is too large") from None
+  _check_values(config)
+
+
 def check(config: ConfigDict) -> None:
   """Raises UserError at the first value that is out of its range."""
   from mixaug_jax.training import writers
 
   values = leaves(config)
-  optional = {
-    key
-    for key, value in leaves(config, references=True).items()
-    if isinstance(value, FieldReference)
-  }
-  for key, value in values.items():
-    if value is None and key not in optional:
-      raise UserError(f"config.{key} must be set")
-    if isinstance(value, float) and not math.isfinite(value):
-      raise UserError(f"config.{key} must be finite, got {value}")
-  for key, choices in _CHOICES.items():
-    if values[key] not in choices:
-      raise UserError(
-        f"config.{key} must be one of {', '.join(map(str, choices))}, "
-        f"got {values[key]!r}{_hint(str(values[key]), map(str, choices))}"
-      )
+  _check_values(config)
   try:
     for key, known in _registries().items():
       registry.find(f"config.{key}", values[key], known)
     writers.find(values["log.writers"])
   except ValueError as error:
     raise UserError(str(error)) from error
-  for key, (low, high) in _RANGES.items():
-    value = values[key]
-    if value is not None and not low <= value <= high:
-      raise UserError(f"config.{key} must be {_range(low, high)}, got {value}")
   if (config.steps is None) == (config.epochs is None):
     raise UserError("set one of config.steps and config.epochs, not both")
   if None not in (
@@ -322,6 +327,31 @@ def check(config: ConfigDict) -> None:
       "config.evaluate.checkpoint=ema needs an average: set config.ema.decay, "
       "for example 0.999"
     )
+
+
+def _check_values(config: ConfigDict) -> None:
+  """Raises UserError at the first value that is wrong on its own."""
+  values = leaves(config)
+  optional = {
+    key
+    for key, value in leaves(config, references=True).items()
+    if isinstance(value, FieldReference)
+  }
+  for key, value in values.items():
+    if value is None and key not in optional:
+      raise UserError(f"config.{key} must be set")
+    if isinstance(value, float) and not math.isfinite(value):
+      raise UserError(f"config.{key} must be finite, got {value}")
+  for key, choices in _CHOICES.items():
+    if values[key] not in choices:
+      raise UserError(
+        f"config.{key} must be one of {', '.join(map(str, choices))}, "
+        f"got {values[key]!r}{_hint(str(values[key]), map(str, choices))}"
+      )
+  for key, (low, high) in _RANGES.items():
+    value = values[key]
+    if value is not None and not low <= value <= high:
+      raise UserError(f"config.{key} must be {_range(low, high)}, got {value}")
 
 
 def _registries() -> dict[str, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ import errno
 import os
 import pathlib
 import stat
+import zlib
 from collections.abc import Iterator
 
 import filelock
@@ -16,7 +17,7 @@ from mixaug_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def naming(path: pathlib.Path) -> Iterator[None]:
+def naming(path: str | os.PathLike) -> Iterator[None]:
   """Gives the name `path` to an OSError that has none.
 
   Writing to an open file, flushing and closing it raise such errors.
@@ -25,7 +26,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
     yield
   except OSError as error:
     if error.errno is not None and error.filename is None:
-      error.filename = str(path)
+      error.filename = os.fspath(path)
     raise
 
 
@@ -52,7 +53,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   Raises:
     OSError: the folder cannot be written, or the disk is full.
   """
-  part = path.with_name(f".{path.stem}.part{path.suffix}")
+  # Short, because the name of the file may be as long as the disk allows.
+  number = zlib.crc32(os.fsencode(path.name))
+  part = path.with_name(f".{number:08x}.part{path.suffix}")
   with naming(path):
     try:
       part.unlink(missing_ok=True)
@@ -81,19 +84,29 @@ def sync(path: pathlib.Path) -> None:
       os.close(descriptor)
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
+def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
   """Reads a regular file; a pipe or a device, which may never end, is refused.
 
+  Args:
+    path: the file.
+    most: the largest size, in bytes, that is read.
+
   Raises:
-    OSError: there is no such file, or it cannot be read.
+    OSError: there is no such file, it is larger, or it cannot be read.
   """
-  with naming(path):
-    # Opening a pipe would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-      if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-      return file.read()
+  with naming(path), open(path, "rb", opener=_without_waiting) as file:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+      raise OSError(errno.EINVAL, "not a regular file")
+    if most is not None and status.st_size > most:
+      why = f"it has {status.st_size:,} bytes, more than {most:,}"
+      raise OSError(errno.EFBIG, why)
+    return file.read(-1 if most is None else most)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+  """Opens a pipe without waiting for its writer; Windows has no such flag."""
+  return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_text(path: pathlib.Path) -> str:

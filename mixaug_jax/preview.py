@@ -24,6 +24,8 @@ def main(argv: Sequence[str]) -> None:
   for name, low in (("step", 0), ("count", 1)):
     if getattr(arguments, name) < low:
       raise UserError(f"--{name} must be at least {low}")
+  if arguments.output.suffix.lower() != ".png":
+    raise UserError("--output must end in .png")
   jax_setup.prepare()
 
   from mixaug_jax.analysis import contact_sheet, marked_png
@@ -33,11 +35,10 @@ def main(argv: Sequence[str]) -> None:
   picture = contact_sheet.sheet(*batch, arguments.count)
   try:
     marked_png.save(picture, arguments.output, "preview")
-  except (OSError, ValueError) as error:
-    why = getattr(error, "strerror", None) or error
+  except OSError as error:
     raise UserError(
-      f"cannot write --output={arguments.output}: {why}; name a file such "
-      "as preview.png in a folder that exists"
+      f"cannot write --output={arguments.output}: {error.strerror or error}; "
+      "name a file such as preview.png in a folder that exists"
     ) from None
   for text in config_lib.without_effect(arguments.config):
     print(f"warning: {text}")

@@ -44,6 +44,12 @@ def webp(side):
   return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def avif():
+  file = io.BytesIO()
+  Image.new("RGB", (160, 160)).save(file, "AVIF")
+  return file.getvalue()
+
+
 @pytest.mark.parametrize(
   "encoded",
   [tiff(16_384), gif(11_000), webp(11_000)],
@@ -133,6 +139,51 @@ def test_a_decode_takes_its_pixels_and_returns_them(
   assert taken or format in ("TIFF", "WEBP")
 
 
+def jpeg(scans):
+  """A grey JPEG of 160x160 pixels whose components lie in these scans."""
+
+  def segment(marker, body):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+  codes = bytes([1] + [0] * 15 + [0])  # One code of one bit.
+  frame = struct.pack(">BHHB", 8, 160, 160, 3)
+  frame += b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+  encoded = b"\xff\xd8" + segment(0xDB, bytes([0] + [16] * 64))
+  encoded += segment(0xC0, frame)
+  encoded += segment(0xC4, b"\0" + codes) + segment(0xC4, b"\x10" + codes)
+  for scan in scans:
+    head = b"".join(bytes([number, 0]) for number in scan)
+    encoded += segment(0xDA, bytes([len(scan)]) + head + bytes([0, 63, 0]))
+    encoded += bytes(len(scan) * 20 * 20 * 2 // 8)
+  return encoded + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+  ("encoded", "pixels"),
+  [
+    (jpeg([(1, 2, 3)]), 20 * 20),
+    (jpeg([(1,), (2,), (3,)]), 160 * 160),
+    (jpeg([(1, 2), (3,)]), 160 * 160),
+    (avif(), decode.MAX_PIXELS),
+  ],
+  ids=["interleaved", "scans", "two scans", "avif"],
+)
+def test_a_decode_takes_what_its_decoder_may_allocate(
+  monkeypatch, encoded, pixels
+):
+  taken = []
+
+  class Counted(PixelBudget):
+    def taking(self, pixels):
+      taken.append(pixels)
+      return super().taking(pixels)
+
+  monkeypatch.setattr(decode, "_BUDGET", Counted(10**9))
+  decoded = decode_square(encoded, Settings(8))
+  assert (decoded.height, decoded.width) == (160, 160)
+  assert taken == [pixels]
+
+
 @pytest.mark.parametrize("read", ["list", "image", "source"])
 def test_pipes_devices_and_endless_files_are_not_read(tmp_path, read):
   from mixaug_jax.data import csv_rows
@@ -142,8 +193,8 @@ def test_pipes_devices_and_endless_files_are_not_read(tmp_path, read):
   with open(tmp_path / "sparse", "wb") as file:
     file.truncate(regular_file.MAX_BYTES + 1)
   for name, why in {
-    "pipe": "it is not a file",
-    "/dev/zero": "it is not a file",
+    "pipe": "not a regular file",
+    "/dev/zero": "not a regular file",
     "sparse": "more than 1,073,741,824",
   }.items():
     path = tmp_path / name

@@ -1,5 +1,6 @@
 """Other frameworks load an exported file and give the same logits."""
 
+import ast
 import json
 import os
 import pathlib
@@ -63,8 +64,10 @@ def test_what_is_exported_loads_again(tmp_path, kind, name):
   if kind == "torchvision":
     pytest.importorskip("torch")
   model, variables = _model(name, **(KERAS if kind == "keras" else {}))
-  path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
-  weight_export.export(path, kind, name, model, variables)
+  path = tmp_path / f"it's{weight_export.FORMATS[kind].suffix}"
+  loads = weight_export.export(path, kind, name, model, variables)
+  nodes = ast.walk(ast.parse(loads))
+  assert str(path) in [x.value for x in nodes if isinstance(x, ast.Constant)]
   source = sources.resolve(str(path), name)
   loaded, report = source.load(jax.tree.map(np.zeros_like, variables))
   assert not report.new_head

@@ -26,6 +26,13 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_with_the_longest_name_is_replaced(tmp_path):
+  path = tmp_path / f"{'x' * 250}.json"
+  with files.replacing(path) as part:
+    part.write_text("new")
+  assert [x.read_text() for x in tmp_path.iterdir()] == ["new"]
+
+
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
   path = tmp_path / "a.json"
   path.write_text("old")

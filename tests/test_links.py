@@ -44,12 +44,18 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_links_in_place_of_parts_are_replaced(run, victim, link):
   workdir, go = run
-  parts = [".config.part.json", ".version.part.json", ".data.part.json"]
-  parts += [".result.part.json", ".predictions_test.part.npz"]
+  parts = set()
+  for name in (
+    *("config.json", "version.json", "data.json", "result.json"),
+    "predictions_test.npz",
+  ):
+    with files.replacing(workdir / name) as part:
+      parts.add(part.name)
+    (workdir / name).unlink()
   for name in parts:
     link(victim, workdir / name)
   assert go().steps == 2
-  assert not {path.name for path in workdir.iterdir()} & set(parts)
+  assert not {path.name for path in workdir.iterdir()} & parts
 
 
 @pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])

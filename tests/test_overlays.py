@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,21 @@ def test_a_name_with_dots_stays_in_the_folder():
     [image_files.Found(gone, pathlib.PurePath(gone.name))], [gone], gone
   ).values()
   assert place == gone / "...png"
+
+
+def test_long_names_and_one_of_dots_have_overlays(here):
+  long = "é" * 127  # 254 bytes.
+  photo = _photo(here / "..jpg", format="JPEG")
+  named = [photo, here / "1" / long, here / "2" / long]
+  for path in named[1:]:
+    path.parent.mkdir()
+    shutil.copy(photo, path)
+  places = _plan(named, here / "out")
+  assert places == ["..png", f"{long[:125]}.png", f"{long[:124]}_2.png"]
+  (here / "out").mkdir()
+  for place in places:
+    picture = Image.new("RGB", (4, 4))
+    marked_png.save(picture, here / "out" / place, "predict")
 
 
 def _refused(here, named, sentence, folder="out"):
@@ -274,9 +290,16 @@ def test_a_full_disk_is_one_sentence(run, here, monkeypatch):
 
   _photo(here / "x.png")
   monkeypatch.setattr(Image.Image, "save", full)
-  with pytest.raises(UserError, match=r"cannot write out/x\.png: No space"):
+  with pytest.raises(UserError, match=r"out/x\.png: No space.*make room"):
     predict.main([f"--workdir={run}", "--output=out", "x.png"])
   assert not list((here / "out").iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(here):
+  (here / "out").write_text("notes")
+  _photo(here / "x.png")
+  with pytest.raises(UserError, match="directory; name another --output"):
+    _plan([here / "x.png"], here / "out")
 
 
 def test_a_photo_that_changes_meanwhile_is_reported(run, here, monkeypatch):

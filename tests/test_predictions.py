@@ -20,3 +20,10 @@ def test_a_name_that_cannot_be_printed_is_escaped_and_read(tmp_path):
   assert row["image"] == row["overlay"] == f"{tmp_path}/two\\nlines\\udce9.png"
   assert row["image"].isprintable()
   assert not errors
+
+
+def test_a_class_name_forges_no_line():
+  names = ["a\nb", r"a\nb"]  # The second one is escaped already.
+  top = [{"class": name, "probability": 0.5} for name in names]
+  table = predictions.table([{"image": "x.png", "top": top}], "")
+  assert table.splitlines() == ["x.png", *[r"   50.00%  a\nb"] * 2]

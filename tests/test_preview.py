@@ -38,7 +38,6 @@ def test_only_a_preview_is_replaced(tmp_path, monkeypatch):
   picture = Image.new("RGB", (4, 4))
   (tmp_path / "notes.png").write_text("notes")
   picture.save(tmp_path / "photo.png")
-  picture.save(tmp_path / "photo.jpg")
   (tmp_path / "folder.png").mkdir()
   (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
   files = list(tmp_path.iterdir())
@@ -81,11 +80,19 @@ def test_small_and_large_images_and_long_names_fit():
     assert sheet.height >= 2 * tile
 
 
+@pytest.mark.parametrize("name", ["preview", "preview.jpg", "preview.pdf"])
+def test_another_format_is_refused_first(tmp_path, monkeypatch, name):
+  monkeypatch.setattr(
+    contact_sheet, "training_batch", lambda *_: pytest.fail("too late")
+  )
+  with pytest.raises(UserError, match=r"--output must end in \.png"):
+    preview.main(["--config=configs/cutmix.py", f"--output={tmp_path / name}"])
+
+
 @pytest.mark.parametrize(
   "arguments",
   [
     ["--output=nowhere/preview.png"],
-    ["--output=preview.nosuchformat"],
     ["--output=preview.png", "--count=0"],
     ["--output=preview.png", "--step=-1"],
     ["--output=preview.png", "--config.mix.alpha=-1"],

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mixaug_jax import files
 from mixaug_jax.errors import UserError
+from mixaug_jax.runs import open_run
 from mixaug_jax.training import records
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -93,6 +94,48 @@ def test_a_finished_run_is_read_evaluated_and_predicts(runs, capsys):
   Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(image)
   _call("predict", f"--workdir={workdir}", image)
   assert str(image) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "sentence"),
+  [
+    ("data.image_size", 10**12, "config.data.image_size must be at least 8"),
+    ("data.image_size", 10**400, "config.data.image_size must be at least 8"),
+    ("data.cache_size", 30_000, "config.data.cache_size must be at least 8"),
+    ("seed", float("inf"), "config.seed must be a whole number, got inf"),
+    ("data.bits", "x", "config.data.bits must be a whole number, got 'x'"),
+    ("data.resize", 7, "config.data.resize must be a text, got 7"),
+    ("ema.decay", 10**400, "a number is too large"),
+    ("data", 5, ""),
+    ("model", 5, "config.model."),
+    ("seed", {}, "config.seed is missing"),
+  ],
+)
+def test_a_config_of_wrong_values_is_damaged(runs, key, value, sentence):
+  workdir = runs / "finished"
+  config, result = (
+    json.loads((workdir / name).read_text())
+    for name in ("config.json", "result.json")
+  )
+  group, _, leaf = key.rpartition(".")
+  (config[group] if group else config)[leaf] = value
+  (workdir / "config.json").write_text(json.dumps(config))
+  result["config_crc32"] = records.checksum(config)
+  (workdir / "result.json").write_text(json.dumps(result))
+  with pytest.raises(UserError) as caught:
+    open_run(workdir)
+  assert f"{workdir}/config.json is damaged: {sentence}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("epochs", 10**400), ("class_names", [])]
+)
+def test_a_result_of_wrong_values_is_damaged(runs, key, value):
+  path = runs / "finished" / "result.json"
+  result = json.loads(path.read_text()) | {key: value}
+  path.write_text(json.dumps(result))
+  with pytest.raises(UserError, match=r"result\.json is damaged"):
+    open_run(path.parent)
 
 
 def test_a_comparison_is_reported(runs, capsys):

@@ -13,7 +13,7 @@ import pytest
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
-from mixaug_jax.data import tfds_source
+from mixaug_jax.data import tfds_classes, tfds_source
 from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError
 
@@ -335,6 +335,18 @@ def _text_in_json(text):
   names = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
   inner = json.dumps({"image": {"type": _EVIL, "content": {}}})
   return json.dumps({"pythonClassName": names, "jsonFeature": {"json": inner}})
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
+def test_a_pipe_and_deep_json_are_one_sentence(tmp_path, file):
+  path = tmp_path / file
+  path.write_text("[" * 10**5)
+  with pytest.raises(UserError, match="is damaged: it is nested too deeply"):
+    tfds_classes.refuse_foreign(tmp_path)
+  path.unlink()
+  os.mkfifo(path)
+  with pytest.raises(UserError, match=f"{file}: not a regular file"):
+    tfds_classes.refuse_foreign(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def trained():
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 4])
-@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize(
+  "key", [None, "state_dict", "model_state_dict", "model"]
+)
 def test_a_checkpoint_comes_back(trained, tmp_path, protocol, key):
   """The state dict of a module has `_metadata`, as an attribute."""
   import torch
@@ -146,6 +148,8 @@ SHAPES = [
   (0, (1 << 62, 1 << 62), (1 << 62, 1 << 62)),
   (0, (1,) * 33, (1,) * 33),
   (2**63, (1,), (1,)),
+  (0, (2**40, 2**40, 0), (0, 0, 0)),
+  (0, (1,), (2**62,)),
 ]
 HUGE = pickles.tensor(
   pickles.storage(), shape=(10**9, 0), strides=(0, 0)
@@ -163,6 +167,9 @@ HOSTILE = {
   "tuple_as_id": pickles.state(x=pickles.sequence() + pickle.BINPERSID),
   "large_storage": pickles.state(x=pickles.tensor(pickles.storage(size=2**40))),
   "negative_storage": pickles.state(x=pickles.tensor(pickles.storage(size=-4))),
+  "two_types": pickles.state(
+    x=TENSOR, y=pickles.tensor(pickles.storage(kind="IntStorage"))
+  ),
   "no_storage": pickles.state(x=pickles.tensor(pickles.storage("1"))),
   "outside": pickles.state(x=pickles.tensor(pickles.storage("../data.pkl"))),
   "bool_as_offset": ONE.replace(pickles.integer(0), pickle.NEWFALSE, 1),
@@ -208,6 +215,12 @@ HOSTILE = {
 }
 SENTENCES = {
   "tensor_as_storage": "a tensor is not one of torch.save",
+  "shape5": "negative extent",
+  "shape10": "of more than 32 axes",
+  "shape12": "exceeds every memory",
+  "shape13": "exceeds every memory",
+  "two_types": "storage 0 has two types",
+  "bool_as_offset": "an extent is not a whole number",
   "nested_key": "a key is neither a name nor a number",
   "a_number_of_999_digits": "an integer exceeds 64 bits",
   "instructions": "longer than that of any ResNet",
@@ -297,6 +310,18 @@ def test_code_in_a_pth_is_refused_and_not_run(tmp_path):
   assert not marker.exists()
   pickle.loads(content)["conv1.weight"].close()
   assert marker.exists()
+
+
+def test_types_and_programs_that_are_not_read_are_named(tmp_path):
+  torch = pytest.importorskip("torch")
+  path = tmp_path / "x.pt"
+  for kind in (torch.float8_e4m3fn, torch.uint16, torch.complex64):
+    torch.save({"x": torch.zeros(2).to(kind)}, path)
+    with pytest.raises(ValueError, match="of a type that is not read"):
+      torch_file.read_state_dict(path)
+  torch.jit.script(torch.nn.ReLU()).save(path)
+  with pytest.raises(ValueError, match="a program of TorchScript"):
+    torch_file.read_state_dict(path)
 
 
 def test_a_pth_that_could_unpack_to_any_size_is_refused(tmp_path):

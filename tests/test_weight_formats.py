@@ -9,6 +9,7 @@ import zipfile
 
 import bounded_read
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -97,7 +98,7 @@ def test_an_archive_that_lies_is_refused(tmp_path, change, sentence):
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
 def test_only_deflate_is_unpacked(tmp_path, method):
   path = _zip(tmp_path / "x.npz", TWO, method=method)
-  with pytest.raises(UserError, match="other means than deflate"):
+  with pytest.raises(UserError, match="another way than deflate"):
     formats.read(path)
 
 
@@ -144,12 +145,12 @@ def test_npz_comes_back(tmp_path, compressed):
 
 
 NPY = {
-  "more": (_npy((5,)), "has not its size"),
-  "less": (_npy((3,)), "has not its size"),
-  "negative": (_npy((-4,)), "has not its size"),
-  "negative_twice": (_npy((-2, -2)), "has not its size"),
-  "huge": (_npy((2**40,)), "has not its size"),
-  "overflow": (_npy((2**32, 2**32)), "has not its size"),
+  "more": (_npy((5,)), "is not of its declared size"),
+  "less": (_npy((3,)), "is not of its declared size"),
+  "negative": (_npy((-4,)), "is not of its declared size"),
+  "negative_twice": (_npy((-2, -2)), "is not of its declared size"),
+  "huge": (_npy((2**40,)), "is not of its declared size"),
+  "overflow": (_npy((2**32, 2**32)), "is not of its declared size"),
   "objects": (_npy(dtype="|O"), "holds Python objects"),
   "long_header": (_npy(dtype="<f4" * 9999), "Header info length"),
   "cut": (_npy()[:40], "EOF"),
@@ -189,6 +190,43 @@ def test_a_file_above_the_limit_is_not_opened(tmp_path, suffix):
   os.truncate(path, limits.MAX_BYTES + 1)  # A hole takes no space.
   with pytest.raises(UserError, match=r"declares 4.0 GiB, more than the 4 GiB"):
     formats.read(path)
+
+
+def test_prefixes_of_torch_are_removed(tmp_path):
+  torch = pytest.importorskip("torch")
+  for prefix in ("", "module.", "_orig_mod.", "_orig_mod.module."):
+    torch.save({f"{prefix}fc.bias": torch.ones(1)}, tmp_path / "x.pth")
+    assert list(formats.read(tmp_path / "x.pth")) == ["fc.bias"]
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+  torch = pytest.importorskip("torch")
+  torch.save(
+    {"x": torch.zeros(1), "module.x": torch.ones(1)}, tmp_path / "x.pth"
+  )
+  np.savez(tmp_path / "x.npz", **{"a/mean": ONES, "a/moving_mean": ONES})
+  with h5py.File(tmp_path / "x.h5", "w") as file:
+    file["student/a/kernel:0"] = file["teacher/a/kernel:0"] = ONES
+  with h5py.File(tmp_path / "y.h5", "w") as file:
+    for group in ("student", "teacher"):
+      file[f"{group}/vars/0"] = ONES
+      file[f"{group}/vars"].attrs["name"] = "a"
+  for name in ("x.pth", "x.npz", "x.h5", "y.h5"):
+    with pytest.raises(UserError, match="two arrays have the name"):
+      formats.read(tmp_path / name)
+
+
+def test_types_that_are_not_read_are_named(tmp_path):
+  with h5py.File(tmp_path / "x.h5", "w") as file:
+    file["x"] = np.zeros(2, ml_dtypes.bfloat16)
+  header = {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}
+  (tmp_path / "x.safetensors").write_bytes(_safetensors({"x": header}, b"ab"))
+  for suffix, sentence in {
+    ".h5": "x is bfloat16, which is not read from .h5; save it as float32",
+    ".safetensors": "x is F8_E4M3, which is not read; convert it",
+  }.items():
+    with pytest.raises(UserError, match=sentence):
+      formats.read(tmp_path / f"x{suffix}")
 
 
 def test_a_pipe_is_not_opened(tmp_path):
@@ -492,8 +530,8 @@ ODD = {
   "overflow": (_overflow, "declares more than it stores"),
   "large_chunks": (_large_chunks, "the chunks of x exceed 64 MiB"),
   "bomb": (_bomb, "declares more than it stores"),
-  "twice_compressed": (_twice_compressed, "by other means than gzip"),
-  "strange_filter": (_strange_filter, "by other means than gzip"),
+  "twice_compressed": (_twice_compressed, "in another way than gzip"),
+  "strange_filter": (_strange_filter, "in another way than gzip"),
   "text": (_typed("text"), "does not hold numbers"),
   "texts": (_typed(np.array([b"text"])), "does not hold numbers"),
   "lists": (_lists, "does not hold numbers"),

@@ -20,25 +20,24 @@ _KEY = "Software"  # A keyword of the PNG specification, as is Comment.
 def save(
   picture: Image.Image, path: pathlib.Path, command: str, comment: str = ""
 ) -> None:
-  """Writes a picture; a PNG carries the name of the command.
+  """Writes a picture with the name of the command.
 
   Args:
     picture: the picture.
-    path: its place; the suffix is that of a format of Pillow.
+    path: its place, which ends in `.png`.
     command: such as `predict`.
     comment: a text for the reader of the file.
 
   Raises:
     OSError: the file cannot be written.
-    ValueError: the suffix is of no format.
   """
   mark = PngImagePlugin.PngInfo()
   mark.add_text(_KEY, _name(command))
   if comment:
     mark.add_itxt("Comment", comment)
   with files.replacing(path) as part:
-    # Other formats ignore these options. Fast compression takes a tenth of the
-    # time for files that are a little larger.
+    # Fast compression takes a tenth of the time for files that are a little
+    # larger.
     picture.save(part, pnginfo=mark, compress_level=1)
 
 
@@ -50,7 +49,9 @@ def refuse_another(path: pathlib.Path, command: str) -> None:
   except FileNotFoundError:
     return
   except OSError as error:
-    raise UserError(f"cannot write {what}: {error.strerror}") from None
+    raise UserError(
+      f"cannot write {what}: {error.strerror}; name another --output"
+    ) from None
   if not stat.S_ISREG(status.st_mode) or not _made_by(path, command):
     raise UserError(
       f"{what} exists and was not made by {command}; remove it, or name "

@@ -1,5 +1,6 @@
 """Activation maps over photos: the place of each file, and its pixels."""
 
+import errno
 import math
 import os
 import pathlib
@@ -16,6 +17,7 @@ from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
 
 _COMMAND = "predict"
+_MAX_NAME = 255  # Bytes, on almost every disk.
 _ROWS = 64  # Rows of a photo that are drawn at a time, to save memory.
 
 Places = dict[pathlib.Path, pathlib.Path]  # The overlay of each photo.
@@ -47,12 +49,12 @@ def plan(
   for photo in photos:
     if photo.path in places:  # It was named twice.
       continue
-    stem = photo.place.with_name(photo.place.stem)
-    key = _key(stem)
-    place = stem.with_name(f"{stem.name}.png")
+    parent, stem = photo.place.parent, photo.place.stem
+    place = parent / _name(stem, ".png")
+    key = _key(place)
     while _key(place) in taken:
       number[key] = number.get(key, 1) + 1
-      place = stem.with_name(f"{stem.name}_{number[key]}.png")
+      place = parent / _name(stem, f"_{number[key]}.png")
     taken.add(_key(place))
     places[photo.path] = folder / place
   _refuse_existing(places, folder)
@@ -96,9 +98,10 @@ def write(
       place.parent.mkdir(parents=True, exist_ok=True)
       marked_png.save(Image.fromarray(picture), place, _COMMAND, comment)
     except OSError as error:
+      full = error.errno in (errno.ENOSPC, errno.EDQUOT)
       raise UserError(
         f"cannot write {printable(str(place))}: {error.strerror or error}; "
-        "name another --output, or make room"
+        f"name another --output{', or make room' if full else ''}"
       ) from None
     written.append(place)
   return written
@@ -149,6 +152,13 @@ def _interpolation(
 def _key(place: pathlib.PurePath) -> str:
   """Returns what is equal for names that some disks take for the same."""
   return unicodedata.normalize("NFC", str(place).casefold())
+
+
+def _name(stem: str, ending: str) -> str:
+  """Returns the name of an overlay, shortened to what disks allow."""
+  while len(os.fsencode(stem + ending)) > _MAX_NAME:
+    stem = stem[:-1]
+  return stem + ending
 
 
 def _refuse_inside(folder: pathlib.Path, named: Iterable[pathlib.Path]) -> None:

@@ -99,6 +99,11 @@ def _top(row: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
   ]
 
 
+def _shown(name: str) -> str:
+  """Returns a class name as printable, unless it is that already."""
+  return name if name.isprintable() else printable(name)
+
+
 def table(rows: Sequence[dict[str, Any]], note: str) -> str:
   """Returns the note on the probabilities, then the classes of each image.
 
@@ -110,7 +115,8 @@ def table(rows: Sequence[dict[str, Any]], note: str) -> str:
   for row in rows:
     lines.append(row["image"])
     lines += [
-      f"  {entry['probability']:7.2%}  {entry['class']}" for entry in row["top"]
+      f"  {entry['probability']:7.2%}  {_shown(entry['class'])}"
+      for entry in row["top"]
     ]
     if "overlay" in row:
       lines.append(f"  {row['overlay']}")

@@ -4,6 +4,8 @@ import math
 
 from PIL import ExifTags, Image
 
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 _TILE = (ExifTags.Base.TileWidth, ExifTags.Base.TileLength)
 
 
@@ -25,6 +27,28 @@ def of_webp(encoded: bytes | bytearray | memoryview) -> tuple[int, int] | None:
   if kind == b"VP8L":
     return (number(21, 4) & 0x3FFF) + 1, (number(21, 4) >> 14 & 0x3FFF) + 1
   return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
+
+
+def is_interleaved(encoded: bytes | bytearray | memoryview) -> bool:
+  """Returns whether the first scan of a JPEG has all of its components.
+
+  Otherwise libjpeg keeps the coefficients of the whole size, as it does for a
+  progressive JPEG. The format is that of ITU T.81, B.1 and B.2.
+  """
+  place, components = 2, 0
+  while place + 10 <= len(encoded):
+    marker = encoded[place + 1]
+    if encoded[place] != 0xFF or marker in (0, 0xFF):
+      place += 1  # Decoders skip what is no marker.
+    elif marker in _JPEG_WITHOUT_LENGTH:
+      place += 2
+    elif marker == 0xDA:
+      return encoded[place + 4] == components
+    else:
+      if marker in _JPEG_FRAMES:
+        components = encoded[place + 9]
+      place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
+  return False
 
 
 def largest(picture: Image.Image) -> tuple[int, int]:

@@ -292,11 +292,20 @@ def _opened(
   _refuse_bomb(*largest)
   if draft:
     picture.draft("RGB", (draft, draft))
-    # A progressive JPEG keeps the coefficients of its whole size.
-    if picture.size != size and not picture.info.get("progressive"):
+    # A JPEG of more than one scan keeps the coefficients of its whole size.
+    if (
+      picture.size != size
+      and not picture.info.get("progressive")
+      and declared_size.is_interleaved(encoded)
+    ):
       largest = picture.size
+  pixels = math.prod(largest)
+  if picture.format == "AVIF":
+    # The frame inside of it may be larger than the file declares. libavif
+    # decodes one on all processors, so few at a time keep them busy.
+    pixels = MAX_PIXELS
   if not canvas:
-    held.enter_context(_BUDGET.taking(math.prod(largest)))
+    held.enter_context(_BUDGET.taking(pixels))
   if picture.format == "TIFF":
     picture.load()  # This applies its orientation, which changes its size.
     size = picture.size

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
 
@@ -29,14 +30,20 @@ def refuse_foreign(folder: Any) -> None:
     # TFDS prefers the features in here, if there are any.
     ("dataset_info.json", lambda content: content["features"]),
   ):
+    path = folder / name
+    shown = printable(str(path))
     try:
-      content = part(json.loads((folder / name).read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
+      classes = list(_classes(part(json.loads(files.read_text(path)))))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
       continue  # TFDS reports a file that is missing or damaged.
-    for used in _classes(content):
+    except OSError as error:  # TFDS would wait for a pipe.
+      raise UserError(f"cannot read {shown}: {error.strerror}") from None
+    except RecursionError:
+      raise UserError(f"{shown} is damaged: it is nested too deeply") from None
+    for used in classes:
       if not _OWN.fullmatch(used):
         raise UserError(
-          f"{printable(str(folder / name))} names the class "
+          f"{shown} names the class "
           f"{printable(used[:80])}, and TFDS would import its module; only "
           "classes of tensorflow_datasets are read; prepare the data set with "
           "the features of TFDS"

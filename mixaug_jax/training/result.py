@@ -1,6 +1,7 @@
 """The result of a finished run, as result.json holds it."""
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -36,6 +37,8 @@ def from_json(kind: Any, value: Any) -> Any:
   elif dataclasses.is_dataclass(kind) and isinstance(value, dict):
     return _dataclass_from_json(kind, value)
   elif kind is float and type(value) in (int, float):
+    if abs(value) > sys.float_info.max and type(value) is int:
+      raise ValueError("a number is too large")
     return float(value)
   elif kind is types.NoneType and value is None:
     return None
@@ -159,6 +162,8 @@ class Result:
     result = from_json(cls, value)
     if result.chosen not in CHOSEN:
       raise ValueError(f"chosen: expected one of {', '.join(CHOSEN)}")
+    if not result.class_names:
+      raise ValueError("class_names is empty")
     return result
 
   def to_json(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Archive:
     for entry in listed:
       # Other methods of compression do not bound what they unpack.
       if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("it is compressed by other means than deflate")
+        raise ValueError("it is compressed in another way than deflate")
       if not entry.compress_type and entry.compress_size != entry.file_size:
         raise ValueError(f"it is damaged: {entry.filename} has two sizes")
       if entry.file_size > limits.MAX_DEFLATE * entry.compress_size:

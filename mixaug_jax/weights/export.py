@@ -22,7 +22,7 @@ class Format(NamedTuple):
     dialect: of the names in it.
     write: called with the path, the arrays by name, and the model.
     loads: the framework's expression that loads the file; `{name}`,
-      `{keras_name}`, `{classes}` and `{path}` are fields.
+      `{keras_name}`, `{classes}` and `{path}`, in quotes, are fields.
   """
 
   suffix: str
@@ -37,14 +37,14 @@ FORMATS = {
     dialects.TORCH,
     lambda path, arrays, _: formats.write_pth(path, arrays),
     "torchvision.models.{name}(num_classes={classes}).load_state_dict("
-    "torch.load('{path}'))",
+    "torch.load({path}))",
   ),
   "safetensors": Format(
     ".safetensors",
     dialects.TORCH,
     lambda path, arrays, _: formats.write_safetensors(path, arrays),
     "timm.create_model('{name}', num_classes={classes}, "
-    "checkpoint_path='{path}')",
+    "checkpoint_path={path})",
   ),
   "keras": Format(
     ".h5",
@@ -52,7 +52,7 @@ FORMATS = {
     lambda path, arrays, model: formats.write_keras_h5(
       path, arrays, dialects.keras_layers(model.stage_sizes)
     ),
-    "keras.applications.{keras_name}(weights='{path}', classes={classes}, "
+    "keras.applications.{keras_name}(weights={path}, classes={classes}, "
     "classifier_activation=None)",
   ),
 }
@@ -93,7 +93,7 @@ def export(
     name=name,
     keras_name=name.replace("resnet", "ResNet"),
     classes=model.num_classes,
-    path=path,
+    path=repr(str(path)),
   )
 
 

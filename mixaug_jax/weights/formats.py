@@ -1,6 +1,7 @@
 """Reads and writes files of named arrays: .pth, .safetensors, .h5 and .npz."""
 
 import pathlib
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,11 +13,15 @@ from mixaug_jax.weights import limits, npz_file, torch_file
 
 Arrays = dict[str, np.ndarray]
 
+_TORCH_PREFIXES = re.compile(r"(module\.|_orig_mod\.)+")
+
 
 def read(path: pathlib.Path) -> Arrays:
   """Reads the arrays of a weight file in the format of its suffix.
 
-  Names in `.pth` and `.safetensors` are PyTorch's (`layer1.0.conv1.weight`).
+  Names in `.pth` and `.safetensors` are PyTorch's (`layer1.0.conv1.weight`);
+  the prefixes `module.` of DataParallel and `_orig_mod.` of torch.compile are
+  removed.
   Names in `.h5` and `.npz` become `LAYER/VARIABLE` for every version of Keras:
   `conv1_bn/mean`, not `conv1_bn/conv1_bn/moving_mean:0`.
 
@@ -40,6 +45,26 @@ def read(path: pathlib.Path) -> Arrays:
     ) from error
 
 
+def _named(arrays: Iterable[tuple[str, np.ndarray]]) -> Arrays:
+  """Returns arrays by name; raises ValueError if two have the same one."""
+  named: Arrays = {}
+  for name, array in arrays:
+    if name in named:
+      raise ValueError(f"two arrays have the name {name}")
+    named[name] = array
+  return named
+
+
+def _torch_name(name: str) -> str:
+  prefix = _TORCH_PREFIXES.match(name)
+  return name[prefix.end() :] if prefix else name
+
+
+def _read_pth(path: pathlib.Path) -> Arrays:
+  arrays = torch_file.read_state_dict(path)
+  return _named((_torch_name(name), x) for name, x in arrays.items())
+
+
 def _read_safetensors(path: pathlib.Path) -> Arrays:
   from safetensors import safe_open
   from safetensors.flax import load_file  # It reads bfloat16 too.
@@ -50,19 +75,26 @@ def _read_safetensors(path: pathlib.Path) -> Arrays:
     limits.check_description(*struct.unpack("<Q", header))
   with safe_open(path, "numpy") as file:
     limits.check_arrays(len(file.keys()))
-  return {name: np.asarray(x) for name, x in load_file(path).items()}
+    for name in file.keys():  # noqa: SIM118 (it is no dict)
+      kind = file.get_slice(name).get_dtype()
+      if kind.startswith(("F8", "F6", "F4")):
+        raise ValueError(f"{name} is {kind}, which is not read; convert it")
+  arrays = load_file(path)
+  return _named(
+    (_torch_name(name), np.asarray(x)) for name, x in arrays.items()
+  )
 
 
 def _read_npz(path: pathlib.Path) -> Arrays:
   arrays = npz_file.read_arrays(path)
-  return {_keras_name(name.split("/")): x for name, x in arrays.items()}
+  return _named((_keras_name(name.split("/")), x) for name, x in arrays)
 
 
 def _read_h5(path: pathlib.Path) -> Arrays:
   from mixaug_jax.weights import hdf5_file  # Importing h5py takes a while.
 
   arrays = hdf5_file.read_arrays(path)
-  return {_keras_name(parts): x for parts, x in arrays.items()}
+  return _named((_keras_name(parts), x) for parts, x in arrays)
 
 
 def _keras_name(parts: Sequence[str]) -> str:
@@ -86,8 +118,8 @@ class Reader(NamedTuple):
 
 
 READERS: Mapping[str, Reader] = {
-  ".pth": Reader("torch", torch_file.read_state_dict),
-  ".pt": Reader("torch", torch_file.read_state_dict),
+  ".pth": Reader("torch", _read_pth),
+  ".pt": Reader("torch", _read_pth),
   ".safetensors": Reader("torch", _read_safetensors),
   ".h5": Reader("keras", _read_h5),
   ".npz": Reader("keras", _read_npz),

@@ -34,19 +34,21 @@ _KERAS_3_VARIABLES = {
 }
 
 
-def read_arrays(path: pathlib.Path) -> dict[tuple[str, ...], np.ndarray]:
+def read_arrays(
+  path: pathlib.Path,
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
   """Reads the datasets of a file, or of its group `model_weights`.
 
   Returns:
-    Arrays by path. The path of a variable of Keras 3 is the names of its layer
-    and of the variable.
+    Paths and arrays. The path of a variable of Keras 3 is the names of its
+    layer and of the variable.
 
   Raises:
     ValueError: there is a link that is not hard, an object that two links lead
       to, or a dataset that is not of numbers in the file itself.
     OSError: the file is damaged or not HDF5.
   """
-  arrays = {}
+  arrays = []
   size = stored = 0
   with h5py.File(path, "r", driver="sec2") as file:
     root = file.id
@@ -72,7 +74,7 @@ def read_arrays(path: pathlib.Path) -> dict[tuple[str, ...], np.ndarray]:
           kinds = _KERAS_3_VARIABLES.get(len(links), ())
           kind = dict(zip("0123", kinds, strict=False)).get(link, link)
           parts = (_layer_name(group), kind)
-        arrays[parts] = dataset[()]
+        arrays.append((parts, dataset[()]))
   return arrays
 
 
@@ -116,6 +118,10 @@ def _dataset(
   if properties.get_layout() not in _LAYOUTS or properties.get_external_count():
     raise ValueError(f"{name} lies in another file; {_FIX}")
   dataset = h5py.Dataset(item)
+  if dataset.dtype == np.dtype("V2"):  # HDF5 has no such type.
+    raise ValueError(
+      f"{name} is bfloat16, which is not read from .h5; save it as float32"
+    )
   if dataset.dtype.kind not in "fiub" or dataset.shape is None:
     raise ValueError(f"{name} does not hold numbers")
   filters = [
@@ -123,7 +129,7 @@ def _dataset(
     for index in range(properties.get_nfilters())
   ]
   if not set(filters) <= set(_FILTERS) or len(set(filters)) < len(filters):
-    raise ValueError(f"{name} is compressed by other means than gzip")
+    raise ValueError(f"{name} is compressed in another way than gzip")
   itemsize = dataset.dtype.itemsize
   if (
     dataset.chunks is not None

@@ -15,11 +15,11 @@ from mixaug_jax.weights import archives
 _MAX_HEADER = 2**17  # Bytes. NumPy refuses a header of more than 10,000.
 
 
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path) -> list[tuple[str, np.ndarray]]:
   """Reads the arrays of a file that `numpy.savez` wrote, compressed or not.
 
   Returns:
-    Arrays by name, in the order of the file.
+    Names and arrays, in the order of the file.
 
   Raises:
     ValueError: the file is damaged, or holds other than arrays, or Python
@@ -27,10 +27,10 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   """
   try:
     with archives.open_archive(path) as archive:
-      return {
-        name.removesuffix(".npy"): _array(name, archive.read(name))
+      return [
+        (name.removesuffix(".npy"), _array(name, archive.read(name)))
         for name in archive.entries
-      }
+      ]
   except zipfile.BadZipFile:
     raise ValueError("it is damaged or not an .npz") from None
 
@@ -53,6 +53,8 @@ def _array(name: str, content: bytearray) -> np.ndarray:
     raise ValueError(f"the array {name} holds Python objects")
   size = len(content) - stream.tell()
   if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
-    raise ValueError(f"it is damaged: the array {name} has not its size")
+    raise ValueError(
+      f"it is damaged: the array {name} is not of its declared size"
+    )
   order = "F" if fortran else "C"
   return np.ndarray(shape, dtype, content, stream.tell(), order=order)

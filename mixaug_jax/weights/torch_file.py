@@ -11,6 +11,7 @@ import dataclasses
 import math
 import pathlib
 import pickletools
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ _DTYPES = {
 }
 _DICT = "collections OrderedDict"
 _TENSOR = "torch._utils _rebuild_tensor_v2"
+_TENSOR_OF_NEW_TYPE = "torch._utils _rebuild_tensor_v3"
+_STORAGE = re.compile(r"torch [A-Z]\w*Storage", re.ASCII)
 _PARAMETER = "torch._utils _rebuild_parameter"
 _SIZE = "torch Size"
 _NAMES = {_DICT, _TENSOR, _PARAMETER, _SIZE, *_DTYPES}
@@ -42,6 +45,7 @@ _NAMES = {_DICT, _TENSOR, _PARAMETER, _SIZE, *_DTYPES}
 # ResNet-152 with the state of its optimizer takes about 100,000 instructions.
 _MAX_INSTRUCTIONS = 1_000_000
 _MAX_AXES = 32  # NumPy 1 has no more.
+_MAX_ELEMENTS = 2**48  # Sizes in bytes then fit into 64 bits.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +83,8 @@ class _Tensor:
 def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads the tensors of a state dict.
 
-  The state dict may be the whole file or its entry `state_dict` or `model`. The
-  prefix `module.`, which DataParallel adds to every name, is removed.
+  The state dict may be the whole file or one of its entries `state_dict`,
+  `model_state_dict` and `model`.
 
   Args:
     path: of a file that `torch.save` of PyTorch 1.6 or later wrote.
@@ -104,6 +108,10 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read(archive: archives.Archive) -> dict[str, np.ndarray]:
+  if any(name.endswith("/constants.pkl") for name in archive.entries):
+    raise ValueError(
+      "it is a program of TorchScript; torch.save the state_dict() of its model"
+    )
   if any(entry.compress_type for entry in archive.entries.values()):
     # A small file could unpack to more than fits into memory.
     raise ValueError("it is compressed, which torch.save never does")
@@ -121,21 +129,23 @@ def _read(archive: archives.Archive) -> dict[str, np.ndarray]:
   )
   root = pickles[0].removesuffix("data.pkl")
   swapped = _byte_order(archive, f"{root}byteorder") != sys.byteorder
-  storages: dict[tuple[str, np.dtype], np.ndarray] = {}
+  # Each storage is read once, so that the limit on the archive holds for all.
+  storages: dict[str, np.ndarray] = {}
   arrays = {}
   for name, tensor in tensors.items():
     key, dtype = tensor.storage.key, tensor.storage.dtype
-    if (key, dtype) not in storages:
+    if key not in storages:
       elements = _elements(archive, f"{root}data/{key}", dtype)
-      storages[key, dtype] = elements.byteswap() if swapped else elements
-    array = _array(tensor, storages[key, dtype])
-    arrays[name.removeprefix("module.")] = array
+      storages[key] = elements.byteswap(inplace=True) if swapped else elements
+    if storages[key].dtype != dtype:
+      raise ValueError(f"it is damaged: storage {key} has two types")
+    arrays[name] = _array(tensor, storages[key])
   return arrays
 
 
 def _state_dict(content: Any) -> dict[str, _Tensor]:
   """Finds the tensors in what a file holds."""
-  for key in ("state_dict", "model"):
+  for key in ("state_dict", "model_state_dict", "model"):
     if isinstance(content, dict) and isinstance(content.get(key), dict):
       content = content[key]
   if not isinstance(content, dict) or not all(
@@ -329,9 +339,14 @@ def _instructions(content: bytearray) -> Iterator[tuple[str, Any]]:
 
 
 def _name(text: str) -> _Name:
-  if text not in _NAMES:
-    raise ValueError(_more_than_tensors(text.replace(" ", ".", 1)))
-  return _Name(text)
+  if text in _NAMES:
+    return _Name(text)
+  if text == _TENSOR_OF_NEW_TYPE or _STORAGE.fullmatch(text):
+    raise ValueError(
+      "it has a tensor of a type that is not read, such as float8, uint16 or "
+      "complex64; convert it to float32"
+    )
+  raise ValueError(_more_than_tensors(text.replace(" ", ".", 1)))
 
 
 def _more_than_tensors(what: str) -> str:
@@ -372,10 +387,19 @@ def _tensor(
 ) -> _Tensor:
   if not isinstance(shape, tuple) or not isinstance(strides, tuple):
     raise ValueError("it is damaged: a shape is not a tuple")
-  if len(shape) != len(strides) or len(shape) > _MAX_AXES:
+  if len(shape) > _MAX_AXES:
+    raise ValueError(f"it has a tensor of more than {_MAX_AXES} axes")
+  if len(shape) != len(strides):
     raise ValueError(
       "it is damaged: a tensor has strides of another number of axes"
     )
-  if any(type(n) is not int or n < 0 for n in (offset, *shape, *strides)):
+  numbers = (offset, *shape, *strides)
+  if any(type(n) is not int for n in numbers):
+    raise ValueError("it is damaged: an extent is not a whole number")
+  if min(numbers) < 0:
     raise ValueError("it is damaged: a tensor has a negative extent")
+  # NumPy bounds the shape of an empty array as if no extent were 0.
+  elements = math.prod(max(n, 1) for n in shape)
+  if max(*numbers, elements) > _MAX_ELEMENTS:
+    raise ValueError("it is damaged: a tensor exceeds every memory")
   return _Tensor(storage, offset, shape, strides)
