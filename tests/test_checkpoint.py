@@ -193,3 +193,15 @@ def test_changes_after_saving_are_not_saved(tmp_path):
   checkpoints.close()
   restored = Checkpoints(tmp_path).restore(_state(0))
   assert restored[1].window == {"steps": 9, "loss": 14.4}
+
+
+def test_arrays_that_orbax_did_not_merge_are_no_checkpoint(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.close()  # Its thread removes unfinished checkpoints.
+  checkpoints._saving = 3
+  part = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+  (part / "state" / "ocdbt.process_0").mkdir(parents=True)
+  with pytest.raises(OSError, match=r"Input/output error.*/state"):
+    checkpoints._before_the_name()
+  (part / "state" / "manifest.ocdbt").touch()
+  checkpoints._before_the_name()

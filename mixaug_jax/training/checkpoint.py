@@ -209,8 +209,16 @@ class Checkpoints:
 
     Orbax calls this on its thread, in process 0. TensorStore has synced the
     arrays, but nobody the JSON files.
+
+    Raises:
+      OSError: a file cannot be synced, or Orbax has not merged the arrays of
+        the processes, which it skips if it cannot read their folder.
     """
     for part in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+      arrays = part / "state"
+      unmerged = any(arrays.glob("ocdbt.process_*"))
+      if unmerged and not (arrays / "manifest.ocdbt").exists():
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(arrays))
       for path in _inside(part):
         files.sync(path)
         if path.parent != part:  # Orbax writes its own files once more.
