@@ -432,7 +432,7 @@ def without_effect(config: ConfigDict) -> list[str]:
     reports += [
       f"config.mix.{name} has no effect, because config.mix.name=none"
       for name, value in _flat(config.mix.to_dict()).items()
-      if value != unset[name]
+      if value != unset.get(name)  # A group of the user's own has no default.
     ]
   return reports
 

@@ -16,7 +16,7 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import likelihood
 from mixaug_jax.data import labelled, selection
 from mixaug_jax.data.identity import Identity, changes
-from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, records
 from mixaug_jax.training.checkpoint import CHECKPOINTS
 from mixaug_jax.training.result import Result, from_json
@@ -248,12 +248,4 @@ def open_run(workdir: pathlib.Path) -> Run:
       f"{workdir / records.CONFIG_FILE} is damaged: it is not the config of "
       f"{records.RESULT_FILE}"
     )
-  try:
-    content = config_lib.completed(config)
-    config_lib.check_stored(content)
-    return Run(workdir, ConfigDict(content), result)
-  # A group that is none raises TypeError, and a deep one RecursionError.
-  except (TypeError, RecursionError, UserError) as error:
-    raise UserError(
-      f"{workdir / records.CONFIG_FILE} is damaged: {first_line(error)}"
-    ) from None
+  return Run(workdir, ConfigDict(config_lib.completed(config)), result)

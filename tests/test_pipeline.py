@@ -621,4 +621,10 @@ def test_settings_of_mixing_that_is_off_are_named():
   assert config_lib.without_effect(config) == [
     "config.mix.cutmix.alpha has no effect, because config.mix.name=none"
   ]
-  assert not config_lib.without_effect(config_lib.load("configs/baseline.py"))
+  config = config_lib.load("configs/baseline.py")
+  assert not config_lib.without_effect(config)
+  with config.unlocked():
+    config.mix.BandMix = {"width": 3}
+  assert "config.mix.BandMix.width has no effect, because" in str(
+    config_lib.without_effect(config)
+  )

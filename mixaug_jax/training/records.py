@@ -17,7 +17,7 @@ import mixaug_jax
 from mixaug_jax import config as config_lib
 from mixaug_jax import files, progress
 from mixaug_jax.data.identity import Identity, changes
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training.result import Result, from_json
 
 VERSION_FILE = "version.json"
@@ -196,6 +196,12 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
       f"{path} is damaged; delete it if this command started the run, which "
       "writes it again, or else delete the whole directory"
     )
+  try:
+    if config is not None:
+      config_lib.check_stored(config_lib.completed(config))
+  # A group that is none raises TypeError, and a deep one RecursionError.
+  except (TypeError, RecursionError, UserError) as error:
+    raise UserError(f"{path} is damaged: {first_line(error)}") from None
   return config
 
 
