@@ -56,7 +56,7 @@ def train(
   config = pretrained.recalled(config, workdir)
   if finished := records.finished_result(config, workdir):
     return finished
-  check_path(workdir)
+  check_path(workdir, writing=True)
   new = not saved_in(workdir)
   stored = records.read_config(workdir)
   exp = experiment.build(config, fetch_weights=new)

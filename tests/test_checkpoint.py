@@ -95,6 +95,15 @@ def test_a_path_that_is_not_utf8_is_refused_before_anything_is_read(tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("name", ["runs[1]", "what?", "a*b"])
+def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path, name):
+  workdir = tmp_path / name / "run"
+  loaded = config.load("configs/cutmix.py:digits", {})
+  with pytest.raises(UserError, match=r"has a \[, \* or \? in its name"):
+    train.train(loaded, workdir)
+  assert not workdir.parent.exists()
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path):
   checkpoints = _saved(tmp_path, [10, 20, 30, 40, 50], keep=2, best=20)
   assert checkpoints.steps() == [20, 40, 50]

@@ -171,7 +171,8 @@ def test_no_command_prints_a_name_that_a_terminal_obeys(
     ("predict", [workdir, str(root / HOSTILE)], 2),
     ("evaluate", [workdir], 0),
     ("preview", [*flags, f"--output={tmp_path}/{HOSTILE}.png"], 0),
-    ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE}"], 0),
+    ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE}"], 2),
+    ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE.replace('[', '')}"], 0),
     ("main", [*flags, f"--config.model.name={HOSTILE}"], 2),
   ):
     module = importlib.import_module(f"mixaug_jax.{name}")

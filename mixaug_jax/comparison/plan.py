@@ -196,7 +196,14 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
 def _pairs(config: ConfigDict) -> tuple[tuple[str, str], ...]:
   """Reads `config.pairs`, such as `basic+cutmix:basic,basic+mixup:basic`."""
   pairs = []
-  for text in filter(None, (config.get("pairs") or "").split(",")):
+  texts = config.get("pairs") or ""
+  if texts == "auto":
+    texts = ",".join(
+      f"{name}:{name.rpartition('+')[0]}"
+      for name in config.arms
+      if name.rpartition("+")[0] in set(config.arms) - {config.baseline}
+    )
+  for text in filter(None, texts.split(",")):
     arm, colon, other = (part.strip() for part in text.partition(":"))
     if not colon or arm == other or not {arm, other} <= set(config.arms):
       raise UserError(

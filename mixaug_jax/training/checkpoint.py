@@ -12,6 +12,7 @@ of it. What cannot be read for such a reason is not taken for damaged.
 import contextlib
 import dataclasses
 import errno
+import glob
 import json
 import logging as std_logging
 import os
@@ -248,17 +249,30 @@ def saved_in(workdir: pathlib.Path) -> bool:
   return any(name[0].isdigit() for name in names)
 
 
-def check_path(path: pathlib.Path) -> None:
-  """Raises UserError for a path in which TensorStore finds no checkpoint.
+def check_path(path: pathlib.Path, writing: bool = False) -> None:
+  """Raises UserError for a path in which no checkpoint can be.
 
-  It encodes all paths as UTF-8, which some bytes and some locales do not allow.
+  TensorStore encodes all paths as UTF-8, which some bytes and some locales do
+  not allow. Orbax takes a path for a pattern where it merges what it wrote: it
+  finds nothing below a folder such as `runs[1]`, and the checkpoint that it
+  leaves cannot be read.
+
+  Args:
+    path: a run directory or a checkpoint.
+    writing: whether a checkpoint is to be written there.
   """
+  shown = printable(str(path.absolute()))
+  if writing and glob.escape(shown) != shown:
+    raise UserError(
+      f"{shown} has a [, * or ? in its name, and no checkpoint can be written "
+      "there; name another directory"
+    )
   try:
     str(path.absolute()).encode("utf-8")
   except UnicodeEncodeError:
     raise UserError(
-      f"{printable(str(path.absolute()))} is not UTF-8 in this locale, so "
-      "no checkpoint can be there; name another directory, or set PYTHONUTF8=1"
+      f"{shown} is not UTF-8 in this locale, so no checkpoint can be there; "
+      "name another directory, or set PYTHONUTF8=1"
     ) from None
 
 
