@@ -439,6 +439,8 @@ class _Echo(std_logging.Filter):
   """Drops the errors that Orbax logs, because it raises them as well."""
 
   def filter(self, record: std_logging.LogRecord) -> bool:
+    if record.name == "asyncio":
+      return "exception was never retrieved" not in record.getMessage()
     ours = "orbax" not in pathlib.Path(record.pathname).parts
     return ours or record.levelno < std_logging.ERROR
 
@@ -449,17 +451,21 @@ _ECHO = _Echo()
 def _drop_echoes() -> None:
   """Keeps Orbax and TensorStore from printing what they raise.
 
-  When one array cannot be written, Orbax closes its event loop. TensorStore
-  prints a traceback for each of the other arrays, which finds it closed.
+  When one array cannot be read or written, Orbax closes its event loop. A
+  traceback is printed for each of the other arrays, which TensorStore, asyncio
+  or the interpreter finds unfinished.
   """
   logging.get_absl_logger().addFilter(_ECHO)
+  std_logging.getLogger("asyncio").addFilter(_ECHO)
   sys.unraisablehook = _print_unraisable
 
 
 def _print_unraisable(
   found: Any, before: Callable[[Any], object] = sys.unraisablehook
 ) -> None:
-  if str(found.exc_value) != "Event loop is closed":
+  code = getattr(found.object, "cr_code", None)  # Of a coroutine.
+  of_orbax = code and "orbax" in pathlib.Path(code.co_filename).parts
+  if not of_orbax and str(found.exc_value) != "Event loop is closed":
     before(found)
 
 
