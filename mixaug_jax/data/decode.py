@@ -38,8 +38,8 @@ FORMATS = (
 )
 # Larger images are refused, because they may be decompression bombs.
 MAX_PIXELS = 100_000_000
-# Decoding takes 4 to 20 bytes a pixel, so all threads together take at most
-# 4 GB.
+# All threads together hold as many pixels as two of the largest images, at 4
+# bytes each or more: a picture with transparency is copied several times.
 _BUDGET = PixelBudget(2 * MAX_PIXELS)
 # glibc keeps freed blocks of up to 32 MiB for each thread that allocated them,
 # and returns larger ones. Pillow's own block size is 16 MiB.
