@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import harness
 from mixaug_jax.command import exits, flags
-from mixaug_jax.comparison import figures
+from mixaug_jax.pages import drawing, figures
 
 DATA = {
   "data.name": "folder",
@@ -100,12 +100,12 @@ def main(argv: Sequence[str]) -> None:
   print(f"frozen features: {frozen.strip()}")
   figure = figures.curves(
     {arm: [points] for arm, points in curves.items()},
-    figures.colours(list(curves), RANDOM),
+    drawing.colours(list(curves), RANDOM),
     "validation accuracy",
     percent=True,
   )
   figure.axes[0].set_xlabel("epoch")
-  figures.png(figure, arguments.workdir / "curves.png", dpi=120)
+  drawing.png(figure, arguments.workdir / "curves.png", dpi=120)
 
 
 def run(module: str, *flags: str, **settings: Any) -> str:

@@ -14,11 +14,12 @@ import time
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, likelihood
-from mixaug_jax.comparison import figures, launch, page, pictures, plan, words
+from mixaug_jax.comparison import launch, page, pictures, plan, words
 from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -227,14 +228,14 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
 
   def reliability(name, colour, confidence, *rest):
     drawn[name] = confidence
-    return figures.Figure((1, 1))
+    return Figure((1, 1))
 
   def picture_table(_, texts, *rest):
     captions.extend(texts)
-    return figures.Figure((1, 1))
+    return Figure((1, 1))
 
-  monkeypatch.setattr(page.figures, "reliability", reliability)
-  monkeypatch.setattr(page.figures, "picture_table", picture_table)
+  monkeypatch.setattr(page.shared, "reliability", reliability)
+  monkeypatch.setattr(pictures.figures, "picture_table", picture_table)
   path = tmp_path / "small.py"
   text = SMALL.replace('"cut": {"mix": {"name": "cutmix"}}', _KINDS)
   path.write_text(text.replace("steps = 20", "steps = 4"))

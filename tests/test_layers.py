@@ -18,6 +18,7 @@ LAYERS = (
   ("classifier",),
   ("runs",),
   ("train",),
+  ("pages",),
   ("comparison",),
   ("command",),
 )

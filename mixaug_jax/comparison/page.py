@@ -1,5 +1,6 @@
 """Writes the page of a comparison, with its figures and its tables."""
 
+import importlib.resources
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,6 @@ from mixaug_jax.comparison import (
   baselines,
   figures,
   pictures,
-  render,
   results,
   summary,
   words,
@@ -23,6 +23,8 @@ from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import NoActivationMaps, UserError
+from mixaug_jax.pages import drawing, render
+from mixaug_jax.pages import figures as shared
 from mixaug_jax.training import records
 
 _CLASSES = 12  # Bars in the figure of classes.
@@ -65,7 +67,9 @@ def write(comparison: Comparison, command: str) -> str:
   page = _content(comparison, numbers, command)
   results.write(comparison, numbers)
   # The command and the title may hold a path that is not UTF-8.
-  html = render.render(**page).encode("utf-8", "backslashreplace").decode()
+  template = importlib.resources.files(__package__) / "report.html"
+  html = render.render(template.read_text("utf-8"), **page)
+  html = html.encode("utf-8", "backslashreplace").decode()
   records.write_text(root / "report.html", html)
   lines = [page["verdict"], *words.diverged(comparison)]
   return "\n".join([*lines, f"{root / 'report.html'} shows it all"])
@@ -135,11 +139,11 @@ def _figures(
   """Draws the figures of the numbers: PNG files, and elements of the page."""
   arms, best = numbers["arms"], numbers["best"]
   baseline, split = comparison.baseline, comparison.split
-  paint = figures.colours(list(arms), baseline)
+  paint = drawing.colours(list(arms), baseline)
 
   def drawn(figure: Figure, name: str, description: str) -> Markup:
-    figures.png(figure, folder / f"{name}.png")
-    return render.drawing(figures.svg(figure, name, description))
+    drawing.png(figure, folder / f"{name}.png")
+    return render.drawing(drawing.svg(figure, name, description))
 
   return {
     "accuracy": drawn(
@@ -154,7 +158,7 @@ def _figures(
     ),
     "curves": [
       drawn(
-        figures.curves(series, paint, title, percent=percent),
+        shared.curves(series, paint, title, percent=percent),
         f"curve_{name}",
         f"{title} by step",
       )
@@ -223,7 +227,7 @@ def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
     run.compared.labels[finite],
     likelihood=run.run.likelihood,
   )
-  return figures.reliability(name, colour, confidence, accuracy, count)
+  return shared.reliability(name, colour, confidence, accuracy, count)
 
 
 def _class_changes(
@@ -274,7 +278,7 @@ def _where_networks_look(
   except NoActivationMaps as error:
     return {"cam": None, "no_cam": str(error), "inside": {}, "box_area": None}
   path = folder / "activation_maps.png"
-  figures.png(figure, path, dpi=130)
+  drawing.png(figure, path, dpi=130)
   return {
     "cam": render.picture(path, "class activation maps of every arm"),
     "no_cam": None,

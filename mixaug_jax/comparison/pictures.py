@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 
 from mixaug_jax import data, runs
 from mixaug_jax.analysis import cam, contact_sheet
-from mixaug_jax.comparison import figures, summary
+from mixaug_jax.comparison import summary
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
 from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
+from mixaug_jax.pages import figures
 
 _SHEET_STEP = 2  # An early step; any would do.
 _SHEET_IMAGES = 8

@@ -1,4 +1,4 @@
-"""Fills the template of the page: one file that loads nothing."""
+"""Fills the template of a page: one file that loads nothing."""
 
 import base64
 import importlib.resources
@@ -12,13 +12,16 @@ import markupsafe
 from mixaug_jax import durations
 
 
-def render(**content: Any) -> str:
-  """Returns report.html with its content; text is escaped, `Markup` is not.
+def render(template: str, **content: Any) -> str:
+  """Returns a page with its content; text is escaped, `Markup` is not.
 
   Args:
+    template: the text of a template, which may extend page.html.
     **content: the names that the template uses.
   """
+  base = importlib.resources.files(__package__) / "page.html"
   environment = jinja2.Environment(
+    loader=jinja2.DictLoader({"page.html": base.read_text("utf-8")}),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -32,8 +35,7 @@ def render(**content: Any) -> str:
     "p_value": _p_value,
     "duration": _duration,
   }
-  template = importlib.resources.files(__package__) / "report.html"
-  return environment.from_string(template.read_text("utf-8")).render(**content)
+  return environment.from_string(template).render(**content)
 
 
 def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
@@ -45,7 +47,7 @@ def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
 
 
 def drawing(svg: str) -> markupsafe.Markup:
-  """Returns an SVG of `figures`, whose text is escaped, as an element."""
+  """Returns an SVG of `drawing.svg`, whose text is escaped, as an element."""
   return markupsafe.Markup(svg)
 
 

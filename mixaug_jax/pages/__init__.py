@@ -1,0 +1,1 @@
+"""What the HTML pages of runs and of comparisons share."""
