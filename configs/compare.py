@@ -1,8 +1,13 @@
-"""A comparison: arms that differ from one base config, several seeds each.
+"""A comparison: arms that differ from one base config, tuned alike.
 
 An arm holds the keys of `base` that it changes, nested as there. Another arm is
 another line; `--config.base.KEY=VALUE` changes all arms, and
 `--config.arms.ARM.KEY=VALUE` changes one.
+
+With `tune.trials`, every arm gets the same number of trials on the same values
+of the hyperparameters that it shares with the others. Trials leave the test set
+unread. The best of them on validation is trained again with another seed, and
+tested. `--config.tune.trials=0` gives all arms the recipe of `base`.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +23,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.goal = 0.05  # The hoped-for gain in test accuracy.
   # More pairs to compare, "ARM:OTHER,ARM:OTHER"; auto: each arm A+B with A.
   config.pairs = "auto"
-  config.seeds = 3  # 0, 1, 2: of initialisation, data order and split.
+  config.seeds = 5  # 0, 1, ...: of initialisation, data order and split.
 
   base = default.get_config(dataset)
   crops_and_colours = difference(base, basic.get_config(dataset))
@@ -36,4 +41,28 @@ def get_config(dataset: str = "digits") -> ConfigDict:
       "basic+mix": crops_and_colours | {"mix": {"name": "cutmix,mixup"}},
     }
   )
+
+  config.tune = tune = ConfigDict()
+  tune.trials = 20 if dataset == "digits" else 0  # An arm; 0: one recipe.
+  # studies: each seed has a tuning of its own, with its share of the trials, so
+  # that the intervals include the noise of tuning. fixed: one for all seeds.
+  tune.design = "studies"
+  # log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ...; any key of base.
+  # Those of mix apply to the arms that mix.
+  tune.space = ConfigDict(
+    {
+      "optimizer": {
+        "learning_rate": "log 0.03 1",
+        "weight_decay": "log 0.0001 0.1",
+      },
+      "mix": {
+        "alpha": "uniform 0.2 1.5",
+        "probability": "uniform 0.3 1",
+        "per_example": "choice true false",
+      },
+    }
+  )
+  if dataset == "digits":
+    tune.space.steps = "choice 200 400"
+    tune.space.model = ConfigDict({"zero_init_residual": "choice true false"})
   return config

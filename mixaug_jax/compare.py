@@ -1,20 +1,23 @@
 """`python -m mixaug_jax.compare`: trains every arm and reports on one page."""
 
 import argparse
+import functools
 import shlex
 from collections.abc import Sequence
 
 from mixaug_jax.command import exits, flags, jax_setup
-from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
   # It imports JAX, which takes a second in which Ctrl-C may come.
-  from mixaug_jax.comparison import plan
+  from mixaug_jax.comparison import plan, tuning
 
   arguments = _parse(argv)
-  comparison = plan.make(arguments.config, arguments.workdir)
+  make = functools.partial(
+    plan.make, arguments.config, arguments.workdir, arguments.arms
+  )
   if arguments.only:
+    comparison = make(check=False)
     with flags.naming("--only"):
       cell = comparison.cell(arguments.only)
     if arguments.until_stdin_closes:
@@ -24,31 +27,25 @@ def main(argv: Sequence[str]) -> int:
     from mixaug_jax.command import summary
     from mixaug_jax.comparison import same_data
 
-    result = same_data.train(cell, comparison.cells)
-    print(summary.of_run(result, cell.workdir))
+    print(summary.of_run(same_data.train(cell, comparison), cell.workdir))
     return 0
 
   from mixaug_jax.comparison import estimate, launch
 
+  comparison = make()
   command = ["-m", "mixaug_jax.compare", *flags.words(arguments)]
-  one = lambda cell: [*command, f"--only={cell.name}"]
+  if arguments.arms:
+    command.append(f"--arms={','.join(arguments.arms)}")
   if arguments.dry_run:
-    # The last of two equal flags counts.
-    trial = lambda cell, workdir, steps: [
-      *(*one(cell), f"--workdir={workdir}"),
-      *("--config.base.epochs=none", f"--config.base.steps={steps}"),
-    ]
-    estimate.dry_run(comparison, one, trial, arguments.jobs)
+    estimate.dry_run(comparison, command, arguments.jobs)
     return 0
   failed = []
   if not arguments.report_only:
-    child = lambda cell: [*one(cell), "--until_stdin_closes"]
-    failed = launch.run(comparison, child, arguments.jobs)
-  if len(comparison.unfinished) == len(comparison.cells):
-    raise UserError(
-      f"no run in {arguments.workdir} is finished, so there is nothing to "
-      "compare" + (f"; see {failed[0].log}" if failed else "")
+    choose = lambda tried: tuning.choose(tried, arguments.config)
+    comparison, failed = launch.run_all(
+      comparison, make, choose, command, arguments.jobs
     )
+  launch.check_finished(comparison, failed)
   jax_setup.prepare()
 
   from mixaug_jax.comparison import page
@@ -59,18 +56,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-  from mixaug_jax.comparison import plan
+  from mixaug_jax.comparison import arms
 
   parser = flags.parser(
     "compare",
     "Trains all arms of a comparison with all seeds and writes report.html; "
     "the same command resumes.",
   )
-  flags.add_config(parser, plan.load)
+  flags.add_config(parser, arms.load)
   parser.add_argument("--workdir", type=flags.path, required=True)
+  parser.add_argument(
+    "--arms",
+    type=lambda text: [name.strip() for name in text.split(",")],
+    metavar="ARM,ARM",
+    help="compare only these arms with the baseline",
+  )
   one = parser.add_mutually_exclusive_group()
   one.add_argument(
-    "--only", metavar="ARM/SEED", help="train this run only; no report"
+    "--only", metavar="ARM/SEED", help="train this run or trial; no report"
   )
   one.add_argument(
     "--report_only",
@@ -82,12 +85,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     action="store_true",
     help="print the runs, their commands and an estimate of the time",
   )
-  parser.add_argument(
-    "--jobs",
-    type=int,
-    metavar="N",
-    help="runs at the same time; default: one for each GPU, or one on a CPU",
-  )
+  jobs = "runs at a time; default: one for each GPU, or one on a CPU"
+  parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
   parser.add_argument(
     "--until_stdin_closes", action="store_true", help="end with the parent"
   )

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, likelihood
-from mixaug_jax.comparison import launch, page, pictures, plan, words
+from mixaug_jax.comparison import arms, launch, page, pictures, plan, words
 from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -42,8 +42,10 @@ def get_config(dataset="digits"):
 
 
 def _plan(workdir="/nowhere", **overrides):
+  """The plan of configs/compare.py with three seeds and without tuning."""
   overrides = {key.replace("__", "."): x for key, x in overrides.items()}
-  config = plan.load(CONFIG, overrides)
+  plain = {"tune.trials": "0", "seeds": "3"}
+  config = arms.load(CONFIG, plain | overrides)
   return plan.make(config, pathlib.Path(workdir))
 
 
@@ -60,7 +62,7 @@ def test_arms_of_a_seed_differ_in_their_overrides_alone():
 
 
 def test_all_arms_see_the_same_stored_images():
-  config = plan.load(f"{CONFIG}:folder", {})
+  config = arms.load(f"{CONFIG}:folder", {})
   cells = plan.make(config, pathlib.Path("/nowhere")).cells
   assert {cell.config.data.cache_size for cell in cells} == {256}
   assert {cell.config.data.cache_size for cell in _plan().cells} == {16}
@@ -108,11 +110,11 @@ def test_any_key_of_an_arm_is_set_to_the_type_of_the_base():
     arms__mixup__epochs="3",
     arms__baseline__ema__decay="0.9",
   )
-  arms = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
+  changed = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
   # What is equal to the base is no override.
-  assert arms["cutmix"] == {"mix.alpha": 1.0, "optimizer.learning_rate": 1.0}
-  assert type(arms["cutmix"]["optimizer.learning_rate"]) is float
-  assert arms["baseline"] == {"ema.decay": 0.9}
+  assert changed["cutmix"] == {"mix.alpha": 1.0, "optimizer.learning_rate": 1.0}
+  assert type(changed["cutmix"]["optimizer.learning_rate"]) is float
+  assert changed["baseline"] == {"ema.decay": 0.9}
   cutmix, mixup = (
     comparison.cell(f"{name}/1").config for name in ("cutmix", "mixup")
   )
@@ -136,7 +138,7 @@ def test_a_mistake_in_an_arm_of_a_file_is_named(tmp_path, arm, said):
   path = tmp_path / "arms.py"
   path.write_text(SMALL.replace('{"mix": {"name": "cutmix"}}', repr(arm)))
   with pytest.raises(UserError, match=re.escape(said)):
-    plan.make(plan.load(str(path), {}), tmp_path / "runs")
+    plan.make(arms.load(str(path), {}), tmp_path / "runs")
 
 
 def test_the_overrides_of_an_arm_in_words():
@@ -192,7 +194,7 @@ def test_a_page_without_activation_maps_gives_the_reason(
   root, _ = finished
   shutil.copytree(root / "runs", tmp_path / "runs")
   comparison = plan.make(
-    plan.load(str(root / "small.py"), {}), tmp_path / "runs"
+    arms.load(str(root / "small.py"), {}), tmp_path / "runs"
   )
 
   def refuse(*_):
@@ -214,7 +216,7 @@ def test_predictions_that_are_not_numbers_count_as_wrong(finished, tmp_path):
   content["logits"][:7] = np.nan
   np.savez(cell / "predictions_test.npz", **content)
   comparison = plan.make(
-    plan.load(str(root / "small.py"), {}), tmp_path / "runs"
+    arms.load(str(root / "small.py"), {}), tmp_path / "runs"
   )
   page.write(comparison, "command")
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
@@ -241,26 +243,26 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
   path.write_text(text.replace("steps = 20", "steps = 4"))
   overrides = {"seeds": "1", "base.evaluate.batch_size": "200"}
   overrides |= {"base.batch_size": "48", "base.log.writers": "console"}
-  comparison = plan.make(plan.load(str(path), overrides), tmp_path / "runs")
+  comparison = plan.make(arms.load(str(path), overrides), tmp_path / "runs")
   results = {c.arm: train.train(c.config, c.workdir) for c in comparison.cells}
   page.write(comparison, "command")
   numbers = json.loads((tmp_path / "runs" / "results.json").read_text())
-  arms, best = numbers["arms"], numbers["best"]
+  of_arms, best = numbers["arms"], numbers["best"]
   rows = {row["arm"]: row for row in _csv(tmp_path / "runs")}
   for name, result in results.items():
     loss = pytest.approx(result.test.loss, rel=1e-5)
-    assert arms[name]["loss"]["mean"] == float(rows[name]["loss"]) == loss
+    assert of_arms[name]["loss"]["mean"] == float(rows[name]["loss"]) == loss
     kind = "softmax" if name == "none" else "sigmoid"
-    assert arms[name]["loss_name"] == rows[name]["loss_name"] == kind
+    assert of_arms[name]["loss_name"] == rows[name]["loss_name"] == kind
     run = comparison.runs[name][0]
     known = likelihood.of_loss(kind)
     scale = calibration.fit_temperature(*_pair(run.validation), known)
-    assert arms[name]["temperature"]["mean"] == scale
+    assert of_arms[name]["temperature"]["mean"] == scale
     for key, value in (("", 1.0), ("_scaled", scale)):
       error = calibration.expected_calibration_error(
         *_pair(run.compared), temperature=value, likelihood=known
       )
-      assert arms[name][f"calibration_error{key}"]["mean"] == error
+      assert of_arms[name][f"calibration_error{key}"]["mean"] == error
     bins = calibration.reliability(*_pair(run.compared), likelihood=known)
     np.testing.assert_array_equal(drawn[name], bins[1])
     column = 1 + list(results).index(name)
@@ -273,7 +275,7 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
     ]
   text = (tmp_path / "runs" / "report.html").read_text("utf-8")
   assert "different losses (softmax: none; sigmoid: each, more)" in text
-  for arm in arms.values():
+  for arm in of_arms.values():
     assert f"{arm['loss']['mean']:.3f} ({arm['loss_name']})" in text
   assert text.count("need not sum to 1") == 2
   curves = sorted((tmp_path / "runs" / "figures").glob("curve_train_loss*"))
@@ -446,9 +448,10 @@ def test_runs_that_a_comparison_stops_did_not_fail(
     "sys.stdin.read(); print('stopped by SIGTERM'); sys.exit(143)"
   )
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  comparison = _plan(tmp_path)
   try:
     with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
-      launch.run(_plan(tmp_path), lambda cell: ["-c", program])
+      launch.run(comparison, comparison.cells, ["-c", program])
   finally:
     signal.signal(signal.SIGINT, before)
   printed = capsys.readouterr().out
@@ -491,7 +494,7 @@ class _Boxed:
 
 def test_the_halves_of_the_images_share_the_activation_maps(finished):
   root, _ = finished
-  comparison = plan.make(plan.load(f"{root}/small.py", {}), root / "runs")
+  comparison = plan.make(arms.load(f"{root}/small.py", {}), root / "runs")
   images = pictures.compared_images(comparison)
   assert pictures.energy_inside_boxes(comparison, images) == ({}, None)
   means = []

@@ -10,7 +10,7 @@ import pytest
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import runs, train
-from mixaug_jax.comparison import plan
+from mixaug_jax.comparison import arms, plan
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, pretrained, records
 from mixaug_jax.weights import dialects
@@ -166,7 +166,7 @@ def test_a_comparison_outlives_the_run_that_its_arms_started_from(
   def planned():
     overrides = {f"base.{key}": x for key, x in SETTINGS.items()}
     overrides |= {"base.model.pretrained": str(old), "seeds": "1"}
-    config = plan.load(str(ROOT / "configs" / "compare.py"), overrides)
+    config = arms.load(str(ROOT / "configs" / "compare.py"), overrides)
     return plan.make(config, tmp_path / "runs")
 
   cell = planned().cells[0]

@@ -12,7 +12,7 @@ from mixaug_jax.augment import mixing
 from mixaug_jax.augment.mixers import MIXERS
 
 # Keys that apply to all mixers with such a setting, and their unset values.
-_SHARED = {
+SHARED = {
   "alpha": None,
   "min_lambda": 0.0,
   "max_lambda": 1.0,
@@ -92,14 +92,14 @@ def _configured(
   }
   shared = {
     key: getattr(config, key)
-    for key, unset in _SHARED.items()
+    for key, unset in SHARED.items()
     if getattr(config, key) != unset
   }
   for key in shared:
     if not any(key in known for known in fields.values()):
       raise ValueError(
         f"mix.{key} is not a setting of {config.name}; leave it at "
-        f"{_SHARED[key]}"
+        f"{SHARED[key]}"
       )
   own = {
     group: {key: value for key, value in leaves.items() if value is not None}

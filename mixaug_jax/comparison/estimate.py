@@ -6,73 +6,88 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mixaug_jax.comparison import launch
-from mixaug_jax.comparison.plan import Cell, Comparison
+from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
 from mixaug_jax.runs import open_run
 
 _STEPS = 5
 
-Trial = Callable[[Cell, pathlib.Path, int], Sequence[str]]
-
 
 def dry_run(
-  comparison: Comparison,
-  command: launch.Command,
-  trial: Trial,
-  jobs: int | None = None,
+  comparison: Comparison, command: Sequence[str], jobs: int | None = None
 ) -> None:
   """Prints the runs, their commands and an estimate of the time.
 
   Args:
     comparison: what was planned.
-    command: returns the words after `python` that train a cell.
-    trial: returns those that train a cell of the comparison in another
-      directory, for a number of steps.
+    command: as in `launch.run`.
     jobs: as in `launch.run`.
 
   Raises:
-    UserError: there are fewer GPUs than jobs, or the trial fails.
+    UserError: there are fewer GPUs than jobs, or the timed run fails.
   """
-  for cell in comparison.cells:
-    words = shlex.join(["python", *command(cell)])
+  # Runs come after their trials, and then only the recipes are missing.
+  cells = comparison.cells or comparison.trials
+  later = 0 if comparison.cells else comparison.seeds * len(comparison.arms)
+  for cell in cells:
+    words = shlex.join(["python", *launch.only(command, cell)])
     print(f"{cell.name}: {'finished' if cell.finished else words}")
-  left = comparison.unfinished
-  if not left:
+  left = [x for x in cells if not x.finished and x.diverged is None]
+  if later:
+    print(f"then {later} runs of the recipes that are chosen")
+  elif not left:
     print("all runs are finished")
     return
-  print(f"timing {_STEPS} steps of {left[0].name} ...", flush=True)
-  overhead, total = _time(left[0], trial)
+  print(f"timing {_STEPS} steps of {comparison.baseline} ...", flush=True)
+  overhead, step, epoch = _time(comparison, command)
+  length = lambda x: x.config.steps or x.config.epochs * epoch
+  steps = sum(map(length, left))
+  # Trials of the same number are as long in all arms.
+  steps += later * sum(map(length, cells)) / len(cells)
   # Runs that share a CPU take almost as long as one after the other.
   at_once = max(1, len([place for place in launch.places(jobs) if place]))
-  seconds = len(left) * (overhead + total) / at_once
+  count = len(left) + later
+  seconds = (count * overhead + steps * step) / at_once
   print(
-    f"{len(left)} runs of about {overhead + total:.0f} s, of which "
+    f"{count} runs of about {overhead + steps * step / count:.0f} s, of which "
     f"{overhead:.0f} s are start-up, compilation and the last evaluation"
     + (f", {at_once} at a time" if at_once > 1 else "")
     + f": about {duration(seconds)} without the evaluations during training"
   )
 
 
-def _time(cell: Cell, trial: Trial) -> tuple[float, float]:
-  """Returns the seconds of a run outside its steps, and in them."""
+def _time(
+  comparison: Comparison, command: Sequence[str]
+) -> tuple[float, float, float]:
+  """Times a run of the baseline, with the recipe as it is written.
+
+  Returns:
+    The seconds outside its steps, those of a step, and the steps of an epoch.
+  """
   with tempfile.TemporaryDirectory() as folder:
-    root = pathlib.Path(folder, "trial")
+    root = pathlib.Path(folder, "timed")
     begin = time.monotonic()
     done = subprocess.run(
-      [sys.executable, *trial(cell, root, _STEPS)],
+      [
+        *(sys.executable, *command, f"--only={comparison.baseline}/0"),
+        # The last of two equal flags counts.
+        *(f"--workdir={root}", "--config.base.epochs=none"),
+        f"--config.base.steps={_STEPS}",
+        *["--config.tune.trials=0"] * bool(comparison.trials),
+      ],
       capture_output=True,
       text=True,
       check=False,
     )
     wall = time.monotonic() - begin
     if done.returncode:
-      raise UserError(f"{cell.name} fails: {launch.last_line(done.stderr)}")
-    result = open_run(root / cell.arm / cell.workdir.name).result
-  steps = cell.config.steps or (
-    cell.config.epochs * result.steps / result.epochs
-  )
-  return wall - result.seconds, steps * result.seconds / _STEPS
+      raise UserError(
+        f"{comparison.baseline}/0 fails: {launch.last_line(done.stderr)}"
+      )
+    result = open_run(root / comparison.baseline / "seed_0").result
+  epoch = result.steps / result.epochs
+  return wall - result.seconds, result.seconds / _STEPS, epoch

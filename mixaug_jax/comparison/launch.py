@@ -22,8 +22,6 @@ from mixaug_jax.errors import Interrupted, UserError, reason
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
-Command = Callable[[Cell], Sequence[str]]
-
 # Seconds for a run whose comparison was killed to save and release its lock.
 _WAIT_SECONDS = 60.0
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -32,16 +30,22 @@ _STOPPED = [128 + n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
 
 
 def run(
-  comparison: Comparison, command: Command, jobs: int | None = None
+  comparison: Comparison,
+  cells: Sequence[Cell],
+  command: Sequence[str],
+  jobs: int | None = None,
+  later: int = 0,
 ) -> list[Cell]:
   """Trains the cells that are not finished, in several processes at a time.
 
   Args:
     comparison: what was planned.
-    command: returns the words after `python` that train a cell. The process
-      must save its run and end when its standard input closes.
+    cells: its trials, or its runs.
+    command: the words after `python` that run the comparison.
     jobs: the number of runs at the same time; None: one for each GPU, or one
       on a CPU.
+    later: the number of cells that are to be trained after these, for the
+      time that is left.
 
   Returns:
     The cells that failed.
@@ -51,14 +55,18 @@ def run(
       GPUs than jobs, or the config that all arms share cannot run.
     Interrupted: Ctrl-C; the runs are saved.
   """
-  workdir, left = comparison.workdir, comparison.unfinished
-  runs, arms = len(comparison.cells), len(comparison.arms)
-  seeds = runs // arms
-  diverged = sum(map(len, comparison.diverged.values()))
+  workdir = comparison.workdir
+  diverged = [x for x in cells if x.diverged is not None]
+  left = [x for x in cells if not x.finished and x not in diverged]
+  seeds = len({cell.seed for cell in cells})
+  if cells[0].trial:
+    kind, group = "trial", "study" if seeds == 1 else "studies"
+  else:
+    kind, group = "run", "seed" if seeds == 1 else "seeds"
   print(
-    f"{runs} runs: {arms} arms, {seeds} seed{'s' * (seeds > 1)}; "
-    f"{runs - len(left) - diverged} finished already"
-    + (f", {diverged} diverged" if diverged else ""),
+    f"{len(cells)} {kind}s: {len(comparison.arms)} arms, {seeds} {group}; "
+    f"{len(cells) - len(left) - len(diverged)} finished already"
+    + (f", {len(diverged)} diverged" if diverged else ""),
     flush=True,
   )
   if not left:
@@ -73,7 +81,7 @@ def run(
   available = places(jobs)
   for place in available:
     environments.put(place)
-  shown = _Progress(len(left), len(available))
+  shown = _Progress(len(left), len(available), later)
   children = _Children()
 
   def train_one(cell: Cell) -> int | None:
@@ -120,6 +128,25 @@ def run(
   return [cell for cell, code in zip(left, codes, strict=True) if code]
 
 
+def only(command: Sequence[str], cell: Cell) -> list[str]:
+  """Returns the words after `python` that train one cell of a comparison."""
+  return [*command, f"--only={cell.name}"]
+
+
+def check_finished(comparison: Comparison, failed: Sequence[Cell]) -> None:
+  """Raises UserError if there is nothing to compare.
+
+  Args:
+    comparison: what was planned.
+    failed: the runs that failed, as `run` returns them.
+  """
+  if len(comparison.unfinished) == len(comparison.cells):
+    raise UserError(
+      f"no run in {comparison.workdir} is finished, so there is nothing to "
+      "compare" + (f"; see {failed[0].log}" if failed else "")
+    )
+
+
 class _Children:
   """The running processes; each ends when its standard input closes.
 
@@ -144,7 +171,10 @@ class _Children:
 
 
 def _run_cell(
-  cell: Cell, command: Command, environment: dict[str, str], children: _Children
+  cell: Cell,
+  command: Sequence[str],
+  environment: dict[str, str],
+  children: _Children,
 ) -> int:
   """Runs a cell to its end; returns its exit code."""
   _wait_for_lock(cell, children)
@@ -153,7 +183,7 @@ def _run_cell(
   with open(cell.log, "w", encoding="utf-8") as output:
     # The pipe closes when this process ends, also when it is killed.
     process = subprocess.Popen(
-      [sys.executable, *command(cell)],
+      [sys.executable, *only(command, cell), "--until_stdin_closes"],
       stdin=subprocess.PIPE,
       stdout=output,
       stderr=subprocess.STDOUT,
@@ -211,8 +241,8 @@ def places(jobs: int | None) -> list[dict[str, str]]:
 class _Progress:
   """A bar of the runs, and a line for each that ends, with the time left."""
 
-  def __init__(self, count: int, jobs: int):
-    self._count, self._jobs = count, jobs
+  def __init__(self, count: int, jobs: int, later: int):
+    self._count, self._jobs, self._later = count, jobs, later
     self._running: list[str] = []
     self._seconds: list[float] = []
     self._lock = threading.Lock()
@@ -236,10 +266,11 @@ class _Progress:
         what = f"failed with {code}: {_failure(cell)} ({cell.log})"
       else:
         what = _outcome(cell)
-      left = (self._count - done) * sum(self._seconds) / done / self._jobs
+      waiting = self._count - done + self._later
+      left = waiting * sum(self._seconds) / done / self._jobs
       progress.write(
         f"[{done}/{self._count}] {cell.name}: {what}; {seconds:.0f} s"
-        + (f", about {duration(left)} left" if done < self._count else ""),
+        + (f", about {duration(left)} left" if waiting else ""),
         sys.stdout,
       )
       sys.stdout.flush()
@@ -261,3 +292,40 @@ def last_line(printed: str) -> str:
   """Returns the last line of a failed process, which states the mistake."""
   lines = printed.strip().splitlines() or ["it printed nothing"]
   return lines[-1].removeprefix("mixaug_jax: ")
+
+
+def run_all(
+  comparison: Comparison,
+  plan_again: Callable[[], Comparison],
+  choose: Callable[[Comparison], None],
+  command: Sequence[str],
+  jobs: int | None = None,
+) -> tuple[Comparison, list[Cell]]:
+  """Trains the trials, has the recipes chosen, and trains the runs.
+
+  Args:
+    comparison: what was planned.
+    plan_again: plans the comparison again, once the recipes are chosen.
+    choose: chooses the recipes of a comparison whose trials are finished.
+    command: as in `run`.
+    jobs: as in `run`.
+
+  Returns:
+    The comparison with all its runs, and the runs that failed.
+
+  Raises:
+    UserError: a trial failed, so that no recipe can be chosen; see `run`.
+    Interrupted: see `run`.
+  """
+  if comparison.trials and not comparison.cells:
+    trials = comparison.trials
+    later = len(comparison.arms) * comparison.seeds
+    failed = run(comparison, trials, command, jobs, later)
+    if failed := [cell for cell in failed if cell.diverged is None]:
+      raise UserError(
+        f"{len(failed)} of {len(trials)} trials failed, so no recipe is "
+        f"chosen; see {failed[0].log}"
+      )
+    choose(comparison)
+    comparison = plan_again()
+  return comparison, run(comparison, comparison.cells, command, jobs)

@@ -1,26 +1,21 @@
 """The arms, seeds and runs of a comparison."""
 
-import contextlib
-import copy
 import dataclasses
 import functools
 import pathlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax.comparison import arms as arms_lib
+from mixaug_jax.comparison import tuning as tuning_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
 if TYPE_CHECKING:
   from mixaug_jax.comparison.finished import FinishedRun
-
-# Differences between arms are paired by seed and by test example, so the arms
-# must agree in these keys.
-_SHARED = ("seed", "data.", "evaluate.checkpoint")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +25,25 @@ class Cell:
   Attributes:
     arm: the name of its arm.
     seed: the seed of the run.
-    config: the resolved config of the run.
     workdir: the run directory.
+    build: returns the resolved config of the run.
+    trial: what it tries, if it is a trial.
   """
 
   arm: str
   seed: int
-  config: ConfigDict
   workdir: pathlib.Path
+  build: Callable[[], ConfigDict]
+  trial: tuning_lib.Planned | None = None
+
+  @functools.cached_property
+  def config(self) -> ConfigDict:
+    """The resolved config of the run. Raises UserError."""
+    return self.build()
 
   @property
   def name(self) -> str:
-    return f"{self.arm}/{self.seed}"
+    return f"{self.arm}/{self.trial.name if self.trial else self.seed}"
 
   @property
   def log(self) -> pathlib.Path:
@@ -69,9 +71,15 @@ class Comparison:
     goal: the hoped-for gain in accuracy, a fraction.
     pairs: two arms each; the first is also measured against the second.
     workdir: the directory of the comparison.
-    cells: all runs, in the order in which they are trained: every arm with the
-      first seed, then with the second, and so on, so that an interrupted
-      comparison holds whole pairs.
+    cells: the runs that are compared, in the order in which they are trained:
+      every arm with the first seed, then with the second, and so on, so that an
+      interrupted comparison holds whole pairs. There are none before the
+      recipes are chosen.
+    trials: the runs that the recipes are chosen by, in the same order.
+    design: `config.tune.design`, or None without tuning.
+    space: the ranges of what is tuned, as text by key.
+    seeds: the number of seeds.
+    views: the views of test-time augmentation, or None.
   """
 
   arms: Mapping[str, ConfigDict]
@@ -80,24 +88,44 @@ class Comparison:
   pairs: tuple[tuple[str, str], ...]
   workdir: pathlib.Path
   cells: tuple[Cell, ...]
+  trials: tuple[Cell, ...]
+  design: str | None
+  space: Mapping[str, str]
+  seeds: int
+  views: str | None
 
   def cell(self, name: str) -> Cell:
-    """Returns the cell called `ARM/SEED`; raises UserError."""
-    for cell in self.cells:
+    """Returns the cell called `ARM/SEED` or `ARM/trial_NUMBER`.
+
+    Raises:
+      UserError: there is none, or its recipe is not chosen yet.
+    """
+    for cell in (*self.trials, *self.cells):
       if cell.name == name:
         return cell
+    names = [f"{arm}/{seed}" for seed in range(self.seeds) for arm in self.arms]
+    if name in names:
+      raise UserError(
+        f"the recipe of {name} is not chosen yet; first run this comparison "
+        f"without --only, or its {len(self.trials)} trials from "
+        f"{self.trials[0].name} to {self.trials[-1].name}"
+      )
     raise UserError(
       f"{name} is not a run of this comparison; it has the arms "
-      f"{', '.join(self.arms)} and the seeds 0 to {self.cells[-1].seed}, as in "
-      f"{self.cells[0].name}"
+      f"{', '.join(self.arms)} and the seeds 0 to {self.seeds - 1}, as in "
+      f"{names[0]}"
+      + (f", and trials, as in {self.trials[0].name}" if self.trials else "")
     )
 
   @property
   def unfinished(self) -> list[Cell]:
-    """The cells that are still to be trained."""
-    return [
-      cell for cell in self.cells if not cell.finished and cell.diverged is None
-    ]
+    """The runs that are compared and still to be trained."""
+    return _unfinished(self.cells)
+
+  @property
+  def unfinished_trials(self) -> list[Cell]:
+    """The trials that are still to be trained."""
+    return _unfinished(self.trials)
 
   @property
   def diverged(self) -> dict[str, dict[int, int]]:
@@ -111,10 +139,12 @@ class Comparison:
   @property
   def planned(self) -> dict[str, list[int]]:
     """The seeds of every arm."""
-    return {
-      name: [cell.seed for cell in self.cells if cell.arm == name]
-      for name in self.arms
-    }
+    return {name: list(range(self.seeds)) for name in self.arms}
+
+  @functools.cached_property
+  def tuning(self) -> tuning_lib.Tuning | None:
+    """The finished tuning; None without one. Raises UserError."""
+    return tuning_lib.read(self) if self.trials else None
 
   @functools.cached_property
   def runs(self) -> "dict[str, dict[int, FinishedRun]]":
@@ -154,169 +184,102 @@ class Comparison:
     return self.first.split
 
 
-def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
-  """Reads `configs/compare.py` or a file like it, with overrides.
-
-  Args:
-    spec: `PATH` or `PATH:DATASET`.
-    overrides: dotted keys and their values as text. `arms.ARM.KEY` sets any
-      key of `base` for one arm.
-
-  Raises:
-    UserError: a key or value that is wrong.
-  """
-  config = config_lib.read(spec)
-  if missing := {"base", "arms", "baseline", "goal", "seeds"} - set(config):
-    raise UserError(
-      f"{spec} is not a comparison, because it has no {min(missing)!r}; name "
-      "configs/compare.py or a file like it"
-    )
-  of_arms = {k: text for k, text in overrides.items() if k.startswith("arms.")}
-  config_lib.override(
-    config, {k: text for k, text in overrides.items() if k not in of_arms}
-  )
-  _override_arms(config, of_arms)
-  if config.seeds < 1:
-    raise UserError(f"config.seeds must be at least 1, got {config.seeds}")
-  if not 0 < config.goal < 1:
-    raise UserError(
-      f"config.goal must be a fraction above 0 and below 1, got {config.goal}"
-    )
-  if config.baseline not in config.arms:
-    raise UserError(
-      f"config.baseline must be an arm ({', '.join(config.arms)}), got "
-      f"{config.baseline!r}"
-    )
-  if len(config.arms) < 2:
-    raise UserError("config.arms must hold the baseline and another arm")
-  _pairs(config)
-  return config.lock()
+def _unfinished(cells: Sequence[Cell]) -> list[Cell]:
+  return [cell for cell in cells if not cell.finished and cell.diverged is None]
 
 
-def _pairs(config: ConfigDict) -> tuple[tuple[str, str], ...]:
-  """Reads `config.pairs`, such as `basic+cutmix:basic,basic+mixup:basic`."""
-  pairs = []
-  texts = config.get("pairs") or ""
-  if texts == "auto":
-    texts = ",".join(
-      f"{name}:{name.rpartition('+')[0]}"
-      for name in config.arms
-      if name.rpartition("+")[0] in set(config.arms) - {config.baseline}
-    )
-  for text in filter(None, texts.split(",")):
-    arm, colon, other = (part.strip() for part in text.partition(":"))
-    if not colon or arm == other or not {arm, other} <= set(config.arms):
-      raise UserError(
-        f"config.pairs must be pairs ARM:OTHER of two of the arms "
-        f"{', '.join(config.arms)}, separated by commas, got {text!r}"
-      )
-    if other == config.baseline:
-      raise UserError(
-        f"config.pairs: every arm is compared with {other} already; leave out "
-        f"{text}"
-      )
-    pairs.append((arm, other))
-  return tuple(dict.fromkeys(pairs))
-
-
-def make(config: ConfigDict, workdir: pathlib.Path) -> Comparison:
+def make(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  selected: Sequence[str] | None = None,
+  *,
+  check: bool = True,
+) -> Comparison:
   """Plans the runs of a comparison.
 
   Args:
-    config: what `load` returned.
+    config: what `arms.load` returned.
     workdir: the directory of the comparison.
+    selected: the arms to compare with the baseline; None: all.
+    check: whether to check all runs now, and not when they are used.
 
   Raises:
-    UserError: an arm that does not resolve, or a run of another config in
-      the directory of a cell.
+    UserError: an arm that does not exist or resolve, a run of another config
+      in the directory of a cell, or choices of another tuning.
   """
-  from mixaug_jax.training import pretrained  # This imports JAX.
-
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f"{workdir} is a file; name a folder")
   # The baseline first; ConfigDict sorts the others by name.
   names = sorted(config.arms, key=lambda name: name != config.baseline)
   # One stored size for all arms, because all must see the same images.
-  stored = max(config_lib.stored_size(_arm(config, name)) for name in names)
-  resolved = {name: _resolved(config, name, stored) for name in names}
-  cells = []
-  for seed in range(config.seeds):
-    for name in names:
-      of_seed = resolved[name].copy_and_resolve_references()
-      with of_seed.unlocked():
-        of_seed.seed = seed
-      of_run = workdir / name / f"seed_{seed}"
-      cell = Cell(name, seed, pretrained.recalled(of_seed, of_run), of_run)
-      records.finished_result(cell.config, cell.workdir)
-      cells.append(cell)
-  return Comparison(
+  stored = max(
+    config_lib.stored_size(arms_lib.of_arm(config, name)) for name in names
+  )
+  if selected is not None:
+    names = _select(selected, names)
+
+  def cell(
+    name: str,
+    seed: int,
+    values: Mapping[str, str],
+    trial: tuning_lib.Planned | None = None,
+  ) -> Cell:
+    folder = workdir / name / (trial.name if trial else f"seed_{seed}")
+
+    def build() -> ConfigDict:
+      from mixaug_jax.training import pretrained  # This imports JAX.
+
+      of_run = arms_lib.resolved(config, name, stored, values)
+      with of_run.unlocked():
+        of_run.seed = seed
+        of_run.data.test &= trial is None
+      of_run = pretrained.recalled(of_run, folder)
+      records.finished_result(of_run, folder)
+      return of_run
+
+    return Cell(name, seed, folder, build, trial)
+
+  trials: tuple[Cell, ...] = ()
+  recipes = {name: [{}] * config.seeds for name in names}
+  if tuned := arms_lib.tuned(config):
+    trials = tuple(
+      cell(x.arm, x.seed, x.values, x)
+      for x in tuning_lib.planned(config, names)
+    )
+    recipes = tuning_lib.recipes(config, workdir, names)
+  comparison = Comparison(
     arms={name: config.arms[name] for name in names},
     baseline=config.baseline,
     goal=config.goal,
-    pairs=_pairs(config),
+    pairs=tuple(x for x in arms_lib.pairs(config) if set(x) <= set(names)),
     workdir=workdir,
-    cells=tuple(cells),
+    cells=tuple(
+      cell(name, seed, recipes[name][seed])
+      for seed in range(config.seeds)
+      for name in names
+      if recipes
+    ),
+    trials=trials,
+    design=config.tune.design if tuned else None,
+    space=arms_lib.space_texts(config) if tuned else {},
+    seeds=config.seeds,
+    views=config.get("views"),
   )
+  for each in (*trials, *comparison.cells) if check else ():
+    _ = each.config
+  return comparison
 
 
-def _override_arms(config: ConfigDict, overrides: Mapping[str, str]) -> None:
-  """Sets keys of arms, `arms.ARM.KEY`, from text."""
-  by_arm: dict[str, dict[str, str]] = {}
-  for key, text in overrides.items():
-    name, _, leaf = key.removeprefix("arms.").partition(".")
-    if name not in config.arms:
-      known = [f"arms.{arm}" for arm in config.arms]
-      raise UserError(config_lib.unknown_key(f"arms.{name}", known))
-    if not leaf:
-      raise UserError(
-        f"config.arms.{name} is a group; set its keys one by one, as in "
-        f"config.arms.{name}.mix.alpha=0.5"
-      )
-    by_arm.setdefault(name, {})[leaf] = text
-  for name, texts in by_arm.items():
-    arm = _arm(config, name)
-    with _naming(name):
-      config_lib.override(arm, texts)
-    config.arms[name] = ConfigDict(config_lib.difference(config.base, arm))
-
-
-def _arm(config: ConfigDict, name: str) -> ConfigDict:
-  """The base config with the overrides of an arm, unchecked."""
-  overrides = config.arms[name]
-  if not isinstance(overrides, ConfigDict):
+def _select(selected: Sequence[str], names: Sequence[str]) -> list[str]:
+  """Returns the baseline, which comes first in `names`, and selected arms."""
+  if unknown := [name for name in selected if name not in names]:
     raise UserError(
-      f"config.arms.{name} must be a dict of the keys that it changes, such as "
-      f"{{'mix': {{'alpha': 0.5}}}}, got {overrides!r}"
+      f"--arms: {unknown[0]} is not an arm; the arms are {', '.join(names)}"
     )
-  arm = copy.deepcopy(config.base)
-  with arm.unlocked(), _naming(name):
-    config_lib.update(arm, overrides)
-  return arm
-
-
-def _resolved(config: ConfigDict, name: str, stored: int) -> ConfigDict:
-  """The config of an arm, for any seed, with a size of stored images."""
-  if not re.fullmatch(r"[\w+-]+", name):
+  kept = [name for name in names if name in {names[0], *selected}]
+  if len(kept) < 2:
     raise UserError(
-      f"config.arms: {name!r} must be the name of a folder, of letters, digits "
-      "and + - _"
+      f"--arms names no arm beside the baseline, {names[0]}; the arms are "
+      f"{', '.join(names)}"
     )
-  arm = _arm(config, name)
-  for key in config_lib.leaves(config.arms[name]):
-    if key.startswith(_SHARED):
-      raise UserError(
-        f"config.arms.{name}: {key} must be the same in all arms; set "
-        f"config.base.{key} instead"
-      )
-  arm.data.cache_size = stored
-  with _naming(name):
-    return config_lib.resolve(arm)
-
-
-@contextlib.contextmanager
-def _naming(arm: str) -> Iterator[None]:
-  """Puts the name of an arm before the sentence of a UserError."""
-  try:
-    yield
-  except UserError as error:
-    raise UserError(f"arm {arm}: {error}") from None
+  return kept

@@ -1,20 +1,20 @@
 """Checks that the runs of a comparison are trained on the same data."""
 
+import shutil
 from collections.abc import Iterable
 
-from mixaug_jax.comparison.plan import Cell
+from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.data.identity import Identity, changes, changes_of_seed
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
+from mixaug_jax.training.checkpoint import CHECKPOINTS
 from mixaug_jax.training.result import Result
 
 
-def train(cell: Cell, others: Iterable[Cell]) -> Result:
-  """Trains a run in this process, if its data are those of the others.
+def train(cell: Cell, comparison: Comparison) -> Result:
+  """Trains a run or a trial in this process, if its data are those of others.
 
-  Args:
-    cell: the run.
-    others: as in `check`.
+  The checkpoints of a trial are deleted at its end, because nothing reads them.
 
   Raises:
     UserError: see `check` and `mixaug_jax.train.train`.
@@ -22,9 +22,13 @@ def train(cell: Cell, others: Iterable[Cell]) -> Result:
   """
   from mixaug_jax import train as training
 
-  return training.train(
+  others = comparison.trials if cell.trial else comparison.cells
+  result = training.train(
     cell.config, cell.workdir, lambda identity: check(cell, identity, others)
   )
+  if cell.trial and (folder := cell.workdir / CHECKPOINTS).is_dir():
+    shutil.rmtree(folder)
+  return result
 
 
 def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:

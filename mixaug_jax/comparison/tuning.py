@@ -7,10 +7,52 @@ study has a seed of its own, and its choice is trained with a fresh seed.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ml_collections import ConfigDict
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import files
+from mixaug_jax.comparison import arms, space
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import records
+from mixaug_jax.training.result import Result, from_json
+
+if TYPE_CHECKING:
+  from mixaug_jax.comparison.plan import Cell, Comparison
+
+CHOSEN_FILE = "chosen.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A trial that is still to be trained.
+
+  Attributes:
+    arm: the name of its arm.
+    number: see `Trial`.
+    study: see `Trial`.
+    seed: see `Trial`.
+    values: as in `Trial`, but as text, and empty for the recipe as written.
+    places: see `Trial`.
+    keys: of the hyperparameters that are tuned.
+  """
+
+  arm: str
+  number: int
+  study: int
+  seed: int
+  values: Mapping[str, str]
+  places: Mapping[str, float]
+  keys: tuple[str, ...]
+
+  @property
+  def name(self) -> str:
+    return f"trial_{self.number:02}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,3 +108,218 @@ class Tuning:
   space: Mapping[str, str]
   trials: Mapping[str, tuple[tuple[Trial, ...], ...]]
   chosen: Mapping[str, tuple[Trial, ...]]
+
+
+def planned(config: ConfigDict, names: Sequence[str]) -> list[Planned]:
+  """Returns the trials of all arms: those of the first number come first.
+
+  Args:
+    config: what `arms.load` returned.
+    names: the arms.
+  """
+  ranges = {name: arms.ranges(config, name) for name in names}
+  # All arms have the places of all ranges, so that those they share agree.
+  everywhere = space.parse(config.tune.space, config.base)
+  places = space.points(everywhere, config.tune.trials)
+  share = config.tune.trials // arms.studies(config)
+  trials = []
+  for number, point in enumerate(places):
+    for name in names:
+      of_arm = [each for each in ranges[name] if number % share]
+      trials.append(
+        Planned(
+          arm=name,
+          number=number,
+          study=number // share,
+          # The seeds before are those of the runs that are compared.
+          seed=config.seeds + number // share,
+          values={each.key: each.at(point[each.key]) for each in of_arm},
+          places={each.key: point[each.key] for each in of_arm},
+          keys=tuple(each.key for each in ranges[name]),
+        )
+      )
+  return trials
+
+
+def read(comparison: "Comparison") -> Tuning:
+  """Reads the finished trials of a comparison, and what they choose.
+
+  Raises:
+    UserError: a trial is not finished, or damaged.
+  """
+  if missing := comparison.unfinished_trials:
+    raise UserError(
+      f"{len(missing)} of {len(comparison.trials)} trials are not finished, "
+      f"such as {missing[0].name}; the same command without --report_only "
+      "trains them"
+    )
+  found: dict[str, list[list[Trial]]] = {name: [] for name in comparison.arms}
+  result = _any_result(comparison)
+  for cell in comparison.trials:
+    of_arm = found[cell.arm]
+    if len(of_arm) == cell.trial.study:
+      of_arm.append([])
+    of_arm[-1].append(_read(cell, result))
+  trials = {name: tuple(map(tuple, of_arm)) for name, of_arm in found.items()}
+  return Tuning(
+    design=comparison.design,
+    space=comparison.space,
+    trials=trials,
+    chosen={name: tuple(map(_best, of_arm)) for name, of_arm in trials.items()},
+  )
+
+
+def choose(comparison: "Comparison", config: ConfigDict) -> None:
+  """Writes chosen.json, with the recipe of every arm and study.
+
+  Args:
+    comparison: all its trials are finished or diverged.
+    config: what it was planned from.
+
+  Raises:
+    UserError: a trial is damaged, or the file is of another tuning.
+  """
+  tuning = comparison.tuning
+  recipes = {
+    name: [
+      {
+        "trial": trial.number,
+        "validation_accuracy": trial.accuracy,
+        "values": dict(trial.values),
+      }
+      for trial in of_arm
+    ]
+    for name, of_arm in tuning.chosen.items()
+  }
+  path = comparison.workdir / CHOSEN_FILE
+  older = _read_chosen(config, path) or {}
+  content = _header(config) | {"arms": older | recipes}
+  records.write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def recipes(
+  config: ConfigDict, workdir: pathlib.Path, names: Sequence[str]
+) -> dict[str, list[dict[str, str]]] | None:
+  """Returns the chosen values of each arm and seed, from chosen.json.
+
+  Returns:
+    For each arm, a mapping from key to text for each seed; None if an arm has
+    no choice yet.
+
+  Raises:
+    UserError: the file is damaged, or of another tuning.
+  """
+  chosen = _read_chosen(config, workdir / CHOSEN_FILE)
+  if chosen is None or not chosen.keys() >= set(names):
+    return None
+  values = {name: [_texts(x["values"]) for x in chosen[name]] for name in names}
+  each = 1 if config.tune.design == "studies" else config.seeds
+  return {name: found * each for name, found in values.items()}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+  """Returns values as `config.override` reads them."""
+  plain = lambda x: str(x).lower() if x is None or x in (True, False) else x
+  return {key: str(plain(value)) for key, value in values.items()}
+
+
+def _header(config: ConfigDict) -> dict[str, Any]:
+  """Returns what choices depend on beside the configs of the trials."""
+  tune = config.tune
+  return {
+    "design": tune.design,
+    "trials": tune.trials,
+    "seeds": config.seeds,
+    "space": arms.space_texts(config),
+  }
+
+
+def _read_chosen(
+  config: ConfigDict, path: pathlib.Path
+) -> dict[str, list[dict[str, Any]]] | None:
+  try:
+    content = json.loads(files.read_text(path))
+    arms_there = content.pop("arms")
+    for of_arm in arms_there.values():
+      for choice in of_arm:
+        from_json(dict[str, int | float | bool | str | None], choice["values"])
+      if len(of_arm) != arms.studies(config) and content == _header(config):
+        raise ValueError("a study is missing")
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise UserError(f"cannot read {path}: {error.strerror}") from None
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise UserError(
+      f"{path} is damaged; delete it, and the same command chooses again"
+    ) from None
+  here = _header(config)
+  if changed := [key for key in here if content.get(key) != here[key]]:
+    raise UserError(
+      f"{path} holds the choices of another tuning; it differs in "
+      f"{', '.join(changed)}; name another directory"
+    )
+  return arms_there
+
+
+def _any_result(comparison: "Comparison") -> Result:
+  """Returns the result of a trial; raises UserError if all diverged."""
+  for cell in comparison.trials:
+    if result := records.read_result(cell.workdir):
+      return result
+  raise UserError(
+    f"all trials in {comparison.workdir} diverged; lower the learning rates of "
+    "config.tune.space, and name another directory"
+  )
+
+
+def _read(cell: "Cell", like: Result) -> Trial:
+  """Reads a trial that is finished or diverged.
+
+  Args:
+    cell: the trial.
+    like: the result of another one.
+  """
+  from mixaug_jax import runs  # This imports JAX.
+  from mixaug_jax.analysis import calibration
+
+  leaves = config_lib.leaves(cell.config)
+  known = {
+    "arm": cell.arm,
+    "number": cell.trial.number,
+    "study": cell.trial.study,
+    "seed": cell.seed,
+    "values": {key: leaves[key] for key in cell.trial.keys},
+    "places": cell.trial.places,
+  }
+  if (step := cell.diverged) is not None:
+    chance = 1 / len(like.class_names)
+    return Trial(
+      **known,
+      accuracy=chance,
+      loss=None,
+      correct=np.full(like.examples.validation, chance),
+      steps=step,
+      seconds=None,
+      diverged=step,
+    )
+  run = runs.open_run(cell.workdir)
+  predictions = run.predictions("validation")
+  correct = calibration.correct(predictions.logits, predictions.labels)
+  return Trial(
+    **known,
+    accuracy=float(correct.mean()),
+    loss=run.likelihood.loss(predictions.logits, predictions.labels),
+    correct=correct,
+    steps=run.result.steps,
+    seconds=run.result.seconds,
+    diverged=None,
+  )
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+  """Returns the trial of the highest accuracy, then of the lowest loss."""
+  return max(
+    trials,
+    key=lambda x: (x.accuracy, -x.loss if x.loss is not None else -np.inf),
+  )

@@ -11,8 +11,8 @@ from mixaug_jax.training.clock import Clock
 class TrainingBar(Bar):
   """A bar of steps with images per second and the time left.
 
-  Both come from the clock, so compilation, evaluation and saving do not change
-  them.
+  Both come from the clock. Compilation, evaluation and saving do not change the
+  rate, and the time left includes evaluation and saving.
 
   Args:
     steps: steps of the whole run.

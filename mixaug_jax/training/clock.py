@@ -55,9 +55,11 @@ class Clock:
     return self._steps / seconds if self._steps > 0 and seconds > 0 else None
 
   def time_left(self, steps: int) -> float | None:
-    """Returns the seconds that `steps` more steps take at this rate."""
-    rate = self.rate()
-    return steps / rate if rate else None
+    """Returns the seconds of `steps` more steps, with as many pauses."""
+    seconds = self._here()
+    if self._steps <= 0 or seconds <= 0:
+      return None
+    return steps * (seconds + self._paused) / self._steps
 
   def _here(self) -> float:
     """Returns the seconds of training in this process."""

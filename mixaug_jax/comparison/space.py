@@ -1,0 +1,160 @@
+"""The hyperparameters that a comparison tunes: their ranges and their points.
+
+A range is a text: `log 0.03 1` and `uniform 0.3 1` are intervals, on a
+logarithmic and on a linear scale, and `choice 200 400` is a list of values.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+from scipy.stats import qmc
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import registry
+from mixaug_jax.augment import MIXERS, mixture
+from mixaug_jax.errors import UserError
+
+_KINDS = ("log", "uniform", "choice")
+_FORMS = "log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ..."
+_DIGITS = 3  # Significant digits of a value.
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """The range of a hyperparameter.
+
+  Attributes:
+    key: its dotted name in the config.
+    kind: `log`, `uniform` or `choice`.
+    texts: the two ends, or the values to choose from.
+    whole: whether the values of an interval are whole numbers.
+  """
+
+  key: str
+  kind: str
+  texts: tuple[str, ...]
+  whole: bool = False
+
+  def __str__(self) -> str:
+    return " ".join((self.kind, *self.texts))
+
+  def at(self, place: float) -> str:
+    """Returns the value at a place in [0, 1) of the range, as text."""
+    if self.kind == "choice":
+      return self.texts[int(place * len(self.texts))]
+    low, high = map(float, self.texts)
+    if self.kind == "log":
+      value = low * (high / low) ** place
+    else:
+      value = low + (high - low) * place
+    return str(round(value)) if self.whole else f"{value:.{_DIGITS}g}"
+
+
+def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
+  """Reads `config.tune.space`.
+
+  Args:
+    space: texts by key, nested as `base`; None leaves a key untuned.
+    base: a config with every key.
+
+  Raises:
+    UserError: naming the key whose range is wrong.
+  """
+  known = config_lib.leaves(base)
+  ranges = []
+  for key, text in config_lib.leaves(space).items():
+    if text is None:
+      continue
+    name = f"config.tune.space.{key}"
+    if key not in known:
+      raise UserError(
+        config_lib.unknown_key(
+          f"tune.space.{key}", [f"tune.space.{key}" for key in known]
+        )
+      )
+    if key.startswith(("seed", "data.", "evaluate.")):
+      raise UserError(
+        f"{name}: {key} is the same in all runs, and cannot be tuned"
+      )
+    kind, *texts = str(text).split() or [""]
+    wanted = f"{name} must be {_FORMS}, got {text!r}"
+    if kind not in _KINDS or len(texts) < 2:
+      raise UserError(wanted)
+    if kind == "choice":
+      if len(set(texts)) < len(texts):
+        raise UserError(f"{name} has a value twice: {text}")
+      ranges.append(Range(key, kind, tuple(texts)))
+      continue
+    parent, _, leaf = key.rpartition(".")
+    node = base
+    for part in filter(None, parent.split(".")):
+      node = node[part]
+    of_type = node.get_type(leaf)
+    try:
+      low, high = map(float, texts)
+    except ValueError:
+      raise UserError(wanted) from None
+    if of_type not in (int, float):
+      raise UserError(f"{name}: {key} is not a number; use choice")
+    if not -math.inf < low < high < math.inf:
+      raise UserError(f"{name}: the low end must be below the high end: {text}")
+    if kind == "log" and low <= 0:
+      raise UserError(f"{name}: a logarithmic range must be above 0: {text}")
+    ranges.append(Range(key, kind, tuple(texts), of_type is int))
+  return tuple(ranges)
+
+
+def applying(ranges: Iterable[Range], arm: ConfigDict) -> tuple[Range, ...]:
+  """Returns the ranges whose key has an effect in an arm.
+
+  A key of `mix` has one if the arm mixes and one of its mixers has such a
+  setting, and a key of `augment` if the operation is on.
+  """
+  return tuple(each for each in ranges if _applies(each, arm))
+
+
+def points(ranges: Sequence[Range], count: int) -> list[dict[str, float]]:
+  """Returns quasi-random places in all ranges, the same for every call.
+
+  They are those of a scrambled Halton sequence (Owen, 2017, arXiv:1706.02808).
+
+  Returns:
+    `count` mappings from a key to a place in [0, 1).
+  """
+  if not ranges:
+    return [{} for _ in range(count)]
+  sequence = qmc.Halton(len(ranges), scramble=True, rng=0).random(count)
+  keys = [each.key for each in ranges]
+  return [dict(zip(keys, map(float, row), strict=True)) for row in sequence]
+
+
+def _applies(each: Range, arm: ConfigDict) -> bool:
+  group, _, leaf = each.key.partition(".")
+  if group == "mix":
+    if arm.mix.name == "none":
+      return False
+    names = [name.strip() for name in arm.mix.name.split(",")]
+    fields = {
+      name.rpartition(":")[2]: {
+        field.name
+        for field in dataclasses.fields(registry.find("mix.name", name, MIXERS))
+      }
+      for name in names
+    }
+    if "." in leaf:
+      mixer, _, leaf = leaf.partition(".")
+      return leaf in fields.get(mixer, ())
+    if leaf in mixture.SHARED:
+      return any(leaf in of_mixer for of_mixer in fields.values())
+  if group == "augment":
+    changed = arm.copy_and_resolve_references()
+    with changed.unlocked():
+      config_lib.override(changed, {each.key: each.at(0)})
+    name = f"config.{each.key} has no effect"
+    return not any(
+      text.startswith(name) for text in config_lib.without_effect(changed)
+    )
+  return True
