@@ -145,6 +145,7 @@ def test_gains_are_paired_by_the_number_of_the_trial():
     ("choice 200 400 800", 0.5, None),
     ("choice 200 400 800", 0.7, "upper"),
     ("choice 400 800 200", 0.7, "lower"),
+    ("choice 400 800 200", 0.5, "upper"),
     ("choice 200 400", 0.0, None),
     ("choice a b c", 0.0, None),
     ("choice True False", 0.99, None),
