@@ -188,8 +188,8 @@ def test_the_budget_is_equal_and_trials_that_ended_early_are_named():
   assert arm["steps_trained"] == 4 * 100 + 2 * 7
   assert (base["seconds"], arm["seconds"]) == (12, 8)
   assert tuning_words.budget(numbers) == [
-    "Budget of the tuning: 6 trials each in 2 studies, with 600 steps of "
-    "training.",
+    "Each arm was tuned with 6 trials in 2 studies, 600 steps of training in "
+    "total.",
     "Trials that diverged: 2 of a. They ended early and count with the "
     "accuracy of chance.",
   ]
@@ -206,8 +206,8 @@ def test_different_budgets_are_stated():
   changed = dataclasses.replace(tuning, trials=tuning.trials | {"a": longer})
   [text] = tuning_words.budget(tuning_numbers.summarise(changed, "base"))
   assert text == (
-    "Budget of the tuning: 6 trials each in 2 studies, with different numbers "
-    "of steps of training: base 600, a 1,200, a+b 600."
+    "Each arm was tuned with 6 trials in 2 studies, but not with the same steps "
+    "of training: base 600, a 1,200, a+b 600."
   )
 
 

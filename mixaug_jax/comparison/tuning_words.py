@@ -16,7 +16,7 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   if best == numbers["baseline"]:
     return words.headline(numbers, split)
   arm, tuning = numbers["arms"][best], numbers["tuning"]
-  text = f"Tuned alike ({_budget(tuning)}), {arm['verdict']}."
+  text = f"Tuned alike ({_trials(tuning, ' each')}), {arm['verdict']}."
   if others < 2 or arm["goal"] is None:
     return text
   return (
@@ -71,12 +71,12 @@ def budget(tuning: Mapping[str, Any]) -> list[str]:
   """Returns what each arm had for its tuning, and what some did not use."""
   arms = tuning["arms"]
   steps = {name: arm["steps"] for name, arm in arms.items()}
+  lines = [f"Each arm was tuned with {_trials(tuning)}, "]
   if len(set(steps.values())) == 1:
-    text = f"{next(iter(steps.values())):,} steps of training."
+    lines[0] += f"{next(iter(steps.values())):,} steps of training in total."
   else:
     listed = ", ".join(f"{name} {count:,}" for name, count in steps.items())
-    text = f"different numbers of steps of training: {listed}."
-  lines = [f"Budget of the tuning: {_budget(tuning)}, with {text}"]
+    lines[0] += f"but not with the same steps of training: {listed}."
   diverged = {
     name: sum(trial["diverged"] is not None for trial in arm["trials"])
     for name, arm in arms.items()
@@ -127,9 +127,9 @@ def _end(end: Mapping[str, Any], tuning: Mapping[str, Any]) -> str:
   )
 
 
-def _budget(tuning: Mapping[str, Any]) -> str:
-  text = f"{_count(tuning['trials'], 'trial')} each"
+def _trials(tuning: Mapping[str, Any], each: str = "") -> str:
   studies = tuning["studies"]
+  text = _count(tuning["trials"], "trial") + each
   return text if studies == 1 else f"{text} in {studies} studies"
 
 
