@@ -206,8 +206,8 @@ def test_different_budgets_are_stated():
   changed = dataclasses.replace(tuning, trials=tuning.trials | {"a": longer})
   [text] = tuning_words.budget(tuning_numbers.summarise(changed, "base"))
   assert text == (
-    "Each arm was tuned with 6 trials in 2 studies, but not with the same steps "
-    "of training: base 600, a 1,200, a+b 600."
+    "Each arm was tuned with 6 trials in 2 studies, but not with the same "
+    "steps of training: base 600, a 1,200, a+b 600."
   )
 
 
