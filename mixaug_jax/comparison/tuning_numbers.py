@@ -58,14 +58,6 @@ def summarise(
   }
 
 
-def accuracies(tuning: Tuning) -> dict[str, float]:
-  """Returns the accuracy of each arm's chosen trials, the mean over studies."""
-  return {
-    name: float(np.mean([trial.accuracy for trial in chosen]))
-    for name, chosen in tuning.chosen.items()
-  }
-
-
 def _arm(
   studies: Sequence[Sequence[Trial]],
   chosen: Sequence[Trial],
