@@ -41,7 +41,13 @@ def _run(accuracy, best=None, chosen="best"):
 
 
 def _numbers(
-  arms, diverged=None, seeds=5, goal=0.05, pairs=(), references=None
+  arms,
+  diverged=None,
+  seeds=5,
+  goal=0.05,
+  pairs=(),
+  references=None,
+  chosen_on=None,
 ):
   """Summarises arms, which are accuracies by seed; the baseline is `base`."""
   runs = {
@@ -55,7 +61,7 @@ def _numbers(
   runs = {name: of_arm for name, of_arm in runs.items() if of_arm}
   planned = {name: range(seeds) for name in arms}
   return summary.summarise(
-    runs, "base", goal, diverged or {}, planned, references, pairs
+    runs, "base", goal, diverged or {}, planned, references, pairs, chosen_on
   )
 
 
@@ -210,6 +216,19 @@ def test_losing_a_bad_seed_does_not_make_an_arm_the_best():
   assert _numbers(arms, {"a": {4: 3}})["best"] == "b"
   assert _numbers(arms)["best"] == "b"
   assert _numbers({"base": STEADY, "a": [*good, None]})["best"] == "a"
+
+
+def test_the_best_arm_is_chosen_on_the_networks_of_the_tuning():
+  arms = {"base": STEADY, "a": [0.7] * 5, "b": [0.6, None, 0.6, 0.6, 0.6]}
+  tuned = {"base": 0.9, "a": 0.6, "b": 0.7}
+  assert _numbers(arms)["best"] == "a"
+  # Neither better runs, nor a missing or a diverged one, change the choice.
+  assert _numbers(arms, chosen_on=tuned)["best"] == "b"
+  assert _numbers(arms, {"b": {1: 7}}, chosen_on=tuned)["best"] == "b"
+  # An arm without a finished run has no figures to show.
+  arms["b"] = [None] * 5
+  lost = {"b": dict.fromkeys(range(5), 7)}
+  assert _numbers(arms, lost, chosen_on=tuned)["best"] == "a"
 
 
 def test_a_page_on_which_all_other_arms_diverged_reports_it():

@@ -4,6 +4,7 @@ Accuracies and differences are fractions. Arrays of correct predictions hold
 one value for each seed and example.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -222,3 +223,29 @@ def holm_levels(p_values: Sequence[float], level: float = 0.95) -> list[float]:
     if adjusted[place] < alpha:
       left -= 1
   return levels
+
+
+def expected_best(values: Sequence[float]) -> np.ndarray:
+  """Returns the expected maximum of k values, for k from 1 to n.
+
+  It is the mean of the maximum over all subsets of k of the n values,
+
+      sum over j of C(j - 1, k - 1) x_(j) / C(n, k),
+
+  where x_(j) is the j-th smallest value. It has no bias if the values are
+  independent (Tang et al., 2020, arXiv:2004.13705), unlike the mean over
+  samples with replacement (Dodge et al., 2019, arXiv:1909.03004).
+
+  Args:
+    values: of n trials, `[n]`.
+
+  Returns:
+    float64 `[n]`.
+  """
+  ordered = np.sort(np.asarray(values, np.float64))
+  count = len(ordered)
+  weights = [
+    [math.comb(j, k - 1) / math.comb(count, k) for j in range(count)]
+    for k in range(1, count + 1)
+  ]
+  return np.asarray(weights) @ ordered

@@ -34,6 +34,7 @@ def summarise(
   planned: Mapping[str, Collection[int]],
   references: Mapping[str, Mapping[int, np.ndarray]] | None = None,
   pairs: Sequence[tuple[str, str]] = (),
+  chosen_on: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
 
@@ -47,6 +48,8 @@ def summarise(
     references: of other classifiers, by name and seed, whether each prediction
       is correct, bool `[N]`.
     pairs: two arms each; the first is also measured against the second.
+    chosen_on: the accuracy of each arm on other networks than those of `runs`,
+      by which the best arm is chosen.
 
   Returns:
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
@@ -96,7 +99,7 @@ def summarise(
       }
       for name, correct in (references or {}).items()
     },
-    "best": _best(runs, baseline, diverged, planned),
+    "best": _best(runs, baseline, diverged, planned, chosen_on),
     "arms": arms,
     "pairs": [
       {"arm": name, "other": other, **gain}
@@ -111,12 +114,16 @@ def _best(
   baseline: str,
   diverged: Seeds,
   planned: Mapping[str, Collection[int]],
+  chosen_on: Mapping[str, float] | None,
 ) -> str:
   """Returns the arm of the highest accuracy on validation.
 
-  It is the mean over the seeds, with the weights that are compared; a run that
-  diverged has the accuracy of chance. Arms with runs that are missing are
-  passed over if others have none, because the missing ones might be the bad
+  With `chosen_on`, the accuracies there decide among the arms with a finished
+  run, and the accuracies of the runs play no part: they would flatter.
+
+  Without, it is the mean over the seeds, with the weights that are compared; a
+  run that diverged has the accuracy of chance. Arms with runs that are missing
+  are passed over if others have none, because the missing ones might be the bad
   ones. The baseline is returned if no other arm has a finished run.
   """
 
@@ -128,6 +135,8 @@ def _best(
     )
 
   others = [name for name in runs if name != baseline]
+  if chosen_on:
+    return max(others or [baseline], key=chosen_on.__getitem__)
   whole = [
     name
     for name in others

@@ -1,0 +1,158 @@
+"""Figures of the numbers of a comparison's tuning.
+
+The group id of a dot is the text that a page shows on hover.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mixaug_jax.pages import drawing
+
+_BINS = 60  # Dots in the same part of the width are stacked.
+
+
+def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
+  """Draws the expected accuracy of the best of k trials, an arm a line.
+
+  The band extends from the lowest to the highest study, if there are several.
+
+  Args:
+    tuning: from `tuning_numbers.summarise`.
+    paint: the colour of each arm.
+  """
+  with matplotlib.rc_context(drawing.STYLE):
+    figure = Figure((drawing.WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for name, arm in tuning["arms"].items():
+      values = {k: x and 100 * np.array(x) for k, x in arm["best_of_k"].items()}
+      trials = np.arange(1, len(values["mean"]) + 1)
+      axes.plot(
+        trials, values["mean"], color=paint[name], label=name, linewidth=1.5
+      )
+      for k, value in zip(trials, values["mean"], strict=True):
+        _dot(axes, k, value, paint[name], f"{name}, best of {k}: {value:.1f} %")
+      if values["low"] is not None:
+        axes.fill_between(
+          trials,
+          values["low"],
+          values["high"],
+          color=paint[name],
+          alpha=0.1,
+          linewidth=0,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("trials")
+    axes.set_title("Validation accuracy of the best of k trials, %", loc="left")
+    figure.legend(loc="outside lower center", ncols=3)
+  return figure
+
+
+def gains(
+  tuning: Mapping[str, Any], paint: Mapping[str, str], baseline: str
+) -> Figure:
+  """Draws the gain at every recipe, a dot each, and the means as strokes.
+
+  A row is an arm over the baseline, or a pair of arms. The recipe as it is
+  written is a ring.
+
+  Args:
+    tuning: from `tuning_numbers.summarise`.
+    paint: the colour of each arm.
+    baseline: the arm that the others are measured against.
+  """
+  rows = [
+    (name, baseline, arm["gains"])
+    for name, arm in tuning["arms"].items()
+    if name != baseline
+  ]
+  rows += [
+    (pair["arm"], pair["other"], pair["gains"]) for pair in tuning["pairs"]
+  ]
+  reach = max(abs(x) for *_, gain in rows for x in gain["each"]) or 0.01
+  with matplotlib.rc_context(drawing.STYLE):
+    figure = Figure(
+      (drawing.WIDTH, 0.9 + 0.42 * len(rows)), layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.axvline(0, color=drawing.GREY, linewidth=1)
+    for row, (name, other, gain) in enumerate(rows):
+      label = f"{name} over {other}"
+      offsets = _stacked(np.array(gain["each"]) * _BINS / reach)
+      trials = tuning["arms"][name]["trials"]
+      for trial, value, offset in zip(
+        trials, gain["each"], offsets, strict=True
+      ):
+        text = f"{label}: {100 * value:+.1f} points\n{_recipe(trial)}"
+        ring = not trial["places"]
+        _dot(axes, 100 * value, row + offset, paint[name], text, ring=ring)
+      axes.plot(
+        100 * gain["mean"],
+        row,
+        "|",
+        color=paint[name],
+        markersize=18,
+        markeredgewidth=2.5,
+      )
+      axes.text(
+        1.01,
+        row,
+        f"{gain['ahead']} of {len(gain['each'])}",
+        transform=axes.get_yaxis_transform(),
+        va="center",
+      )
+    axes.text(
+      1.01, 1.0, "ahead", transform=axes.transAxes, va="bottom", ha="left"
+    )
+    labels = [
+      name if other == baseline else f"{name}\nover {other}"
+      for name, other, _ in rows
+    ]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("points gained at the same recipe")
+  return figure
+
+
+def _recipe(trial: Mapping[str, Any]) -> str:
+  """Returns the values of a trial, a line each."""
+  values = [f"{key}={value}" for key, value in trial["values"].items()]
+  written = [] if trial["places"] else ["the recipe as it is written"]
+  step = trial["diverged"]
+  diverged = [] if step is None else [f"diverged at step {step:,}"]
+  return "\n".join([f"trial {trial['number']}", *written, *values, *diverged])
+
+
+def _dot(
+  axes: matplotlib.axes.Axes,
+  x: float,
+  y: float,
+  colour: str,
+  text: str,
+  *,
+  ring: bool = False,
+) -> None:
+  axes.plot(
+    x,
+    y,
+    "o",
+    color=colour,
+    markersize=4,
+    alpha=0.8,
+    markerfacecolor="none" if ring else colour,
+    markeredgewidth=1.2 if ring else 0,
+    gid=f"hint: {text}",
+  )
+
+
+def _stacked(places: Sequence[float]) -> Iterator[float]:
+  """Yields the vertical offset of each dot, so that equal ones stay visible."""
+  count: dict[int, int] = {}
+  for place in np.round(places).astype(int):
+    number = count[place] = count.get(place, -1) + 1
+    yield 0.09 * ((number + 1) // 2) * (-1) ** number
