@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ml_collections import ConfigDict
 
+from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import space
 from mixaug_jax.errors import UserError
@@ -129,7 +130,13 @@ def resolved(
   arm.data.cache_size = stored
   with naming(name):
     config_lib.override(arm, values)
-    return config_lib.resolve(arm)
+    config_lib.resolve(arm)
+    try:
+      augment.make_augment(arm.augment, arm.data.image_size)
+      augment.make_mixer(arm.mix)
+    except ValueError as error:
+      raise UserError(f"config.{error}") from None
+    return arm
 
 
 @contextlib.contextmanager

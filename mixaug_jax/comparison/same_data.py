@@ -23,12 +23,14 @@ def train(cell: Cell, comparison: Comparison) -> Result:
   from mixaug_jax import train as training
 
   others = comparison.trials if cell.trial else comparison.cells
-  result = training.train(
-    cell.config, cell.workdir, lambda identity: check(cell, identity, others)
-  )
-  if cell.trial and (folder := cell.workdir / CHECKPOINTS).is_dir():
-    shutil.rmtree(folder)
-  return result
+  try:
+    return training.train(
+      cell.config, cell.workdir, lambda identity: check(cell, identity, others)
+    )
+  finally:
+    over = cell.finished or cell.diverged is not None
+    if cell.trial and over and (folder := cell.workdir / CHECKPOINTS).is_dir():
+      shutil.rmtree(folder)
 
 
 def check(cell: Cell, identity: Identity, others: Iterable[Cell]) -> None:

@@ -4,6 +4,7 @@ A range is a text: `log 0.03 1` and `uniform 0.3 1` are intervals, on a
 logarithmic and on a linear scale, and `choice 200 400` is a list of values.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,7 +151,7 @@ def _applies(each: Range, arm: ConfigDict) -> bool:
     if leaf in mixture.SHARED:
       return any(leaf in of_mixer for of_mixer in fields.values())
   if group == "augment":
-    changed = arm.copy_and_resolve_references()
+    changed = copy.deepcopy(arm)
     with changed.unlocked():
       config_lib.override(changed, {each.key: each.at(0)})
     name = f"config.{each.key} has no effect"

@@ -73,7 +73,7 @@ class Trial:
     loss: the same, in nats; None if it diverged.
     correct: which examples of validation are classified correctly, bool `[N]`;
       a share of chance if it diverged.
-    steps: of its training.
+    steps: of its training, as planned.
     seconds: of its training; None if it diverged.
     diverged: the step at which it diverged, or None.
   """
@@ -299,7 +299,8 @@ def _read(cell: "Cell", like: Result) -> Trial:
       accuracy=chance,
       loss=None,
       correct=np.full(like.examples.validation, chance),
-      steps=step,
+      steps=cell.config.steps
+      or round(cell.config.epochs * like.steps / like.epochs),
       seconds=None,
       diverged=step,
     )

@@ -1,0 +1,256 @@
+"""Trials, the recipes that are chosen by them, and the runs of the choices."""
+
+import copy
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.comparison import arms, launch, plan, same_data, tuning
+from mixaug_jax.errors import Diverged, UserError
+from mixaug_jax.training import records
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = str(ROOT / "configs" / "compare.py")
+NOWHERE = pathlib.Path("/nowhere")
+
+
+def _load(**overrides):
+  overrides = {key.replace("__", "."): x for key, x in overrides.items()}
+  return arms.load(CONFIG, {"seeds": "2", "tune.trials": "8"} | overrides)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "said"),
+  [
+    ({"tune__trials": "7"}, "must be a multiple of the 2 studies, with at lea"),
+    ({"tune__trials": "2"}, "try 4, or 0 for no tuning"),
+    ({"tune__trials": "-2"}, "must be a multiple of the 2 studies"),
+    ({"tune__design": "fix"}, "config.tune.design must be one of studies, fix"),
+    ({"tune__space__stepz": "log 1 2"}, "tune.space.stepz is not a config key"),
+    (
+      {"tune__space__steps": "choice 0 9"},
+      "config.tune.space.steps: arm basel",
+    ),
+    (
+      {"tune__space__optimizer__learning_rate": "log 0.1 "},
+      "config.tune.space.optimizer.learning_rate must be log LOW HIGH",
+    ),
+    (
+      {"tune__space__mix__probability": "uniform 0.5 2"},
+      "config.tune.space.mix.probability: arm basic+cutmix: config.mix.proba",
+    ),
+  ],
+)
+def test_a_mistake_is_named(overrides, said):
+  with pytest.raises(UserError, match=re.escape(said)):
+    _load(**overrides)
+
+
+def test_a_range_is_added_and_removed_on_the_command_line():
+  config = _load(
+    tune__space__mix__alpha="none",
+    tune__space__loss__label_smoothing="uniform 0 0.2",
+  )
+  texts = arms.space_texts(config)
+  assert texts["loss.label_smoothing"] == "uniform 0 0.2"
+  assert "mix.alpha" not in texts
+  removed = {key: "none" for key in arms.space_texts(_load())}
+  with pytest.raises(UserError, match=r"config\.tune\.space is empty"):
+    _load(**{f"tune.space.{key}": text for key, text in removed.items()})
+
+
+def test_all_arms_have_the_same_trials_of_what_they_share():
+  comparison = plan.make(_load(), NOWHERE)
+  assert not comparison.cells
+  assert len(comparison.trials) == 7 * 8
+  by_name = {cell.name: cell for cell in comparison.trials}
+  shared = ("optimizer.learning_rate", "optimizer.weight_decay", "steps")
+  for number in range(8):
+    study = number // 4
+    of_all = [by_name[f"{arm}/trial_{number:02}"] for arm in comparison.arms]
+    leaves = [config_lib.leaves(cell.config) for cell in of_all]
+    for key in (*shared, "model.zero_init_residual", "seed"):
+      assert len({x[key] for x in leaves}) == 1, key
+    assert {x["data.test"] for x in leaves} == {False}
+    # The seeds 0 and 1 are those of the runs that are compared.
+    assert {x["seed"] for x in leaves} == {2 + study}
+    mixing = [x for x in leaves if x["mix.name"] != "none"]
+    assert len(mixing) == 5
+    if number % 4:
+      assert len({(x["mix.alpha"], x["mix.probability"]) for x in mixing}) == 1
+  # The first trial of a study is the recipe as it is written.
+  assert by_name["cutmix/trial_04"].config.mix.alpha == 1.0
+  assert by_name["mixup/trial_04"].config.mix.alpha == 0.4
+  assert by_name["mixup/trial_04"].trial.values == {}
+  # Without mixing its keys keep their defaults, whose change has no effect.
+  assert by_name["basic/trial_05"].config.mix.probability == 0.5
+  values = {cell.config.optimizer.learning_rate for cell in comparison.trials}
+  assert len(values) == 1 + 6
+
+
+def test_a_fixed_recipe_has_one_study_for_all_seeds():
+  comparison = plan.make(_load(tune__design="fixed", tune__trials="5"), NOWHERE)
+  assert {cell.seed for cell in comparison.trials} == {2}
+  assert {cell.trial.study for cell in comparison.trials} == {0}
+  assert sum(not cell.trial.values for cell in comparison.trials) == 7
+
+
+def test_arms_are_selected_with_the_baseline():
+  comparison = plan.make(_load(), NOWHERE, ["basic+mixup", "basic"])
+  assert list(comparison.arms) == ["baseline", "basic", "basic+mixup"]
+  assert comparison.pairs == (("basic+mixup", "basic"),)
+  # The points do not depend on the arms.
+  whole = plan.make(_load(), NOWHERE)
+  assert (
+    comparison.cell("basic/trial_06").config
+    == whole.cell("basic/trial_06").config
+  )
+  with pytest.raises(UserError, match="--arms: mixap is not an arm; the arms"):
+    plan.make(_load(), NOWHERE, ["mixap"])
+  with pytest.raises(UserError, match="--arms names no arm beside the basel"):
+    plan.make(_load(), NOWHERE, ["baseline"])
+
+
+def test_a_run_waits_for_its_recipe():
+  comparison = plan.make(_load(), NOWHERE, ["mixup"])
+  with pytest.raises(UserError, match="recipe of mixup/1 is not chosen yet"):
+    comparison.cell("mixup/1")
+  with pytest.raises(UserError, match="mixup/2 is not a run of this compar"):
+    comparison.cell("mixup/2")
+  with pytest.raises(UserError, match="16 of 16 trials are not finished"):
+    _ = comparison.tuning
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+  """A small tuned comparison, of which one trial diverged."""
+  workdir = tmp_path_factory.mktemp("tuned") / "runs"
+  config = _load(
+    tune__trials="4",
+    base__steps="4",
+    tune__space__steps="choice 3 6",
+    tune__space__optimizer__learning_rate="log 0.01 1e38",
+    base__log__writers="console",
+  )
+  return config, workdir, _train(config, workdir)
+
+
+def _train(config, workdir):
+  """Trains in this process what `launch.run` trains in others."""
+  started = []
+
+  def run(comparison, cells, command, jobs, later=0):
+    failed = []
+    for cell in cells:
+      if cell.finished or cell.diverged is not None:
+        continue
+      started.append(cell.name)
+      # All recipes are chosen before a run may read the test set.
+      assert cell.trial or (workdir / tuning.CHOSEN_FILE).exists()
+      try:
+        same_data.train(cell, comparison)
+      except Diverged:
+        failed.append(cell)
+    return failed
+
+  make = lambda: plan.make(config, workdir, ["mixup"])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(launch, "run", run)
+    comparison, _ = launch.run_all(
+      make(), make, lambda x: tuning.choose(x, config), []
+    )
+  return comparison, started
+
+
+def test_trials_come_first_and_leave_the_test_set_unread(tuned):
+  _, workdir, (comparison, started) = tuned
+  assert started == [cell.name for cell in comparison.trials] + [
+    "baseline/0",
+    "mixup/0",
+    "baseline/1",
+    "mixup/1",
+  ]
+  for cell in comparison.trials:
+    assert not (cell.workdir / "predictions_test.npz").exists()
+    assert not (cell.workdir / "checkpoints").exists()
+    if cell.finished:
+      assert records.read_result(cell.workdir).test is None
+  for cell in comparison.cells:
+    assert (
+      cell.diverged is not None
+      or (cell.workdir / "predictions_test.npz").exists()
+    )
+  assert list(workdir.glob("*/seed_*/checkpoints"))
+
+
+def test_each_study_chooses_its_best_trial(tuned):
+  config, workdir, (comparison, _) = tuned
+  found = comparison.tuning
+  chosen = json.loads((workdir / "chosen.json").read_text())
+  assert any(cell.diverged is not None for cell in comparison.trials)
+  for name in ("baseline", "mixup"):
+    for study in range(2):
+      trials = found.trials[name][study]
+      assert [trial.number for trial in trials] == [2 * study, 2 * study + 1]
+      for trial in trials:
+        folder = workdir / name / f"trial_{trial.number:02}"
+        if trial.diverged is None:
+          with np.load(folder / "predictions_validation.npz") as file:
+            correct = file["logits"].argmax(-1) == file["labels"]
+          np.testing.assert_array_equal(trial.correct, correct)
+          assert trial.accuracy == correct.mean()
+        else:
+          assert trial.accuracy == 0.1
+          assert list(trial.correct) == [0.1] * 50
+        assert trial.steps == trial.values["steps"]
+      best = max(
+        trials,
+        key=lambda x: (x.accuracy, -np.inf if x.loss is None else -x.loss),
+      )
+      assert found.chosen[name][study] is best
+      choice = chosen["arms"][name][study]
+      assert choice["trial"] == best.number
+      assert choice["values"] == best.values
+      run = comparison.cell(f"{name}/{study}").config
+      tried = comparison.cell(f"{name}/trial_{best.number:02}").config
+      assert (run.seed, tried.seed) == (study, 2 + study)
+      with run.unlocked(), tried.unlocked():
+        run.seed, run.data.test = tried.seed, tried.data.test
+      assert run == tried
+  del config
+
+
+def test_a_finished_comparison_trains_nothing_again(tuned):
+  config, workdir, _ = tuned
+  assert _train(config, workdir)[1] == []
+
+
+def test_choices_of_another_tuning_are_refused(tuned):
+  config, workdir, _ = tuned
+  other = copy.deepcopy(config)
+  with other.unlocked():
+    other.tune.space.optimizer.learning_rate = "log 0.01 0.5"
+  with pytest.raises(UserError, match="choices of another tuning; it differs"):
+    plan.make(other, workdir)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda content: content.pop("arms"),
+    lambda content: content["arms"]["mixup"].pop(),
+    lambda content: content["arms"]["mixup"][0].pop("values"),
+    lambda content: content["arms"].update(mixup=3),
+  ],
+)
+def test_damaged_choices_are_reported(tuned, tmp_path, change):
+  config, workdir, _ = tuned
+  content = json.loads((workdir / "chosen.json").read_text())
+  change(content)
+  (tmp_path / "chosen.json").write_text(json.dumps(content))
+  with pytest.raises(UserError, match=r"chosen\.json is damaged; delete it"):
+    plan.make(config, tmp_path, ["mixup"])
