@@ -41,7 +41,7 @@ def _load(**overrides):
     ),
     (
       {"tune__space__mix__probability": "uniform 0.5 2"},
-      "config.tune.space.mix.probability: arm basic+cutmix: config.mix.proba",
+      "config.tune.space.mix.probability: arm basic+cutmix: config.mix: prob",
     ),
   ],
 )
