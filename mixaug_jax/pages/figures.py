@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from mixaug_jax.pages import drawing
 
-
 _HINTED = 12  # Steps of a curve whose values show.
 
 
@@ -159,7 +158,9 @@ def picture_table(
         axes.spines[:].set_visible(False)
         text = captions[row][column]
         axes.set_xlabel(
-          "\n".join(drawing.short(x, 18) for x in text.split("\n")), color=inks[right[row][column]], labelpad=2
+          "\n".join(drawing.short(x, 18) for x in text.split("\n")),
+          color=inks[right[row][column]],
+          labelpad=2,
         )
         if row == 0:
           axes.set_title(drawing.short(columns[column], 18), fontsize=8)
