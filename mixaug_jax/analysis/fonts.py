@@ -63,10 +63,9 @@ def _fonts() -> Iterator[tuple[str, str]]:
   yield FIRST, first
   for font in font_manager.fontManager.ttflist:
     # Fonts of last resort have a box for every character.
-    named = font.name.replace(" ", "").lower()
-    if font.fname != first and font.style == "normal":
-      if not named.startswith((".", "lastresort")):
-        yield font.name, font.fname
+    resort = font.name.replace(" ", "").lower().startswith((".", "lastresort"))
+    if font.fname != first and font.style == "normal" and not resort:
+      yield font.name, font.fname
 
 
 @functools.cache

@@ -225,8 +225,8 @@ def no_font(names: Sequence[str]) -> list[str]:
   some = missing if len(missing) <= 20 else f"{missing[:20]}…"
   return [
     f"No font on this machine has the characters {some}. The PNG files in "
-    "figures/ show boxes instead; this page shows the characters if the browser "
-    "has a font for them."
+    "figures/ show boxes instead. This page shows the characters if the "
+    "browser has a font for them."
   ]
 
 

@@ -83,6 +83,7 @@ def _hint_values(
     mean = values[:, place].mean()
     text = f"{mean:.1f} %" if percent else f"{mean:.4g}"
     (dot,) = axes.plot(steps[place], mean, "o", markersize=9, alpha=0)
+    dot.set_in_layout(False)  # Measuring it takes time.
     drawing.hint(dot, f"{name}, step {steps[place]:,}: {text}")
 
 
