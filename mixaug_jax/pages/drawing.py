@@ -121,8 +121,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 def _of_page(tag: re.Match[str]) -> str:
   """Returns a tag of an SVG with the hints and the colours of a page."""
-  if hinted := re.fullmatch(rf'<g id="{_HINT}([^"]*)">', tag[0]):
-    return f"<g><title>{hinted[1]}</title>"
+  if hinted := re.fullmatch(rf"""<g id=(["']){_HINT}(.*)\1>""", tag[0]):
+    return f"<g><title>{hinted[2]}</title>"
   text = re.sub(r'\bid="(?!m|p[0-9a-f]{10})[^"]*"', "", tag[0])
   return text.replace(TEXT, "currentColor").replace(LINES, "var(--lines)")
 
