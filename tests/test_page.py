@@ -348,13 +348,19 @@ addEventListener("load", () => {
   const [back, ...inks] = [document.body, ...document.querySelectorAll(
     "figure svg text")].map(e => getComputedStyle(e)[
       e === document.body ? "backgroundColor" : "fill"]);
-  document.body.dataset.probe = JSON.stringify({
+  parent.postMessage(JSON.stringify({
     images: document.images.length, drawings: document.querySelectorAll(
       "figure svg").length, broken, asked, smallest: Math.min(...sizes),
     over: page.scrollWidth - page.clientWidth, back, inks: [...new Set(inks)],
-  });
+    width: innerWidth,
+  }), "*");
 });
 </script>"""
+# A window of Chromium is 500 pixels wide at least.
+_FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark">
+<script>
+addEventListener("message", e => { document.body.dataset.probe = e.data; });
+</script><iframe width="%d" height="900" style="border:0" src="%s"></iframe>"""
 
 
 @pytest.mark.parametrize(
@@ -367,6 +373,8 @@ def test_a_browser_shows_the_whole_page(written, tmp_path, width, scheme):
   probed = tmp_path / "report.html"
   content = (written / "report.html").read_text("utf-8")
   probed.write_text(content.replace("</head>", f"{_PROBE}</head>"), "utf-8")
+  frame = tmp_path / "frame.html"
+  frame.write_text(_FRAME % (width, probed.as_uri()))
   done = subprocess.run(
     [
       *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
@@ -374,8 +382,8 @@ def test_a_browser_shows_the_whole_page(written, tmp_path, width, scheme):
       *("--disable-component-update", "--disable-sync"),
       f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
       f"--user-data-dir={tmp_path / 'profile'}",
-      f"--window-size={width},900",
-      *("--enable-logging=stderr", "--dump-dom", probed.as_uri()),
+      *("--window-size=1500,1000", "--virtual-time-budget=10000"),
+      *("--enable-logging=stderr", "--dump-dom", frame.as_uri()),
     ],
     capture_output=True,
     text=True,
@@ -387,6 +395,7 @@ def test_a_browser_shows_the_whole_page(written, tmp_path, width, scheme):
   assert seen["images"] == 3 * 8 + 3 * 6
   assert seen["drawings"] >= 6
   assert (seen["broken"], seen["asked"], seen["over"]) == (0, [], 0)
+  assert seen["width"] == width
   assert seen["smallest"] >= 11
   light, dark = "rgb(255, 255, 255)", "rgb(20, 23, 27)"
   assert seen["back"] == {"light": light, "dark": dark}[scheme]

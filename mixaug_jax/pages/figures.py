@@ -58,7 +58,7 @@ def curves(
       _hint_values(axes, name, common, values, percent)
     axes.set_xlabel("step")
     axes.set_title(title + (", %" if percent else ""), loc="left")
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=columns)
   return figure
 
 
