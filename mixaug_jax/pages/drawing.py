@@ -10,6 +10,7 @@ import io
 import itertools
 import pathlib
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -76,8 +77,13 @@ def hint(artist: Artist, text: str) -> None:
 
 
 def short(name: str, most: int = 28) -> str:
-  """Returns a name, or its beginning if it is long."""
-  return name if len(name) <= most else f"{name[: most - 1]}…"
+  """Returns a name, or its beginning if it is wider than `most` letters."""
+  width = 0
+  for place, character in enumerate(name):
+    width += 1 + (unicodedata.east_asian_width(character) in "WF")
+    if width > most:
+      return f"{name[: place - 1]}…"
+  return name
 
 
 def png(figure: Figure, path: pathlib.Path, dpi: int = 200) -> None:
