@@ -103,21 +103,15 @@ def activation_maps(
     )
     correct.append(list(run.correct[chosen]))
   truth = [class_names[label] for label in images.labels[chosen]]
-  columns = {
-    "image": (shown, truth, [None] * len(chosen)),
-    **dict(
-      zip(first, zip(pictures, captions, correct, strict=True), strict=True)
-    ),
-  }
-  figure = figures.picture_table(
-    *(
-      list(zip(*part, strict=True))
-      for part in zip(*columns.values(), strict=True)
-    ),
-    list(columns),
-  )
+  rows = [
+    ("image", shown, truth, [None] * len(chosen)),
+    *zip(first, pictures, captions, correct, strict=True),
+  ]
+  names, *parts = zip(*rows, strict=True)
+  by_image = (list(zip(*part, strict=True)) for part in parts)
+  figure = figures.picture_table(*by_image, names)
   drawing.png(figure, folder / "activation_maps.png", dpi=130)
-  return [_row(name, *column) for name, column in columns.items()]
+  return [_row(*row) for row in rows]
 
 
 def _row(
