@@ -4,7 +4,7 @@ from PIL import Image
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import preview
-from mixaug_jax.analysis import contact_sheet
+from mixaug_jax.analysis import contact_sheet, fonts
 from mixaug_jax.errors import UserError
 
 
@@ -29,6 +29,15 @@ def test_the_sheet_is_written(tmp_path, capsys):
   assert str(output) in capsys.readouterr().out
   preview.main(["--config=configs/cutmix.py", f"--output={output}"])
   assert Image.open(output).info["Software"] == "mixaug_jax preview"
+
+
+def test_names_without_a_font_are_reported(tmp_path, monkeypatch, capsys):
+  alone = next(fonts._fonts())
+  monkeypatch.setattr(fonts, "_fonts", lambda: iter([alone]))
+  monkeypatch.setattr(contact_sheet, "readable", lambda x: ["猫"] * len(x))
+  output = tmp_path / "preview.png"
+  preview.main(["--config=configs/mixup.py", f"--output={output}"])
+  assert "no font on this machine has 猫; boxes" in capsys.readouterr().out
 
 
 def test_only_a_preview_is_replaced(tmp_path, monkeypatch):

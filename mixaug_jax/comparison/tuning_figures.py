@@ -1,7 +1,4 @@
-"""Figures of the numbers of a comparison's tuning.
-
-The group id of a dot is the text that a page shows on hover.
-"""
+"""Figures of the numbers of a comparison's tuning."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,11 +25,17 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
   with matplotlib.rc_context(drawing.STYLE):
     figure = Figure((drawing.WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
+    dashes = drawing.dashes(paint)
     for name, arm in tuning["arms"].items():
       values = {k: x and 100 * np.array(x) for k, x in arm["best_of_k"].items()}
       trials = np.arange(1, len(values["mean"]) + 1)
       axes.plot(
-        trials, values["mean"], color=paint[name], label=name, linewidth=1.5
+        trials,
+        values["mean"],
+        dashes[name],
+        color=paint[name],
+        label=drawing.short(name),
+        linewidth=1.5,
       )
       for k, value in zip(trials, values["mean"], strict=True):
         _dot(axes, k, value, paint[name], f"{name}, best of {k}: {value:.1f} %")
@@ -109,7 +112,8 @@ def gains(
       1.01, 1.0, "ahead", transform=axes.transAxes, va="bottom", ha="left"
     )
     labels = [
-      name if other == baseline else f"{name}\nover {other}"
+      drawing.short(name, 20)
+      + ("" if other == baseline else f"\nover {drawing.short(other, 15)}")
       for name, other, _ in rows
     ]
     axes.set_yticks(range(len(rows)), labels)
@@ -137,7 +141,7 @@ def _dot(
   *,
   ring: bool = False,
 ) -> None:
-  axes.plot(
+  (dot,) = axes.plot(
     x,
     y,
     "o",
@@ -146,8 +150,8 @@ def _dot(
     alpha=0.8,
     markerfacecolor="none" if ring else colour,
     markeredgewidth=1.2 if ring else 0,
-    gid=f"hint: {text}",
   )
+  drawing.hint(dot, text)
 
 
 def _stacked(places: Sequence[float]) -> Iterator[float]:
