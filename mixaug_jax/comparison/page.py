@@ -15,6 +15,9 @@ from mixaug_jax.comparison import (
   pictures,
   results,
   summary,
+  tuning_numbers,
+  tuning_page,
+  tuning_words,
   words,
 )
 from mixaug_jax.comparison.plan import Comparison
@@ -40,6 +43,9 @@ def write(comparison: Comparison, command: str) -> str:
     UserError: no finished run of the baseline, or a damaged one.
   """
   root = comparison.workdir
+  tuning = comparison.tuning and tuning_numbers.summarise(
+    comparison.tuning, comparison.baseline, comparison.pairs
+  )
   classical = baselines.measure(comparison)
   try:
     numbers = summary.summarise(
@@ -50,9 +56,11 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.planned,
       classical,
       comparison.pairs,
+      tuning and {name: x["accuracy"] for name, x in tuning["arms"].items()},
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
+  numbers["tuning"] = tuning
   page = _content(comparison, numbers, command)
   downloads = {
     "results.json": results.as_json(numbers),
@@ -66,7 +74,8 @@ def write(comparison: Comparison, command: str) -> str:
   html = render.render(template.read_text("utf-8"), **page)
   html = html.encode("utf-8", "backslashreplace").decode()
   records.write_text(root / "report.html", html)
-  lines = [page["verdict"], *words.diverged(comparison)]
+  lines = [page["verdict"], page["untuned"], *words.diverged(comparison)]
+  lines = list(filter(None, lines))
   return "\n".join([*lines, f"{root / 'report.html'} shows it all"])
 
 
@@ -74,7 +83,7 @@ def _content(
   comparison: Comparison, numbers: Mapping[str, Any], command: str
 ) -> dict[str, Any]:
   """Returns what the template shows, drawing every figure on the way."""
-  arms, best = numbers["arms"], numbers["best"]
+  arms, best, tuning = (numbers[x] for x in ("arms", "best", "tuning"))
   first, split = comparison.first, comparison.split
   class_names = readable(first.result.class_names)
   folder = comparison.workdir / "figures"
@@ -82,7 +91,8 @@ def _content(
   return {
     "title": words.title(comparison),
     "setting": words.setting(comparison),
-    "verdict": words.headline(numbers, split),
+    "verdict": (tuning_words if tuning else words).headline(numbers, split),
+    "untuned": tuning_words.untuned(numbers) if tuning else "",
     "met": arms[best].get("goal") == "met",
     "verdicts": [
       arm["verdict"]
@@ -93,6 +103,7 @@ def _content(
     "warnings": [
       *words.warnings(comparison),
       *baselines.warnings(numbers),
+      *(tuning_words.warnings(tuning) if tuning else []),
       *words.no_font([*class_names, *arms]),
     ],
     "references": numbers["references"],
@@ -116,7 +127,10 @@ def _content(
     "seeds": sorted({cell.seed for cell in comparison.cells}),
     "by_seed": _by_seed(comparison, arms),
     "starred": bool(comparison.diverged),
-    "tuning": _tuning(comparison),
+    "tuning": tuning
+    and tuning_page.content(
+      tuning, comparison.baseline, comparison.seeds, folder
+    ),
     "views": _views(comparison),
     "figures": drawings.write(comparison, numbers, class_names, folder),
     "inputs": pictures.network_inputs(comparison, folder),
@@ -134,11 +148,6 @@ def _content(
     "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
   }
-
-
-def _tuning(comparison: Comparison) -> dict[str, Any] | None:
-  """Returns `figures`, `columns`, `chosen` and `notes`; None without tuning."""
-  return None
 
 
 def _views(comparison: Comparison) -> dict[str, Any] | None:

@@ -127,10 +127,21 @@ def setting(comparison: Comparison) -> str:
       if comparison.split == "test"
       else ""
     )
-    + f"images of {len(result.class_names)} classes; {result.steps:,} "
+    + f"images of {len(result.class_names)} classes; {_steps(comparison)} "
     f"steps of {config.batch_size}; {count} runs of {len(comparison.arms)} "
     f"arms. {_sampling(comparison)}"
   )
+
+
+def _steps(comparison: Comparison) -> str:
+  """Returns the steps of a run, or the least and the most of all runs."""
+  steps = {
+    run.result.steps
+    for of_arm in comparison.runs.values()
+    for run in of_arm.values()
+  }
+  least, most = f"{min(steps):,}", f"{max(steps):,}"
+  return least if least == most else f"{least} to {most}"
 
 
 def _of_data(identity: Identity) -> list[str]:

@@ -1,0 +1,100 @@
+"""The section of a comparison's page on its tuning."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixaug_jax.comparison import tuning_figures, tuning_words
+from mixaug_jax.pages import drawing, render
+
+_ENDS = {"lower": " ▾", "upper": " ▴"}
+
+
+def content(
+  tuning: Mapping[str, Any], baseline: str, seeds: int, folder: pathlib.Path
+) -> dict[str, Any]:
+  """Returns what the template shows, drawing the figures on the way.
+
+  Args:
+    tuning: the numbers of the tuning.
+    baseline: the arm that the others are measured against.
+    seeds: the number of runs of each arm that are compared.
+    folder: the folder of the PNG files.
+
+  Returns:
+    `figures`, elements of the page with their captions; the table of the
+    chosen recipes, `columns` and `chosen`; and `notes`, sentences.
+  """
+  paint = drawing.colours(list(tuning["arms"]), baseline)
+  studies = tuning["studies"]
+  drawn = []
+  for name, figure, description, caption in (
+    (
+      "best_of_k",
+      tuning_figures.best_of_k(tuning, paint),
+      "expected validation accuracy of the best of k trials",
+      "Expected validation accuracy of the best of k trials"
+      + (" of a study" if studies > 1 else "")
+      + " (Tang et al., 2020)"
+      + (
+        "; the band extends from the lowest to the highest study"
+        if studies > 1
+        else ""
+      )
+      + ". It also rises by chance, because trials are chosen on these images.",
+    ),
+    (
+      "gains",
+      tuning_figures.gains(tuning, paint, baseline),
+      "gain of every arm at every recipe",
+      "The gain at every recipe, on validation: a dot is the difference to the "
+      f"{baseline} with the same values, seed and images. Ring: the recipe as "
+      "it is written. Stroke: the mean.",
+    ),
+  ):
+    drawing.png(figure, folder / f"{name}.png")
+    drawn.append(
+      (render.drawing(drawing.svg(figure, name, description)), caption)
+    )
+  keys = [
+    key
+    for key in tuning["space"]
+    if any(
+      key in choice["values"]
+      for arm in tuning["arms"].values()
+      for choice in arm["chosen"]
+    )
+  ]
+  return {
+    "figures": drawn,
+    "columns": ["arm", "study", "trial", "validation, %", *keys],
+    "chosen": [
+      {"arm": name, **_row(choice, keys)}
+      for name, arm in tuning["arms"].items()
+      for choice in arm["chosen"]
+    ],
+    "notes": [
+      tuning_words.design(tuning, seeds),
+      *tuning_words.budget(tuning),
+      "▾ and ▴ mark values at the lower and the upper end of their range.",
+    ],
+  }
+
+
+def _row(choice: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+  """Returns a chosen recipe as texts; a key that is not tuned is empty."""
+  row = {
+    "study": choice["study"],
+    "trial": choice["number"],
+    "validation, %": f"{100 * choice['accuracy']:.1f}",
+  }
+  for key in keys:
+    text = _text(choice["values"][key]) if key in choice["values"] else ""
+    row[key] = text + _ENDS.get(choice["ends"].get(key), "")
+  return row
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, float):
+    return f"{value:.3g}"
+  return str(value).lower() if isinstance(value, bool) else str(value)
