@@ -10,6 +10,16 @@ import jinja2
 import markupsafe
 
 from mixaug_jax import durations
+from mixaug_jax.training import records
+
+
+def write(path: pathlib.Path, template: str, **content: Any) -> None:
+  """Writes a page; see `render` for the arguments.
+
+  Bytes that are not UTF-8, which a path may hold, become escapes.
+  """
+  html = render(template, **content).encode("utf-8", "backslashreplace")
+  records.write_text(path, html.decode())
 
 
 def render(template: str, **content: Any) -> str:
@@ -40,10 +50,14 @@ def render(template: str, **content: Any) -> str:
 
 def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
   """Returns a PNG file as an element of the page."""
-  data = base64.b64encode(path.read_bytes()).decode()
+  return embedded(path.read_bytes(), description)
+
+
+def embedded(png: bytes, description: str) -> markupsafe.Markup:
+  """Returns the content of a PNG file as an element of the page."""
   return markupsafe.Markup(
     '<img alt="{}" src="data:image/png;base64,{}">'
-  ).format(description, data)
+  ).format(description, base64.b64encode(png).decode())
 
 
 def drawing(svg: str) -> markupsafe.Markup:

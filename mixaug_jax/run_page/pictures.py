@@ -1,0 +1,133 @@
+"""The pictures of one run's page, which need its data or its weights."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from mixaug_jax import augment, data
+from mixaug_jax.analysis import calibration, contact_sheet, mistakes
+from mixaug_jax.errors import UserError
+from mixaug_jax.pages import maps, render
+from mixaug_jax.runs import Predictions, Run
+
+_MISTAKES = 12
+_MAPS_WRONG, _MAPS_RIGHT = 3, 3
+_SHEET_STEP = 2  # An early step; any would do.
+_SHEET_IMAGES = 8
+
+
+def draw(
+  run: Run, split: str, shown: Predictions, names: Sequence[str]
+) -> dict[str, Any]:
+  """Draws all pictures that the data and the weights allow.
+
+  Args:
+    run: the run.
+    split: the split of the page.
+    shown: the predictions on it.
+    names: the class names, by class id.
+
+  Returns:
+    `mistakes`, dicts of the most confident mistakes with `picture` (None
+    without the data), `true`, `predicted`, `confidence` and `id`; `maps`, the
+    same for images with their activation maps; `sheet`, what the network was
+    trained on; `no_pictures` and `no_maps`, the reason why they are missing;
+    `data_warnings`, sentences about the data.
+  """
+  wrong = mistakes.most_confident(
+    shown.logits, shown.labels, run.likelihood, _MISTAKES
+  )
+  content = {
+    "mistakes": _described(run, shown, names, wrong),
+    "maps": [],
+    "sheet": None,
+    "no_pictures": None,
+    "no_maps": None,
+    "data_warnings": [],
+  }
+  try:
+    sets = _same_data(run)
+    images = sets.by_name()[split]
+    _add(content["mistakes"], _seen(run, images, wrong))
+    batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
+  except (UserError, OSError) as error:
+    return content | {"no_pictures": str(error)}
+  content["data_warnings"] = [f"{text}." for text in sets.warnings]
+  content["sheet"] = _element(
+    contact_sheet.sheet(*batch, _SHEET_IMAGES), "training images"
+  )
+  chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
+  described = _described(run, shown, names, chosen)
+  try:
+    plain, laid = maps.over(
+      run.classifier(),
+      images.images(chosen),
+      shown.logits[chosen].argmax(-1),
+    )
+  except (UserError, OSError) as error:
+    return content | {"no_maps": str(error)}
+  _add(described, np.concatenate([plain, laid], axis=2))
+  return content | {"maps": described}
+
+
+def _same_data(run: Run) -> data.Datasets:
+  """Opens the data of a run; raises UserError if they changed."""
+  sets, changed = run.datasets()
+  if changed:
+    raise UserError(
+      f"the data changed since the run was trained: {'; '.join(changed)}; "
+      "restore them and repeat the command"
+    )
+  return sets
+
+
+def _seen(run: Run, images: data.Split, positions: np.ndarray) -> np.ndarray:
+  """Returns what the network sees of images, small ones enlarged."""
+  stored = jnp.asarray(images.images(positions))
+  crops = augment.center_crop(stored, run.config.data.image_size)
+  return maps.enlarged(np.asarray(crops))
+
+
+def _some_right(shown: Predictions) -> np.ndarray:
+  """Returns positions of images that are classified correctly, at random."""
+  right = np.flatnonzero(calibration.correct(shown.logits, shown.labels))
+  return np.random.default_rng(0).permutation(right)[:_MAPS_RIGHT]
+
+
+def _described(
+  run: Run, shown: Predictions, names: Sequence[str], positions: np.ndarray
+) -> list[dict[str, Any]]:
+  """Returns the captions of images."""
+  logits = shown.logits[positions]
+  confidence = run.likelihood.probabilities(np.float64(logits)).max(-1)
+  return [
+    {
+      "picture": None,
+      "true": names[shown.labels[position]],
+      "predicted": names[predicted],
+      "right": shown.labels[position] == predicted,
+      "confidence": float(share),
+      "id": str(shown.ids[position]),
+    }
+    for position, predicted, share in zip(
+      positions, logits.argmax(-1), confidence, strict=True
+    )
+  ]
+
+
+def _add(described: Sequence[Mapping[str, Any]], images: np.ndarray) -> None:
+  """Adds its picture to each description, in place."""
+  for row, image in zip(described, images, strict=True):
+    text = f"image of {row['true']}, predicted {row['predicted']}"
+    row["picture"] = _element(Image.fromarray(image), text)
+
+
+def _element(picture: Image.Image, description: str) -> Markup:
+  content = io.BytesIO()
+  picture.save(content, "PNG")
+  return render.embedded(content.getvalue(), description)
