@@ -33,7 +33,12 @@ def curves(
       values = np.array([[row[step] for step in common] for row in rows])
       values = values * 100 if percent else values
       axes.plot(
-        common, values.mean(0), color=paint[name], label=name, linewidth=1.5
+        common,
+        values.mean(0),
+        color=paint[name],
+        label=name,
+        linewidth=1.5,
+        marker="o" if len(common) == 1 else "",
       )
       axes.fill_between(
         common,

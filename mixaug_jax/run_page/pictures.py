@@ -57,11 +57,15 @@ def draw(
     batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
   except (UserError, OSError) as error:
     return content | {"no_pictures": str(error)}
-  content["data_warnings"] = [f"{text}." for text in sets.warnings]
+  content["data_warnings"] = [
+    f"{text[0].upper()}{text[1:]}." for text in sets.warnings
+  ]
   content["sheet"] = _element(
     contact_sheet.sheet(*batch, _SHEET_IMAGES), "training images"
   )
   chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
+  if not len(chosen):
+    return content | {"no_maps": "no logits are numbers"}
   described = _described(run, shown, names, chosen)
   try:
     plain, laid = maps.over(

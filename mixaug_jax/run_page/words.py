@@ -27,8 +27,9 @@ _CAVEAT = {
 def title(run: Run) -> str:
   """Returns the data, the model and the mixing of a run."""
   config = run.config
-  folder = config.data.name in ("csv", "folder")
-  data = pathlib.Path(config.data.dir).name if folder else config.data.name
+  data = config.data.name
+  if data in ("csv", "folder"):
+    data = pathlib.Path(config.data.dir).name or data
   mixing = "" if config.mix.name == "none" else f", {config.mix.name}"
   return f"One run on {data}: {config.model.name}{mixing}"
 
