@@ -2,7 +2,7 @@
 
 import datetime
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -159,10 +159,19 @@ def _drawn(figure: Figure, name: str, description: str) -> Markup:
   return render.drawing(drawing.svg(figure, name, description))
 
 
-def _matrix(counts: np.ndarray) -> Sequence[Sequence[tuple[int, float]]]:
-  """Returns the count and the share of its true class of every cell."""
+def _matrix(counts: np.ndarray) -> list[list[tuple[int, float, float]]]:
+  """Returns what the cells of the confusion matrix show.
+
+  Args:
+    counts: int `[C, C]`, rows are true classes.
+
+  Returns:
+    For each row and column: the count, its share of the true class, and the
+    strength of the colour, the root of the share, which makes small shares
+    visible.
+  """
   shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
   return [
-    list(zip(row.tolist(), share.tolist(), strict=True))
-    for row, share in zip(counts, shares, strict=True)
+    [(int(n), float(x), float(x**0.5)) for n, x in zip(*row, strict=True)]
+    for row in zip(counts, shares, strict=True)
   ]

@@ -105,8 +105,8 @@ def warnings(run: Run, numbers: Mapping[str, Any], split: str) -> list[str]:
     )
   if bad := numbers["undefined"]:
     lines.append(
-      f"The logits of {bad:,} images are not numbers. They count as wrong, and "
-      "the calibration is unknown."
+      f"The logits of {bad:,} of {numbers['examples']:,} images are not "
+      "numbers. Such an image counts as wrong, and the calibration is unknown."
     )
   if run.identity:
     lines += words.copies(run.identity)
