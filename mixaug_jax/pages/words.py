@@ -25,7 +25,7 @@ def copies(identity: Identity) -> list[str]:
 def left_out(identity: Identity) -> list[str]:
   """Returns what a run left out of its data, a sentence for each split."""
   return [
-    f"Left out of {split}: "
+    f"Left out of {'the data' if split == 'all' else split}: "
     + ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
     + "."
     for split, reasons in identity.left_out.items()
