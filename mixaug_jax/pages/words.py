@@ -15,7 +15,7 @@ def copies(identity: Identity) -> list[str]:
   lines = [
     f"Images of {second} that are also in {first}: {count:,}."
     for pair, count in identity.in_two_splits.items()
-    for first, second in [pair.split(", ")]
+    for first, _, second in [pair.partition(", ")]
   ]
   if count := identity.under_two_labels:
     lines.append(f"Images with a copy under another label: {count:,}.")

@@ -70,8 +70,6 @@ def _content(run: Run) -> dict[str, Any]:
   of_split = numbers.measure(shown, validation, run.likelihood)
   drawn = pictures.draw(run, split, shown, names)
   counts = calibration.confusions(shown.logits, shown.labels, len(names))
-  identity = run.identity
-  training = identity and identity.splits["train"].per_class
   return {
     "title": words.title(run),
     "headline": words.headline(of_split, split),
@@ -88,7 +86,7 @@ def _content(run: Run) -> dict[str, Any]:
     "loss": run.likelihood.loss_name,
     "curves": drawn_curves,
     "chosen_step": result.chosen_step,
-    "classes": numbers.by_class(shown, names, training),
+    "classes": numbers.by_class(shown, names, _training_images(run)),
     "names": names,
     "matrix": _matrix(counts) if len(names) <= _MATRIX else None,
     "confused": mistakes.most_confused(counts, names, _PAIRS),
@@ -108,6 +106,15 @@ def _content(run: Run) -> dict[str, Any]:
     "left_out": words.left_out(run),
     "command": words.command(run),
   }
+
+
+def _training_images(run: Run) -> list[int] | None:
+  """Returns the number of training images of each class, if it is known."""
+  identity = run.identity
+  if not identity or identity.class_names != run.result.class_names:
+    return None
+  train = identity.splits.get("train")
+  return train and train.per_class
 
 
 def _accuracies(
