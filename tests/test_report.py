@@ -276,6 +276,16 @@ def test_changed_data_are_reported(photos, trained):
   assert "images: the data changed since the run was trained: " in text
 
 
+def test_predictions_on_other_images_get_no_pictures(stored):
+  def change(content):
+    content["ids"] = content["ids"][::-1]
+
+  _predicting(stored, change)
+  text, page = _page(stored)
+  assert not _images(page)
+  assert "the predictions on test are those of other images" in text
+
+
 def test_without_weights_the_pictures_remain(photos):
   shutil.rmtree(photos / "checkpoints")
   text, page = _page(photos)

@@ -1,7 +1,7 @@
 """The pictures of one run's page, which need its data or its weights."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from PIL import Image
 
 from mixaug_jax import augment, data
 from mixaug_jax.analysis import calibration, contact_sheet, mistakes
+from mixaug_jax.data.class_names import composed
 from mixaug_jax.errors import UserError
 from mixaug_jax.pages import maps, render
 from mixaug_jax.runs import Predictions, Run
@@ -51,12 +52,13 @@ def draw(
     "data_warnings": [],
   }
   try:
-    sets = _same_data(run)
+    sets = _same_data(run, split, shown)
     images = sets.by_name()[split]
-    _add(content["mistakes"], _seen(run, images, wrong))
+    seen = _seen(run, images, wrong)
     batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
   except (UserError, OSError) as error:
     return content | {"no_pictures": str(error)}
+  _add(content["mistakes"], seen)
   content["data_warnings"] = [
     f"{text[0].upper()}{text[1:]}." for text in sets.warnings
   ]
@@ -79,15 +81,23 @@ def draw(
   return content | {"maps": described}
 
 
-def _same_data(run: Run) -> data.Datasets:
+def _same_data(run: Run, split: str, shown: Predictions) -> data.Datasets:
   """Opens the data of a run; raises UserError if they changed."""
   sets, changed = run.datasets()
+  there = sets.by_name()
+  if not changed and _joined(there[split].ids) != _joined(shown.ids):
+    changed = [f"the predictions on {split} are those of other images"]
   if changed:
     raise UserError(
       f"the data changed since the run was trained: {'; '.join(changed)}; "
       "restore them and repeat the command"
     )
   return sets
+
+
+def _joined(ids: Iterable[str]) -> str:
+  """Returns ids in one text, in which the form of an accent plays no part."""
+  return composed("\0".join(ids))
 
 
 def _seen(run: Run, images: data.Split, positions: np.ndarray) -> np.ndarray:
