@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError("--output must end in .png")
   jax_setup.prepare()
 
-  from mixaug_jax.analysis import contact_sheet, marked_png
+  from mixaug_jax.analysis import contact_sheet, fonts, marked_png
 
   marked_png.refuse_another(arguments.output, "preview")
   batch = contact_sheet.training_batch(arguments.config, arguments.step)
@@ -42,6 +42,11 @@ def main(argv: Sequence[str]) -> None:
     ) from None
   for text in config_lib.without_effect(arguments.config):
     print(f"warning: {text}")
+  _, classes, _, labels = batch
+  if missing := fonts.missing("".join([*classes, *labels])):
+    print(
+      f"warning: no font on this machine has {missing}; boxes stand for them"
+    )
   print(f"{arguments.output} shows the batch of step {arguments.step}")
 
 

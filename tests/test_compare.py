@@ -19,7 +19,14 @@ from matplotlib.figure import Figure
 from mixaug_jax import classifier, compare, train
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, likelihood
-from mixaug_jax.comparison import launch, page, pictures, plan, words
+from mixaug_jax.comparison import (
+  drawings,
+  launch,
+  page,
+  pictures,
+  plan,
+  words,
+)
 from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -234,7 +241,7 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
     captions.extend(texts)
     return Figure((1, 1))
 
-  monkeypatch.setattr(page.shared, "reliability", reliability)
+  monkeypatch.setattr(drawings.shared, "reliability", reliability)
   monkeypatch.setattr(pictures.figures, "picture_table", picture_table)
   path = tmp_path / "small.py"
   text = SMALL.replace('"cut": {"mix": {"name": "cutmix"}}', _KINDS)
@@ -502,50 +509,3 @@ def test_the_halves_of_the_images_share_the_activation_maps(finished):
     assert [len(share["each"]) for share in shares.values()] == [2, 2]
     means.append([share["mean"] for share in shares.values()])
   np.testing.assert_allclose(np.sum(means, axis=0), 1, rtol=1e-5)
-
-
-_PROBE = """<script>
-addEventListener("load", () => {
-  const broken = [...document.images].filter(i => !i.naturalWidth).length;
-  const asked = performance.getEntriesByType("resource")
-    .filter(e => !e.name.startsWith("data:")).map(e => e.name);
-  const page = document.documentElement;
-  document.body.dataset.probe = JSON.stringify({
-    images: document.images.length, drawings: document.querySelectorAll(
-      "figure svg").length, broken, asked,
-    over: page.scrollWidth - page.clientWidth,
-  });
-});
-</script>"""
-
-
-@pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_shows_the_whole_page(finished, tmp_path, width):
-  browser = shutil.which("chromium") or shutil.which("google-chrome")
-  if not browser:
-    pytest.skip("there is no Chromium")
-  root, _ = finished
-  page = tmp_path / "report.html"
-  content = (root / "runs" / "report.html").read_text()
-  page.write_text(content.replace("</head>", f"{_PROBE}</head>"))
-  done = subprocess.run(
-    [
-      *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
-      *("--disable-quic", "--no-first-run", "--disable-background-networking"),
-      *("--disable-component-update", "--disable-sync"),
-      *(
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={width},900",
-      ),
-      *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
-    ],
-    capture_output=True,
-    text=True,
-    timeout=1200,
-  )
-  assert "CONSOLE" not in done.stderr
-  probe = re.search(r'data-probe="([^"]+)"', done.stdout)[1]
-  seen = json.loads(probe.replace("&quot;", '"'))
-  assert seen["images"] == 3  # Two contact sheets, one of activation maps.
-  assert seen["drawings"] >= 8
-  assert (seen["broken"], seen["asked"], seen["over"]) == (0, [], 0)

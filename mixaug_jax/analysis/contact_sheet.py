@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from mixaug_jax import augment, data
+from mixaug_jax.analysis import fonts
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.step import Devices, network_input
@@ -111,7 +112,6 @@ def sheet(
   width = columns * step_x + _GAP
   picture = Image.new("RGB", (width, rows * step_y + _GAP), "white")
   draw = ImageDraw.Draw(picture)
-  draw.font = ImageFont.load_default(_FONT)
   levels = np.round(255 * np.clip(after, 0, 1)).astype(np.uint8)
   for number in range(count):
     row, column = divmod(number, columns)
@@ -122,6 +122,7 @@ def sheet(
       whole = tile % small.width == 0
       how = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
       picture.paste(small.resize((tile, tile), how), (x, y))
+      draw.font = ImageFont.truetype(fonts.file(words[number]), _FONT)
       caption = _wrapped(draw, words[number], tile)
       draw.text((x, y + tile + 1), caption, fill="black")
   return picture

@@ -33,7 +33,10 @@ def difference(
   figure = _intervals(values, paint, f"points over {baseline}")
   axes = figure.axes[0]
   axes.axvline(0, color=drawing.GREY, linewidth=1)
-  axes.axvline(100 * goal, color=drawing.GREY, linewidth=1, linestyle="--")
+  line = axes.axvline(
+    100 * goal, color=drawing.GREY, linewidth=1, linestyle="--"
+  )
+  drawing.hint(line, f"goal: {100 * goal:g} points")
   axes.text(
     100 * goal,
     1.01,
@@ -49,18 +52,33 @@ def difference(
 def class_changes(
   names: Sequence[str], points: Sequence[float], colour: str, title: str
 ) -> Figure:
-  """Draws a bar for each class: points gained or lost, in the given order."""
+  """Draws a bar for each class: points gained or lost, in the given order.
+
+  A name stands above its bar, where a long one and one in a script that this
+  machine has no font for have room.
+  """
   with matplotlib.rc_context(drawing.STYLE):
-    height = 0.7 + 0.22 * len(names)
+    height = 0.7 + 0.36 * len(names)
     figure = Figure((drawing.WIDTH, height), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(names))[::-1]
     paint = [colour if value >= 0 else drawing.GREY for value in points]
-    axes.barh(places, points, color=paint, height=0.7)
-    axes.set_yticks(places, names)
-    axes.axvline(0, color=drawing.LINES, linewidth=1)
-    axes.grid(visible=False, axis="y")
-    axes.set_title(title, loc="left")
+    bars = axes.barh(places, points, color=paint, height=0.36)
+    for bar, place, name, value in zip(
+      bars, places, names, points, strict=True
+    ):
+      drawing.hint(bar, f"{name}: {value:+.1f} points")
+      axes.text(
+        0,
+        place + 0.22,
+        drawing.short(name, 40),
+        transform=axes.get_yaxis_transform(),
+        va="bottom",
+      )
+    axes.set_yticks([])
+    axes.set_ylim(-0.4, len(names) - 0.2)
+    axes.axvline(0, color=drawing.GREY, linewidth=1)
+    axes.set_title(title, loc="left", wrap=True)
   return figure
 
 
@@ -73,9 +91,12 @@ def _intervals(
     )
     axes = figure.subplots()
     for place, (name, value) in enumerate(reversed(values.items())):
+      mean = 100 * value["mean"]
+      text = f"{name}: {mean:.1f}"
       if value["low"] is not None:
         ends = [100 * value["low"], 100 * value["high"]]
-        axes.plot(
+        text += f" ({ends[0]:.1f} to {ends[1]:.1f})"
+        (band,) = axes.plot(
           ends,
           [place, place],
           color=paint[name],
@@ -83,25 +104,30 @@ def _intervals(
           alpha=0.35,
           solid_capstyle="round",
         )
-      each = 100 * np.array(value["each"])
-      axes.plot(
-        each,
-        np.full(len(each), place),
-        "o",
-        color=paint[name],
-        markersize=4,
-        alpha=0.7,
-        markeredgewidth=0,
-      )
-      axes.plot(
-        100 * value["mean"],
+        drawing.hint(band, text)
+      for each in value["each"]:
+        (dot,) = axes.plot(
+          100 * each,
+          place,
+          "o",
+          color=paint[name],
+          markersize=4,
+          alpha=0.7,
+          markeredgewidth=0,
+        )
+        drawing.hint(dot, f"{name}, one seed: {100 * each:.1f}")
+      (stroke,) = axes.plot(
+        mean,
         place,
         "|",
         color=paint[name],
         markersize=16,
         markeredgewidth=2.5,
       )
-    axes.set_yticks(range(len(values)), list(reversed(values)))
+      drawing.hint(stroke, text)
+    axes.set_yticks(
+      range(len(values)), [drawing.short(name, 20) for name in reversed(values)]
+    )
     axes.set_ylim(-0.6, len(values) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)

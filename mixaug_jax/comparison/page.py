@@ -1,40 +1,29 @@
 """Writes the page of a comparison, with its figures and its tables."""
 
+import datetime
 import importlib.resources
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from mixaug_jax import files
-from mixaug_jax.analysis import calibration
+import mixaug_jax
 from mixaug_jax.comparison import (
   baselines,
-  figures,
+  drawings,
   pictures,
   results,
   summary,
   words,
 )
-from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import NoActivationMaps, UserError
-from mixaug_jax.pages import drawing, render
-from mixaug_jax.pages import figures as shared
+from mixaug_jax.pages import render
 from mixaug_jax.training import records
 
-_CLASSES = 12  # Bars in the figure of classes.
-_PAIRS = 6
-_CURVES = (
-  ("train", "loss", "Training loss", False),
-  ("train", "mixed_accuracy", "Training accuracy, soft labels", True),
-  ("train", "accuracy", "Training accuracy, clean", True),
-  ("validation", "accuracy", "Validation accuracy", True),
-)
+_PAIRS = 6  # Of confused classes.
 
 
 def write(comparison: Comparison, command: str) -> str:
@@ -65,7 +54,13 @@ def write(comparison: Comparison, command: str) -> str:
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
   page = _content(comparison, numbers, command)
-  results.write(comparison, numbers)
+  downloads = {
+    "results.json": results.as_json(numbers),
+    "results.csv": results.as_csv(comparison, numbers),
+  }
+  for name, text in downloads.items():
+    records.write_text(root / name, text)
+  page["downloads"] = [render.download(*item) for item in downloads.items()]
   # The command and the title may hold a path that is not UTF-8.
   template = importlib.resources.files(__package__) / "report.html"
   html = render.render(template.read_text("utf-8"), **page)
@@ -95,7 +90,11 @@ def _content(
       if "verdict" in arm and name != best
     ]
     + [pair["verdict"] for pair in numbers["pairs"]],
-    "warnings": [*words.warnings(comparison), *baselines.warnings(numbers)],
+    "warnings": [
+      *words.warnings(comparison),
+      *baselines.warnings(numbers),
+      *words.no_font([*class_names, *arms]),
+    ],
     "references": numbers["references"],
     "pairs": numbers["pairs"],
     "arms": arms,
@@ -114,9 +113,13 @@ def _content(
     },
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
-    "seeds": sorted(set().union(*comparison.runs.values())),
-    "figures": _figures(comparison, numbers, class_names, folder),
-    "sheets": _contact_sheets(comparison, folder),
+    "seeds": sorted({cell.seed for cell in comparison.cells}),
+    "by_seed": _by_seed(comparison, arms),
+    "starred": bool(comparison.diverged),
+    "tuning": _tuning(comparison),
+    "views": _views(comparison),
+    "figures": drawings.write(comparison, numbers, class_names, folder),
+    "inputs": pictures.network_inputs(comparison, folder),
     **_where_networks_look(comparison, best, class_names, folder),
     "confused": {
       name: _confused(summary.confusions(comparison.runs[name]), class_names)
@@ -127,141 +130,37 @@ def _content(
       name: words.overrides(arm) for name, arm in comparison.arms.items()
     },
     "surroundings": words.surroundings(first.result),
+    "source": words.source(comparison),
+    "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+    "version": mixaug_jax.__version__,
   }
 
 
-def _figures(
-  comparison: Comparison,
-  numbers: Mapping[str, Any],
-  class_names: Sequence[str],
-  folder: pathlib.Path,
-) -> dict[str, Any]:
-  """Draws the figures of the numbers: PNG files, and elements of the page."""
-  arms, best = numbers["arms"], numbers["best"]
-  baseline, split = comparison.baseline, comparison.split
-  paint = drawing.colours(list(arms), baseline)
-
-  def drawn(figure: Figure, name: str, description: str) -> Markup:
-    drawing.png(figure, folder / f"{name}.png")
-    return render.drawing(drawing.svg(figure, name, description))
-
-  return {
-    "accuracy": drawn(
-      figures.accuracy(arms, paint, split),
-      "accuracy",
-      f"{split} accuracy of every arm",
-    ),
-    "difference": drawn(
-      figures.difference(arms, paint, baseline, comparison.goal),
-      "difference",
-      f"gain of every arm over {baseline}",
-    ),
-    "curves": [
-      drawn(
-        shared.curves(series, paint, title, percent=percent),
-        f"curve_{name}",
-        f"{title} by step",
-      )
-      for name, title, percent, series in _curves(comparison, arms)
-    ],
-    "reliability": [
-      drawn(
-        _reliability(name, paint[name], next(iter(of_arm.values()))),
-        f"reliability_{number}",
-        f"reliability of {name}",
-      )
-      for number, (name, of_arm) in enumerate(comparison.runs.items())
-    ],
-    "classes": drawn(
-      _class_changes(class_names, numbers, paint[best]),
-      "classes",
-      f"accuracy by class, {best} over {baseline}",
-    ),
-  }
+def _tuning(comparison: Comparison) -> dict[str, Any] | None:
+  """Returns `figures`, `columns`, `chosen` and `notes`; None without tuning."""
+  return None
 
 
-def _curves(
+def _views(comparison: Comparison) -> dict[str, Any] | None:
+  """Returns by arm its accuracy `without` and `with` views, if measured."""
+  return None
+
+
+def _by_seed(
   comparison: Comparison, arms: Mapping[str, Any]
-) -> Iterator[tuple[str, str, bool, dict[str, list]]]:
-  """Yields the name, the title, the unit and the series of each curve.
-
-  Each kind of loss has a figure of its own, because their values differ.
-  """
-  losses = summary.losses(arms)
-  for of, key, title, percent in _CURVES:
-    series = _series(comparison, of, key)
-    if key != "loss" or len(losses) == 1:
-      parts = [(f"{of}_{key}", title, series)]
-    else:
-      parts = [
-        (
-          f"{of}_{key}_{number}",
-          f"{title}, {loss}",
-          {n: x for n, x in series.items() if arms[n]["loss_name"] == loss},
-        )
-        for number, loss in enumerate(losses)
-      ]
-    for name, title, some in parts:
-      if some:
-        yield name, title, percent, some
-
-
-def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
-  """The steps and values of a metric, by arm and seed."""
-  series = {}
-  for name, of_arm in comparison.runs.items():
-    seeds = []
-    for run in of_arm.values():
-      rows = [r for r in run.rows if r["split"] == of and key in r]
-      seeds.append(([r["step"] for r in rows], [r[key] for r in rows]))
-    if all(steps for steps, _ in seeds):
-      series[name] = seeds
-  return series
-
-
-def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
-  """The bins of the predictions whose logits are finite."""
-  finite = ~calibration.undefined(run.compared.logits)
-  _, confidence, accuracy, count = calibration.reliability(
-    run.compared.logits[finite],
-    run.compared.labels[finite],
-    likelihood=run.run.likelihood,
-  )
-  return shared.reliability(name, colour, confidence, accuracy, count)
-
-
-def _class_changes(
-  class_names: Sequence[str], numbers: Mapping[str, Any], colour: str
-) -> Figure:
-  """The classes on which the best arm gains and loses most."""
-  best, baseline = numbers["best"], numbers["baseline"]
-  ours, theirs = (numbers["arms"][x]["per_class"] for x in (best, baseline))
-  changes = [
-    (100 * (a - b), name)
-    for a, b, name in zip(ours, theirs, class_names, strict=True)
-    if None not in (a, b)
-  ]
-  changes.sort(reverse=True)
-  title = f"Points by class, {best} over {baseline}"
-  if len(changes) > _CLASSES:
-    half = _CLASSES // 2
-    changes = changes[:half] + changes[-half:]
-    title += f": the {half} highest and the {half} lowest"
-  points, labels = zip(*changes, strict=True)
-  return figures.class_changes(labels, points, colour, title)
-
-
-def _contact_sheets(
-  comparison: Comparison, folder: pathlib.Path
-) -> dict[str, Markup]:
-  """Draws what each arm feeds the network."""
-  sheets = {}
-  for number, (name, of_arm) in enumerate(comparison.runs.items()):
-    path = folder / f"network_input_{number}.png"
-    with files.replacing(path) as part:
-      pictures.network_input(next(iter(of_arm.values()))).save(part)
-    sheets[name] = render.picture(path, f"training images of the arm {name}")
-  return sheets
+) -> dict[str, dict[int, float]]:
+  """Returns the accuracy by arm and seed; that of chance if it diverged."""
+  diverged = comparison.diverged
+  return {
+    name: dict(
+      zip(
+        [*comparison.runs.get(name, {}), *diverged.get(name, {})],
+        arm["accuracy"]["each"],
+        strict=True,
+      )
+    )
+    for name, arm in arms.items()
+  }
 
 
 def _where_networks_look(
@@ -273,18 +172,13 @@ def _where_networks_look(
   """Draws and measures activation maps, or gives the reason for none."""
   images = pictures.compared_images(comparison)
   try:
-    figure = pictures.activation_maps(comparison, best, images, class_names)
+    maps = pictures.activation_maps(
+      comparison, best, images, class_names, folder
+    )
     inside, box_area = pictures.energy_inside_boxes(comparison, images)
   except NoActivationMaps as error:
-    return {"cam": None, "no_cam": str(error), "inside": {}, "box_area": None}
-  path = folder / "activation_maps.png"
-  drawing.png(figure, path, dpi=130)
-  return {
-    "cam": render.picture(path, "class activation maps of every arm"),
-    "no_cam": None,
-    "inside": inside,
-    "box_area": box_area,
-  }
+    return {"maps": [], "no_maps": str(error), "inside": {}, "box_area": None}
+  return {"maps": maps, "no_maps": "", "inside": inside, "box_area": box_area}
 
 
 def _confused(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,21 +4,20 @@ They show the training images of each arm and its activation maps; `figures`
 draws numbers.
 """
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from mixaug_jax import data, runs
+from mixaug_jax import data, files, runs
 from mixaug_jax.analysis import cam, contact_sheet
 from mixaug_jax.comparison import summary
-from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
 from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
-from mixaug_jax.pages import figures
+from mixaug_jax.pages import drawing, figures, tiles
 
 _SHEET_STEP = 2  # An early step; any would do.
 _SHEET_IMAGES = 8
@@ -43,10 +42,33 @@ def compared_images(comparison: Comparison) -> data.Split:
   return sets.by_name()[comparison.split]
 
 
-def network_input(run: FinishedRun) -> Any:
-  """Draws an early training batch of a run; returns a PIL image."""
-  batch = contact_sheet.training_batch(run.run.config, _SHEET_STEP)
-  return contact_sheet.sheet(*batch, _SHEET_IMAGES)
+def network_inputs(
+  comparison: Comparison, folder: pathlib.Path
+) -> list[dict[str, Any]]:
+  """Draws an early training batch of the first seed of each arm.
+
+  Args:
+    comparison: the comparison.
+    folder: the folder of a PNG file for each arm.
+
+  Returns:
+    Rows of `tiles`: the images as stored, and what each arm feeds the network.
+    An arm whose stored images differ from those of the arm above has a row of
+    its own for them.
+  """
+  rows, stored = [], None
+  for number, (name, of_arm) in enumerate(comparison.runs.items()):
+    run = next(iter(of_arm.values())).run
+    batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
+    path = folder / f"network_input_{number}.png"
+    with files.replacing(path) as part:
+      contact_sheet.sheet(*batch, _SHEET_IMAGES).save(part)
+    before, classes, after, labels = (part[:_SHEET_IMAGES] for part in batch)
+    if stored is None or not np.array_equal(stored, before):
+      stored = before
+      rows.append(_row("images as stored", before, classes))
+    rows.append(_row(name, after, labels))
+  return rows
 
 
 def activation_maps(
@@ -54,8 +76,13 @@ def activation_maps(
   best: str,
   images: data.Split,
   class_names: Sequence[str],
-) -> Figure:
-  """Draws activation maps of the first seed of each arm, on the same images."""
+  folder: pathlib.Path,
+) -> list[dict[str, Any]]:
+  """Draws activation maps of the first seed of each arm, on the same images.
+
+  Returns:
+    Rows of `tiles`: the images, and the maps of each arm.
+  """
   first = {name: next(iter(x.values())) for name, x in comparison.runs.items()}
   chosen = _telling(first[comparison.baseline].correct, first[best].correct)
   stored = images.images(chosen)
@@ -76,12 +103,36 @@ def activation_maps(
     )
     correct.append(list(run.correct[chosen]))
   truth = [class_names[label] for label in images.labels[chosen]]
-  return figures.picture_table(
-    list(zip(shown, *pictures, strict=True)),
-    list(zip(truth, *captions, strict=True)),
-    list(zip([None] * len(chosen), *correct, strict=True)),
-    ["image", *first],
-  )
+  rows = [
+    ("image", shown, truth, [None] * len(chosen)),
+    *zip(first, pictures, captions, correct, strict=True),
+  ]
+  names, *parts = zip(*rows, strict=True)
+  by_image = (list(zip(*part, strict=True)) for part in parts)
+  figure = figures.picture_table(*by_image, names)
+  drawing.png(figure, folder / "activation_maps.png", dpi=130)
+  return [_row(*row) for row in rows]
+
+
+def _row(
+  name: str,
+  images: np.ndarray,
+  captions: Sequence[str],
+  correct: Sequence[bool | None] | None = None,
+) -> dict[str, Any]:
+  """Returns a row of the macro `tiles`."""
+  correct = [None] * len(images) if correct is None else correct
+  return {
+    "name": name,
+    "cells": [
+      {
+        "picture": tiles.tile(image, f"{name}: {caption}"),
+        "caption": caption,
+        "right": None if right is None else bool(right),
+      }
+      for image, caption, right in zip(images, captions, correct, strict=True)
+    ],
+  }
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:

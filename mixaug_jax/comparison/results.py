@@ -9,16 +9,15 @@ from typing import Any
 from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
-from mixaug_jax.training import records
 
 
-def write(comparison: Comparison, numbers: Mapping[str, Any]) -> None:
-  """Writes results.json, which holds `numbers`, and results.csv."""
-  root = comparison.workdir
-  records.write_text(
-    root / "results.json",
-    json.dumps(numbers, indent=2, allow_nan=False) + "\n",
-  )
+def as_json(numbers: Mapping[str, Any]) -> str:
+  """Returns the content of results.json."""
+  return json.dumps(numbers, indent=2, allow_nan=False) + "\n"
+
+
+def as_csv(comparison: Comparison, numbers: Mapping[str, Any]) -> str:
+  """Returns the content of results.csv, a line for each run."""
   rows = [
     {"arm": name, "seed": seed, **_row(run), "diverged_step": None}
     for name, of_arm in comparison.runs.items()
@@ -33,7 +32,7 @@ def write(comparison: Comparison, numbers: Mapping[str, Any]) -> None:
   writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
   writer.writeheader()
   writer.writerows(rows)
-  records.write_text(root / "results.csv", text.getvalue())
+  return text.getvalue()
 
 
 def _row(run: FinishedRun) -> dict[str, Any]:

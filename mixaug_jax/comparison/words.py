@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.analysis import calibration
+from mixaug_jax.analysis import calibration, fonts
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training.result import Result
@@ -215,6 +215,25 @@ def warnings(comparison: Comparison) -> list[str]:
       "only between arms that share it."
     )
   return warnings
+
+
+def no_font(names: Sequence[str]) -> list[str]:
+  """Returns a warning if no font of this machine has the signs of names."""
+  missing = fonts.missing("".join(names))
+  if not missing:
+    return []
+  some = missing if len(missing) <= 20 else f"{missing[:20]}…"
+  return [
+    f"No font on this machine has the characters {some}. The PNG files in "
+    "figures/ show boxes instead. This page shows the characters if the "
+    "browser has a font for them."
+  ]
+
+
+def source(comparison: Comparison) -> str:
+  """Returns the name of the data and where they are."""
+  data = comparison.first.run.config.data
+  return f"{data.name} in {data.dir}" if data.dir else data.name
 
 
 def _sampling(comparison: Comparison) -> str:

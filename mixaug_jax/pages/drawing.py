@@ -5,16 +5,23 @@ replaces them, so that a figure follows a light or a dark page; `png` writes a
 figure on white.
 """
 
+import contextlib
 import io
+import itertools
 import pathlib
 import re
-from collections.abc import Sequence
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib
 from markupsafe import escape
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mixaug_jax import files
+from mixaug_jax.analysis import fonts
 
 TEXT, LINES = "#010101", "#c9c9c8"
 # The colours of Okabe and Ito, which the colour-blind can distinguish. The
@@ -44,7 +51,10 @@ STYLE = {
   "ytick.color": TEXT,
   "legend.frameon": False,
 }
-WIDTH = 5.2  # Inches; near the size at which the page shows it.
+# Inches. The page shows a figure at least at this size, which fits a phone.
+WIDTH = 3.7
+_ENLARGED = 1.35  # At most, by the page.
+_HINT = "hint: "
 
 
 def colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
@@ -56,9 +66,29 @@ def colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
   return {baseline: GREY, **painted}
 
 
+def dashes(arms: Iterable[str]) -> dict[str, str]:
+  """Returns the line style of each arm, for those who cannot see colours."""
+  return dict(zip(arms, itertools.cycle(("--", "-", "-.", ":")), strict=False))
+
+
+def hint(artist: Artist, text: str) -> None:
+  """Shows a text while the pointer is over a part of an SVG."""
+  artist.set_gid(_HINT + text)
+
+
+def short(name: str, most: int = 28) -> str:
+  """Returns a name, or its beginning if it is wider than `most` letters."""
+  width = 0
+  for place, character in enumerate(name):
+    width += 1 + (unicodedata.east_asian_width(character) in "WF")
+    if width > most:
+      return f"{name[: place - 1]}…"
+  return name
+
+
 def png(figure: Figure, path: pathlib.Path, dpi: int = 200) -> None:
   """Writes a figure as a PNG file, on white."""
-  with files.replacing(path) as part:
+  with files.replacing(path) as part, _in_fonts(figure):
     figure.savefig(part, dpi=dpi, facecolor="white")
 
 
@@ -71,7 +101,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
     description: plain text for readers who cannot see the figure.
   """
   buffer = io.StringIO()
-  with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+  settings = {**STYLE, "svg.hashsalt": name}
+  with matplotlib.rc_context(settings), _in_fonts(figure):
     figure.savefig(
       buffer,
       format="svg",
@@ -85,11 +116,34 @@ def svg(figure: Figure, name: str, description: str) -> str:
   # A style or a name would apply to the whole page.
   text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-  text = re.sub(r'\bid="(?!m|p[0-9a-f]{10})[^"]*"', "", text)
-  text = text.replace(TEXT, "currentColor").replace(LINES, "var(--lines)")
-  label = escape(description)
+  text = re.sub(r"<[^>]*>", _of_page, text)
+  label, most = escape(description), _ENLARGED * width
   return text.replace(
     "<svg",
-    f'<svg role="img" aria-label="{label}" style="max-width:{width:.0f}pt"',
+    f'<svg role="img" aria-label="{label}" style="max-width:{most:.0f}pt"',
     1,
   )
+
+
+def _of_page(tag: re.Match[str]) -> str:
+  """Returns a tag of an SVG with the hints and the colours of a page."""
+  if hinted := re.fullmatch(rf"""<g id=(["']){_HINT}(.*)\1>""", tag[0]):
+    return f"<g><title>{hinted[2]}</title>"
+  text = re.sub(r'\bid="(?!m|p[0-9a-f]{10})[^"]*"', "", tag[0])
+  return text.replace(TEXT, "currentColor").replace(LINES, "var(--lines)")
+
+
+@contextlib.contextmanager
+def _in_fonts(figure: Figure) -> Iterator[None]:
+  """Sets the texts of a figure in fonts that have their characters.
+
+  A PNG file shows a box for a character that no font has; a page shows it if
+  the browser has one.
+  """
+  texts = figure.findobj(Text)
+  names = fonts.families("".join(text.get_text() for text in texts))
+  for text in texts:
+    text.set_fontfamily([*names, "sans-serif"])
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", r"Glyph .* missing from")
+    yield

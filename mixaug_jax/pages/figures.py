@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mixaug_jax.pages import drawing
+
+_HINTED = 12  # Steps of a curve whose values show.
 
 
 def curves(
@@ -20,26 +23,31 @@ def curves(
 
   Args:
     series: the steps and values of each seed, by arm.
-    paint: the colour of each arm.
+    paint: the colour of each arm; the baseline, which is dashed, comes first.
     title: the title of the figure.
     percent: whether the values are fractions that are shown in per cent.
   """
+  dashes = drawing.dashes(paint)
+  columns = max(1, min(3, 40 // (6 + max(map(len, series), default=0))))
+  height = 2.5 + 0.16 * -(-len(series) // columns)
   with matplotlib.rc_context(drawing.STYLE):
-    figure = Figure((drawing.WIDTH, 3.0), layout="constrained")
+    figure = Figure((drawing.WIDTH, height), layout="constrained")
     axes = figure.subplots()
     for name, seeds in series.items():
       common = sorted(set.intersection(*(set(steps) for steps, _ in seeds)))
       rows = [dict(zip(*seed, strict=True)) for seed in seeds]
       values = np.array([[row[step] for step in common] for row in rows])
       values = values * 100 if percent else values
-      axes.plot(
+      (line,) = axes.plot(
         common,
         values.mean(0),
+        dashes[name],
         color=paint[name],
-        label=name,
+        label=drawing.short(name),
         linewidth=1.5,
         marker="o" if len(common) == 1 else "",
       )
+      drawing.hint(line, name)
       axes.fill_between(
         common,
         values.min(0),
@@ -48,10 +56,36 @@ def curves(
         alpha=0.15,
         linewidth=0,
       )
+      _hint_values(axes, name, common, values, percent)
     axes.set_xlabel("step")
     axes.set_title(title + (", %" if percent else ""), loc="left")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=columns)
   return figure
+
+
+def _hint_values(
+  axes: Axes,
+  name: str,
+  steps: Sequence[int],
+  values: np.ndarray,
+  percent: bool,
+) -> None:
+  """Puts dots over a curve that cannot be seen and show its values.
+
+  Args:
+    axes: of the curve.
+    name: of the curve.
+    steps: `[T]`.
+    values: by seed and step, `[S, T]`.
+    percent: the unit.
+  """
+  some = np.linspace(0, len(steps) - 1, min(len(steps), _HINTED), dtype=int)
+  for place in dict.fromkeys(some):
+    mean = values[:, place].mean()
+    text = f"{mean:.1f} %" if percent else f"{mean:.4g}"
+    (dot,) = axes.plot(steps[place], mean, "o", markersize=9, alpha=0)
+    dot.set_in_layout(False)  # Measuring it takes time.
+    drawing.hint(dot, f"{name}, step {steps[place]:,}: {text}")
 
 
 def reliability(
@@ -63,27 +97,36 @@ def reliability(
 ) -> Figure:
   """Draws accuracy against confidence; a dot's area is its examples."""
   with matplotlib.rc_context(drawing.STYLE):
-    figure = Figure((2.6, 2.6), layout="constrained")
+    figure = Figure((2.3, 2.3), layout="constrained")
     axes = figure.subplots()
     axes.plot(
       [0, 100], [0, 100], color=drawing.GREY, linewidth=1, linestyle="--"
     )
-    some = np.asarray(count) > 0
-    area = 160 * np.asarray(count)[some] / max(1, np.max(count))
-    axes.scatter(
-      100 * np.asarray(confidence)[some],
-      100 * np.asarray(accuracy)[some],
-      s=np.maximum(area, 4),
-      color=colour,
-      alpha=0.8,
-      clip_on=False,
-    )
+    most = max(1, np.max(count))
+    for x, y, examples in zip(confidence, accuracy, count, strict=True):
+      if not examples:
+        continue
+      (dot,) = axes.plot(
+        100 * x,
+        100 * y,
+        "o",
+        markersize=max(2, 12 * np.sqrt(examples / most)),
+        markeredgewidth=0,
+        color=colour,
+        alpha=0.8,
+        clip_on=False,
+      )
+      drawing.hint(
+        dot,
+        f"confidence {100 * x:.1f} %, right {100 * y:.1f} %: "
+        f"{examples:,} examples",
+      )
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     axes.set_aspect("equal")
     axes.set_xlabel("confidence, %")
     axes.set_ylabel("right, %")
-    axes.set_title(name, loc="left")
+    axes.set_title(drawing.short(name), loc="left")
   return figure
 
 
@@ -115,9 +158,12 @@ def picture_table(
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
+        text = captions[row][column]
         axes.set_xlabel(
-          captions[row][column], color=inks[right[row][column]], labelpad=2
+          "\n".join(drawing.short(x, 18) for x in text.split("\n")),
+          color=inks[right[row][column]],
+          labelpad=2,
         )
         if row == 0:
-          axes.set_title(columns[column], fontsize=8)
+          axes.set_title(drawing.short(columns[column], 18), fontsize=8)
   return figure

@@ -3,6 +3,7 @@
 import base64
 import importlib.resources
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,18 +27,25 @@ def render(template: str, **content: Any) -> str:
   """Returns a page with its content; text is escaped, `Markup` is not.
 
   Args:
-    template: the text of a template, which may extend page.html.
+    template: the text of a template, which may extend page.html and use the
+      macros of parts.html. Each `<h2 id="...">` is an entry of the contents.
     **content: the names that the template uses.
   """
-  base = importlib.resources.files(__package__) / "page.html"
+  folder = importlib.resources.files(__package__)
   environment = jinja2.Environment(
-    loader=jinja2.DictLoader({"page.html": base.read_text("utf-8")}),
+    loader=jinja2.DictLoader(
+      {
+        name: (folder / name).read_text("utf-8")
+        for name in ("page.html", "parts.html")
+      }
+    ),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
   )
   environment.filters |= {
+    "contents": _contents,
     "decimals": _decimals,
     "mean": _mean,
     "percent": _percent,
@@ -48,21 +56,42 @@ def render(template: str, **content: Any) -> str:
   return environment.from_string(template).render(**content)
 
 
-def picture(path: pathlib.Path, description: str) -> markupsafe.Markup:
-  """Returns a PNG file as an element of the page."""
-  return embedded(path.read_bytes(), description)
+def embedded(
+  png: bytes, description: str, width: int | None = None
+) -> markupsafe.Markup:
+  """Returns the content of a PNG file as an element of the page.
 
-
-def embedded(png: bytes, description: str) -> markupsafe.Markup:
-  """Returns the content of a PNG file as an element of the page."""
+  Args:
+    png: the content of the file.
+    description: plain text for readers who cannot see it.
+    width: pixels of the page; by default those of the file.
+  """
+  size = "" if width is None else markupsafe.Markup(' width="{}"').format(width)
   return markupsafe.Markup(
-    '<img alt="{}" src="data:image/png;base64,{}">'
-  ).format(description, base64.b64encode(png).decode())
+    '<img alt="{}"{} src="data:image/png;base64,{}">'
+  ).format(description, size, base64.b64encode(png).decode())
+
+
+def download(name: str, content: str) -> markupsafe.Markup:
+  """Returns a link that saves a text, which the page holds, as a file."""
+  data = base64.b64encode(content.encode()).decode()
+  return markupsafe.Markup(
+    '<a download="{0}" href="data:application/octet-stream;base64,{1}">{0}</a>'
+  ).format(name, data)
 
 
 def drawing(svg: str) -> markupsafe.Markup:
   """Returns an SVG of `drawing.svg`, whose text is escaped, as an element."""
   return markupsafe.Markup(svg)
+
+
+def _contents(body: str) -> list[dict[str, markupsafe.Markup]]:
+  """Returns the id and the title of each heading of a page."""
+  headings = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', body, re.DOTALL)
+  return [
+    {"id": markupsafe.Markup(name), "title": markupsafe.Markup(title)}
+    for name, title in headings
+  ]
 
 
 def _mean(interval: Mapping[str, Any] | None) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+import mixaug_jax
 from mixaug_jax.analysis import calibration, mistakes
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.pages import drawing, figures, measured, render
@@ -77,7 +78,9 @@ def _content(run: Run) -> dict[str, Any]:
       *words.warnings(run, of_split, split),
       *drawn.pop("data_warnings"),
     ],
-    "setting": words.setting(run, datetime.datetime.now(datetime.UTC)),
+    "setting": words.setting(run),
+    "written": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+    "version": mixaug_jax.__version__,
     "split": split,
     "measures": of_split,
     "accuracies": _accuracies(run, of_split, split),
@@ -152,7 +155,8 @@ def _curves(run: Run) -> list[Markup]:
     }
     if not series:
       continue
-    paint = dict(zip(series, drawing.COLOURS, strict=False))
+    # No line is the baseline of a comparison, which is grey and dashed.
+    paint = drawing.colours(["", *series], "")
     figure = figures.curves(series, paint, title, percent=percent)
     if title != "Learning rate":
       figure.axes[0].axvline(

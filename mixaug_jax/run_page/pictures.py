@@ -13,13 +13,13 @@ from mixaug_jax import augment, data
 from mixaug_jax.analysis import calibration, contact_sheet, mistakes
 from mixaug_jax.data.class_names import composed
 from mixaug_jax.errors import UserError
-from mixaug_jax.pages import maps, render
+from mixaug_jax.pages import maps, render, tiles
 from mixaug_jax.runs import Predictions, Run
 
 _MISTAKES = 12
 _MAPS_WRONG, _MAPS_RIGHT = 3, 3
-_SHEET_STEP = 2  # An early step; any would do.
-_SHEET_IMAGES = 8
+_STEP = 2  # An early step; any would do.
+_FED = 8  # Training images.
 
 
 def draw(
@@ -36,9 +36,9 @@ def draw(
   Returns:
     `mistakes`, dicts of the most confident mistakes with `picture` (None
     without the data), `true`, `predicted`, `confidence` and `id`; `maps`, the
-    same for images with their activation maps; `sheet`, what the network was
-    trained on; `no_pictures` and `no_maps`, the reason why they are missing;
-    `data_warnings`, sentences about the data.
+    same for images with their activation maps; `fed`, rows of
+    `tiles` with an early training batch; `no_pictures` and `no_maps`, the
+    reason why they are missing; `data_warnings`, sentences about the data.
   """
   wrong = mistakes.most_confident(
     shown.logits, shown.labels, run.likelihood, _MISTAKES
@@ -46,7 +46,7 @@ def draw(
   content = {
     "mistakes": _described(run, shown, names, wrong),
     "maps": [],
-    "sheet": None,
+    "fed": [],
     "no_pictures": None,
     "no_maps": None,
     "data_warnings": [],
@@ -55,16 +55,18 @@ def draw(
     sets = _same_data(run, split, shown)
     images = sets.by_name()[split]
     seen = _seen(run, images, wrong)
-    batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
+    batch = contact_sheet.training_batch(run.config, _STEP)
   except (UserError, OSError) as error:
     return content | {"no_pictures": str(error)}
   _add(content["mistakes"], seen)
   content["data_warnings"] = [
     f"{text[0].upper()}{text[1:]}." for text in sets.warnings
   ]
-  content["sheet"] = _element(
-    contact_sheet.sheet(*batch, _SHEET_IMAGES), "training images"
-  )
+  stored, classes, fed, labels = (part[:_FED] for part in batch)
+  content["fed"] = [
+    tiles.row("as stored", stored, classes),
+    tiles.row("as fed", fed, labels),
+  ]
   chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
   if not len(chosen):
     return content | {"no_maps": "no logits are numbers"}

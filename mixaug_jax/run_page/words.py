@@ -1,6 +1,5 @@
 """The sentences of one run's page."""
 
-import datetime
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -8,7 +7,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-import mixaug_jax
 from configs import default
 from mixaug_jax import config as config_lib
 from mixaug_jax import durations
@@ -47,13 +45,8 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   )
 
 
-def setting(run: Run, now: datetime.datetime) -> list[tuple[str, str]]:
-  """Returns what was trained, how and where, as names and texts.
-
-  Args:
-    run: the run.
-    now: the time at which the page is written, with its zone.
-  """
+def setting(run: Run) -> list[tuple[str, str]]:
+  """Returns what was trained, how and where, as names and texts."""
   config, result = run.config, run.result
   sizes = {
     "training": result.examples.train,
@@ -63,7 +56,6 @@ def setting(run: Run, now: datetime.datetime) -> list[tuple[str, str]]:
     sizes["test"] = result.test.examples
   images = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
   where = f" in {config.data.dir}" if config.data.dir else ""
-  written = now.strftime("%Y-%m-%d %H:%M %Z")
   return [
     (
       "model",
@@ -91,7 +83,6 @@ def setting(run: Run, now: datetime.datetime) -> list[tuple[str, str]]:
     ),
     ("directory", str(run.workdir)),
     ("computed by", words.surroundings(result)),
-    ("this page", f"{written}, mixaug_jax {mixaug_jax.__version__}"),
   ]
 
 

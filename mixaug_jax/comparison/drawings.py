@@ -1,0 +1,155 @@
+"""Draws the figures of a comparison: PNG files, and elements of its page."""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mixaug_jax.analysis import calibration
+from mixaug_jax.comparison import figures, summary
+from mixaug_jax.comparison.finished import FinishedRun
+from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.pages import drawing, render
+from mixaug_jax.pages import figures as shared
+
+_CLASSES = 12  # Bars in the figure of classes.
+_CURVES = (
+  ("train", "loss", "Training loss", False),
+  ("train", "mixed_accuracy", "Training accuracy, soft labels", True),
+  ("train", "accuracy", "Training accuracy, clean", True),
+  ("validation", "accuracy", "Validation accuracy", True),
+)
+
+
+def write(
+  comparison: Comparison,
+  numbers: Mapping[str, Any],
+  class_names: Sequence[str],
+  folder: pathlib.Path,
+) -> dict[str, Any]:
+  """Draws the figures of the numbers.
+
+  Args:
+    comparison: the comparison.
+    numbers: as `summary.summarise` returns them.
+    class_names: by class id.
+    folder: the folder of the PNG files.
+
+  Returns:
+    Elements of the page by name: `accuracy`, `difference`, `classes`, and lists
+    of `curves` and of `reliability`.
+  """
+  arms, best = numbers["arms"], numbers["best"]
+  baseline, split = comparison.baseline, comparison.split
+  paint = drawing.colours(list(arms), baseline)
+
+  def drawn(figure: Figure, name: str, description: str) -> Markup:
+    drawing.png(figure, folder / f"{name}.png")
+    return render.drawing(drawing.svg(figure, name, description))
+
+  return {
+    "accuracy": drawn(
+      figures.accuracy(arms, paint, split),
+      "accuracy",
+      f"{split} accuracy of every arm",
+    ),
+    "difference": drawn(
+      figures.difference(arms, paint, baseline, comparison.goal),
+      "difference",
+      f"gain of every arm over {baseline}",
+    ),
+    "curves": [
+      drawn(
+        shared.curves(series, paint, title, percent=percent),
+        f"curve_{name}",
+        f"{title} by step",
+      )
+      for name, title, percent, series in _curves(comparison, arms)
+    ],
+    "reliability": [
+      drawn(
+        _reliability(name, paint[name], next(iter(of_arm.values()))),
+        f"reliability_{number}",
+        f"reliability of {name}",
+      )
+      for number, (name, of_arm) in enumerate(comparison.runs.items())
+    ],
+    "classes": drawn(
+      _class_changes(class_names, numbers, paint[best]),
+      "classes",
+      f"accuracy by class, {best} over {baseline}",
+    ),
+  }
+
+
+def _curves(
+  comparison: Comparison, arms: Mapping[str, Any]
+) -> Iterator[tuple[str, str, bool, dict[str, list]]]:
+  """Yields the name, the title, the unit and the series of each curve.
+
+  Each kind of loss has a figure of its own, because their values differ.
+  """
+  losses = summary.losses(arms)
+  for of, key, title, percent in _CURVES:
+    series = _series(comparison, of, key)
+    if key != "loss" or len(losses) == 1:
+      parts = [(f"{of}_{key}", title, series)]
+    else:
+      parts = [
+        (
+          f"{of}_{key}_{number}",
+          f"{title}, {loss}",
+          {n: x for n, x in series.items() if arms[n]["loss_name"] == loss},
+        )
+        for number, loss in enumerate(losses)
+      ]
+    for name, title, some in parts:
+      if some:
+        yield name, title, percent, some
+
+
+def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
+  """The steps and values of a metric, by arm and seed."""
+  series = {}
+  for name, of_arm in comparison.runs.items():
+    seeds = []
+    for run in of_arm.values():
+      rows = [r for r in run.rows if r["split"] == of and key in r]
+      seeds.append(([r["step"] for r in rows], [r[key] for r in rows]))
+    if all(steps for steps, _ in seeds):
+      series[name] = seeds
+  return series
+
+
+def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
+  """The bins of the predictions whose logits are finite."""
+  finite = ~calibration.undefined(run.compared.logits)
+  _, confidence, accuracy, count = calibration.reliability(
+    run.compared.logits[finite],
+    run.compared.labels[finite],
+    likelihood=run.run.likelihood,
+  )
+  return shared.reliability(name, colour, confidence, accuracy, count)
+
+
+def _class_changes(
+  class_names: Sequence[str], numbers: Mapping[str, Any], colour: str
+) -> Figure:
+  """The classes on which the best arm gains and loses most."""
+  best, baseline = numbers["best"], numbers["baseline"]
+  ours, theirs = (numbers["arms"][x]["per_class"] for x in (best, baseline))
+  changes = [
+    (100 * (a - b), name)
+    for a, b, name in zip(ours, theirs, class_names, strict=True)
+    if None not in (a, b)
+  ]
+  changes.sort(reverse=True)
+  title = f"Points by class, {best} over {baseline}"
+  if len(changes) > _CLASSES:
+    half = _CLASSES // 2
+    changes = changes[:half] + changes[-half:]
+    title += f": the {half} highest and the {half} lowest"
+  points, labels = zip(*changes, strict=True)
+  return figures.class_changes(labels, points, colour, title)

@@ -1,0 +1,403 @@
+"""The page of a comparison, and what pages share."""
+
+import base64
+import html.parser
+import io
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import types
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import mixaug_jax
+from mixaug_jax.analysis import contact_sheet, fonts
+from mixaug_jax.comparison import drawings, figures, page, plan, words
+from mixaug_jax.pages import drawing, render, tiles
+from mixaug_jax.pages import figures as shared
+
+ROOT = pathlib.Path(__file__).parent.parent
+RUNS = ROOT / "tests" / "data" / "runs"
+NAMES = ["고양이", "<b>猫</b> & 🐱", "n" * 90]
+CHECK = "\N{CHECK MARK}"
+
+
+class _Elements(html.parser.HTMLParser):
+  """The elements of a page, each with its attributes and its text."""
+
+  _EMPTY = ("meta", "link", "img", "br")
+
+  def __init__(self, text):
+    super().__init__()
+    self.all, self._open = [], []
+    self.feed(text)
+
+  def handle_starttag(self, tag, attributes):
+    element = types.SimpleNamespace(
+      tag=tag, attributes=dict(attributes), text="", inside=list(self._open)
+    )
+    self.all.append(element)
+    if tag not in self._EMPTY:
+      self._open.append(element)
+
+  def handle_startendtag(self, tag, attributes):
+    self.handle_starttag(tag, attributes)
+    if tag not in self._EMPTY:
+      self._open.pop()
+
+  def handle_endtag(self, tag):
+    assert self._open.pop().tag == tag
+
+  def handle_data(self, text):
+    for element in self._open:
+      element.text += text
+
+  def named(self, tag):
+    return [element for element in self.all if element.tag == tag]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  """The page of two stored runs whose classes have unusual names."""
+  root = tmp_path_factory.mktemp("page") / "comparison"
+  shutil.copytree(RUNS / "0.1.0" / "comparison", root)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(RUNS)
+    patch.syspath_prepend(ROOT)
+    for module in (page, contact_sheet):
+      patch.setattr(module, "readable", lambda _: NAMES)
+    config = plan.load(str(RUNS / "tiny_comparison.py"), {})
+    page.write(plan.make(config, root), "the command")
+  return root
+
+
+@pytest.fixture(scope="module")
+def elements(written):
+  return _Elements((written / "report.html").read_text("utf-8"))
+
+
+def test_landmarks_and_contents(elements):
+  for tag in ("header", "main", "nav", "footer", "h1"):
+    assert len(elements.named(tag)) == 1, tag
+  ids = [x.attributes["id"] for x in elements.all if "id" in x.attributes]
+  headings = [x.attributes["id"] for x in elements.named("h2")]
+  links = [
+    x.attributes["href"].removeprefix("#")
+    for x in elements.named("a")
+    if x.inside[-1].tag == "li"
+  ]
+  assert links == headings
+  assert len(headings) >= 8
+  assert all(ids.count(name) == 1 for name in headings)
+
+
+def test_tables_scroll_by_keys_and_name_their_rows_and_columns(elements):
+  labels = []
+  for table in elements.named("table"):
+    region = table.inside[-1].attributes
+    assert (region["role"], region["tabindex"]) == ("region", "0")
+    labels.append(region["aria-label"])
+  assert len(set(labels)) == len(labels) >= 8
+  scopes = {x.attributes.get("scope") for x in elements.named("th")}
+  assert scopes == {"row", "col"}
+  for row in elements.named("tr"):
+    cells = [x for x in elements.all if x.inside and x.inside[-1] is row]
+    assert cells[0].tag == "th"
+
+
+def test_the_page_loads_nothing_and_escapes_names(elements):
+  assert not elements.named("script")
+  assert not elements.named("b")
+  for element in elements.all:
+    for key in ("src", "href", "xlink:href"):
+      target = element.attributes.get(key, "#")
+      assert target.startswith(("#", "data:")), target
+  for name in NAMES:
+    assert any(name in x.text for x in elements.named("div"))
+
+
+def test_the_numbers_can_be_saved(written, elements):
+  saved = {
+    x.attributes["download"]: x.attributes["href"].partition("base64,")[2]
+    for x in elements.named("a")
+    if "download" in x.attributes
+  }
+  assert sorted(saved) == ["results.csv", "results.json"]
+  for name, data in saved.items():
+    assert base64.b64decode(data) == (written / name).read_bytes()
+
+
+def test_the_footer_names_the_date_the_version_and_the_data(elements):
+  (footer,) = elements.named("footer")
+  text = " ".join(footer.text.split())
+  pattern = r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC by mixaug_jax "
+  pattern += rf"{re.escape(mixaug_jax.__version__)}\. Data: digits\."
+  assert re.match(pattern, text)
+
+
+def test_stored_images_stand_once_above_a_row_for_each_arm(elements):
+  rows = [x.text for x in elements.named("th") if "tiles" in _kind(x)]
+  assert rows == [
+    *("images as stored", "baseline", "cutmix"),
+    *("image", "baseline", "cutmix"),
+  ]
+  pictures = elements.named("img")
+  assert len(pictures) == 3 * 8 + 3 * 6
+  assert {x.attributes["width"] for x in pictures} == {"96", "112"}
+  marks = [x for x in elements.named("div") if "title" in x.attributes]
+  for mark in marks:
+    good = mark.attributes.get("class")
+    assert mark.text.startswith({"good": CHECK, "bad": "✗"}.get(good, ""))
+  assert {x.attributes.get("class") for x in marks} <= {None, "good", "bad"}
+
+
+def _kind(element):
+  return " ".join(x.attributes.get("class", "") for x in element.inside)
+
+
+def test_every_seed_and_the_values_of_figures_show(written, elements):
+  arms = json.loads((written / "results.json").read_text())["arms"]
+  hints = [x.text for x in elements.named("title")]
+  for name, arm in arms.items():
+    shown = f"{100 * arm['accuracy']['each'][0]:.1f}"
+    row = next(
+      x
+      for x in elements.named("tr")
+      if x.inside[-2].attributes.get("aria-label") == "Accuracy of every seed"
+      and name in x.text
+    )
+    assert shown in row.text
+    assert f"{name}, one seed: {shown}" in hints
+    assert any(re.match(rf"{name}, step [\d,]+: ", x) for x in hints)
+  assert "goal: 5 points" in hints
+  assert any(x.startswith(f"{NAMES[1]}: ") for x in hints)
+
+
+def test_texts_of_figures_follow_the_page_and_fit_a_phone(written):
+  text = (written / "report.html").read_text("utf-8")
+  found = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+  assert len(found) >= 6
+  assert drawing.TEXT not in text
+  for svg in found:
+    width = float(re.search(r'viewBox="0 0 ([\d.]+) ', svg)[1])
+    most = float(re.search(r"max-width:(\d+)pt", svg)[1])
+    for style in re.findall(r'<text style="([^"]*)"', svg):
+      assert "fill: currentColor" in style
+      size = float(re.search(r"([\d.]+)px", style)[1])
+      assert size / width * min(390 - 2 * 16, most / 0.75) >= 11
+
+
+def test_sections_of_others_appear_with_their_numbers(written, monkeypatch):
+  interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+  monkeypatch.setattr(
+    page,
+    "_tuning",
+    lambda _: {
+      "figures": [(render.drawing("<svg></svg>"), "best of k")],
+      "columns": ["arm", "rate"],
+      "chosen": [{"arm": "cutmix", "rate": "0.3 <"}],
+      "notes": ["At the end of its range."],
+    },
+  )
+  monkeypatch.setattr(
+    page,
+    "_views",
+    lambda _: {
+      "cut": dict.fromkeys(["without", "with", "difference"], interval)
+    },
+  )
+  monkeypatch.setattr(page.pictures, "network_inputs", lambda *_: [])
+  monkeypatch.setattr(
+    page, "_where_networks_look", lambda *_: {"no_maps": "none", "inside": {}}
+  )
+  monkeypatch.setattr(page.drawings, "write", lambda *_: _NO_FIGURES)
+  monkeypatch.setattr(page.baselines, "measure", lambda _: {})
+  monkeypatch.syspath_prepend(RUNS)
+  config = plan.load(str(RUNS / "tiny_comparison.py"), {})
+  before = (written / "report.html").read_text("utf-8")
+  page.write(plan.make(config, written), "the command")
+  after = (written / "report.html").read_text("utf-8")
+  (written / "report.html").write_text(before, "utf-8")
+  found = [re.findall(r'<h2 id="(\w+)">', x) for x in (before, after)]
+  assert found[0][:3] == ["verdict", "arms", "examples"]
+  assert found[1][:5] == ["verdict", "arms", "tuning", "views", "examples"]
+  assert "0.3 &lt;" in after
+  assert "best of k" in after
+  assert "+50.0 (40.0 to 60.0)" in after
+
+
+_NO_FIGURES = {
+  **dict.fromkeys(["accuracy", "difference", "classes"], ""),
+  **dict.fromkeys(["curves", "reliability"], ()),
+}
+
+
+def test_seeds_that_diverged_keep_their_place():
+  comparison = types.SimpleNamespace(
+    runs={"a": {0: None, 2: None}}, diverged={"a": {1: 7}, "b": {0: 3}}
+  )
+  arms = {
+    "a": {"accuracy": {"each": [0.5, 0.7, 0.1]}},
+    "b": {"accuracy": {"each": [0.1]}},
+  }
+  assert page._by_seed(comparison, arms) == {
+    "a": {0: 0.5, 2: 0.7, 1: 0.1},
+    "b": {0: 0.1},
+  }
+
+
+@pytest.mark.parametrize(
+  ("side", "width", "stored"),
+  [(8, 112, 8), (28, 112, 28), (32, 96, 32), (112, 112, 112), (300, 112, 160)],
+)
+def test_a_tile_grows_by_whole_factors_and_is_never_large(side, width, stored):
+  image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+  element = str(tiles.tile(image, 'a "b"'))
+  assert f'alt="a &#34;b&#34;" width="{width}"' in element
+  data = base64.b64decode(re.search(r"base64,([^\"]*)", element)[1])
+  pixels = np.asarray(Image.open(io.BytesIO(data)))
+  assert pixels.shape == (stored, stored, 3)
+  if stored == side:
+    np.testing.assert_array_equal(pixels, image)
+
+
+def test_of_many_classes_the_extremes_are_drawn():
+  names = [f"class {n}" for n in range(120)]
+  arms = {
+    "base": {"per_class": [0.5] * 120},
+    "best": {"per_class": list(np.linspace(0, 1, 120))},
+  }
+  numbers = {"arms": arms, "best": "best", "baseline": "base"}
+  figure = drawings._class_changes(names, numbers, drawing.COLOURS[0])
+  texts = [text.get_text() for text in figure.axes[0].texts]
+  assert texts == [
+    f"class {n}" for n in (*range(119, 113, -1), *range(5, -1, -1))
+  ]
+
+
+def test_arms_differ_in_their_dashes_too():
+  arms = ["base", "a", "b", "c"]
+  paint = drawing.colours(arms, "base")
+  figure = shared.curves({n: [([1, 2], [0.0, 1.0])] for n in arms}, paint, "t")
+  lines = [x for x in figure.axes[0].lines if x.get_label() in arms]
+  assert len({x.get_linestyle() for x in lines}) == len(arms)
+
+
+def test_a_hint_of_any_text_becomes_the_title_of_its_part():
+  with matplotlib.rc_context(drawing.STYLE):
+    figure = Figure((2, 2))
+    axes = figure.subplots()
+    (line,) = axes.plot([0, 1], [0, 1])
+  text = f'5 > "4" & <b> {drawing.TEXT} id="x"'
+  drawing.hint(line, text)
+  axes.set_title(text)
+  svg = drawing.svg(figure, "name", "plain")
+  parsed = _Elements(svg)
+  assert [x.text for x in parsed.named("title")] == [text]
+  assert [x.text for x in parsed.named("text") if ">" in x.text] == [text]
+
+
+def _without(characters):
+  """The characters of a text that DejaVu Sans does not have."""
+  known = fonts._characters(next(fonts._fonts())[1])
+  return [chr(c) for c in characters if c not in known]
+
+
+def test_a_font_that_has_a_character_is_found():
+  stix = next(x for x in fonts._fonts() if x[0] == "STIXGeneral")
+  (first, *_) = _without(sorted(fonts._characters(stix[1])))
+  assert len(fonts.families(f"a{first}")) > 1
+  assert not fonts.missing(f"a{first}")
+  assert fonts.families("a") == [fonts.FIRST]
+  assert ord(first) in fonts._characters(fonts.file(first))
+  assert fonts.file("abc") == next(fonts._fonts())[1]
+
+
+def test_characters_without_a_font_are_reported_and_drawn_without_noise(
+  monkeypatch, tmp_path
+):
+  alone = next(fonts._fonts())
+  monkeypatch.setattr(fonts, "_fonts", lambda: iter([alone]))
+  assert fonts.missing("고양이 cat\n\ufe0f") == "고양이"
+  (warning,) = words.no_font(["cat", "猫"])
+  assert "the characters 猫. The PNG files" in warning
+  assert words.no_font(["cat"]) == []
+  figure = figures.class_changes(["고양이"], [1.0], drawing.GREY, "t")
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    drawing.png(figure, tmp_path / "a.png")
+    assert "고양이" in drawing.svg(figure, "a", "b")
+
+
+_PROBE = """<script>
+addEventListener("load", () => {
+  const broken = [...document.images].filter(i => !i.naturalWidth).length;
+  const asked = performance.getEntriesByType("resource")
+    .filter(e => !e.name.startsWith("data:")).map(e => e.name);
+  const page = document.documentElement;
+  const sizes = [...document.querySelectorAll("figure svg text")].map(t =>
+    parseFloat(getComputedStyle(t).fontSize) *
+    Math.hypot(t.getCTM().a, t.getCTM().b));
+  const [back, ...inks] = [document.body, ...document.querySelectorAll(
+    "figure svg text")].map(e => getComputedStyle(e)[
+      e === document.body ? "backgroundColor" : "fill"]);
+  parent.postMessage(JSON.stringify({
+    images: document.images.length, drawings: document.querySelectorAll(
+      "figure svg").length, broken, asked, smallest: Math.min(...sizes),
+    over: page.scrollWidth - page.clientWidth, back, inks: [...new Set(inks)],
+    width: innerWidth,
+  }), "*");
+});
+</script>"""
+# A window of Chromium is 500 pixels wide at least.
+_FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark">
+<script>
+addEventListener("message", e => { document.body.dataset.probe = e.data; });
+</script><iframe width="%d" height="900" style="border:0" src="%s"></iframe>"""
+
+
+@pytest.mark.parametrize(
+  ("width", "scheme"), [(1400, "light"), (800, "dark"), (390, "light")]
+)
+def test_a_browser_shows_the_whole_page(written, tmp_path, width, scheme):
+  browser = shutil.which("chromium") or shutil.which("google-chrome")
+  if not browser:
+    pytest.skip("there is no Chromium")
+  probed = tmp_path / "report.html"
+  content = (written / "report.html").read_text("utf-8")
+  probed.write_text(content.replace("</head>", f"{_PROBE}</head>"), "utf-8")
+  frame = tmp_path / "frame.html"
+  frame.write_text(_FRAME % (width, probed.as_uri()))
+  done = subprocess.run(
+    [
+      *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
+      *("--disable-quic", "--no-first-run", "--disable-background-networking"),
+      *("--disable-component-update", "--disable-sync"),
+      f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+      f"--user-data-dir={tmp_path / 'profile'}",
+      *("--window-size=1500,1000", "--virtual-time-budget=10000"),
+      *("--enable-logging=stderr", "--dump-dom", frame.as_uri()),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=1200,
+  )
+  assert "CONSOLE" not in done.stderr
+  probe = re.search(r'data-probe="([^"]+)"', done.stdout)[1]
+  seen = json.loads(probe.replace("&quot;", '"'))
+  assert seen["images"] == 3 * 8 + 3 * 6
+  assert seen["drawings"] >= 6
+  assert (seen["broken"], seen["asked"], seen["over"]) == (0, [], 0)
+  assert seen["width"] == width
+  assert seen["smallest"] >= 11
+  light, dark = "rgb(255, 255, 255)", "rgb(20, 23, 27)"
+  assert seen["back"] == {"light": light, "dark": dark}[scheme]
+  text = {"light": "rgb(27, 31, 36)", "dark": "rgb(227, 231, 236)"}[scheme]
+  assert seen["inks"] == [text]
