@@ -19,11 +19,11 @@ LAYERS = (
   ("runs",),
   ("train",),
   ("pages",),
-  ("comparison",),
+  ("comparison", "run_page"),
   ("command",),
 )
 COMMANDS = {"main", "compare", "evaluate", "predict", "preview", "export"}
-COMMANDS |= {"data.__main__"}
+COMMANDS |= {"data.__main__", "report"}
 LEVEL = {part: n for n, layer in enumerate(LAYERS) for part in layer}
 
 

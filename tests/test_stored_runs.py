@@ -172,6 +172,7 @@ def test_a_run_without_a_version_is_read_and_one_of_a_newer_format_is_not(
     ["evaluate", f"--workdir={workdir}"],
     ["predict", f"--workdir={workdir}", "image.png"],
     ["export", f"--workdir={workdir}", "--format=safetensors"],
+    ["report", f"--workdir={workdir}"],
     ["compare", *compare],
     ["compare", *compare, "--report_only"],
   ]

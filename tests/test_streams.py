@@ -170,6 +170,7 @@ def test_no_command_prints_a_name_that_a_terminal_obeys(
     ("predict", [workdir, "--json", str(photo)], 0),
     ("predict", [workdir, str(root / HOSTILE)], 2),
     ("evaluate", [workdir], 0),
+    ("report", [workdir], 0),
     ("preview", [*flags, f"--output={tmp_path}/{HOSTILE}.png"], 0),
     ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE}"], 2),
     ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE.replace('[', '')}"], 0),

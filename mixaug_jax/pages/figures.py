@@ -45,6 +45,7 @@ def curves(
         color=paint[name],
         label=drawing.short(name),
         linewidth=1.5,
+        marker="o" if len(common) == 1 else "",
       )
       drawing.hint(line, name)
       axes.fill_between(

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.resources
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,16 @@ import jinja2
 import markupsafe
 
 from mixaug_jax import durations
+from mixaug_jax.training import records
+
+
+def write(path: pathlib.Path, template: str, **content: Any) -> None:
+  """Writes a page; see `render` for the arguments.
+
+  Bytes that are not UTF-8, which a path may hold, become escapes.
+  """
+  html = render(template, **content).encode("utf-8", "backslashreplace")
+  records.write_text(path, html.decode())
 
 
 def render(template: str, **content: Any) -> str:

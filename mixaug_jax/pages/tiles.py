@@ -1,6 +1,8 @@
 """Small pictures for the cells of a page's tables."""
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -31,3 +33,31 @@ def tile(image: np.ndarray, description: str) -> Markup:
   picture.save(png, "PNG", optimize=True)
   shown = side * max(1, _SIDE // side) if side < _SIDE else _SIDE
   return render.embedded(png.getvalue(), description, shown)
+
+
+def row(
+  name: str,
+  images: Sequence[np.ndarray],
+  captions: Sequence[str],
+  correct: Sequence[bool | None] | None = None,
+) -> dict[str, Any]:
+  """Returns a row of the macro `tiles`.
+
+  Args:
+    name: the heading of the row.
+    images: as in `tile`.
+    captions: the text below each image.
+    correct: whether each caption is right; None: none can be right or wrong.
+  """
+  correct = [None] * len(images) if correct is None else correct
+  return {
+    "name": name,
+    "cells": [
+      {
+        "picture": tile(image, f"{name}: {caption}"),
+        "caption": caption,
+        "right": None if right is None else bool(right),
+      }
+      for image, caption, right in zip(images, captions, correct, strict=True)
+    ],
+  }

@@ -208,6 +208,10 @@ FLAGS = {
     "--count": (["2"], ["0", "-3", "x"]),
     "--config.mix.name": (["mixup"], ["cutmx", "", "mixup:x", "mixup,,"]),
   },
+  "report": {
+    "--workdir": (["run"], ["gone", "a_file", "no_images", "runs", ""]),
+    "--config.seed": (None, ["1"]),
+  },
   "compare": {
     "--config": (["compare.py"], ["gone.py", f"{ROOT}/configs/mixup.py"]),
     "--workdir": (["runs"], ["a_file", "a_file/runs"]),
@@ -369,6 +373,7 @@ def _reading(command, run):
     "evaluate": [f"--workdir={run}"],
     "predict": [f"--workdir={run}", "red.png"],
     "export": [f"--workdir={run}", "--format=safetensors"],
+    "report": [f"--workdir={run}"],
     "compare": ["--config=compare.py", "--workdir=runs", "--report_only"],
   }[command]
 
@@ -377,7 +382,9 @@ def test_broken_run_directories(here, capsys, monkeypatch):
   rng = random.Random(8)
   refused, tried = 0, max(2, COUNT // 20)
   for number in range(tried):
-    command = rng.choice(["main", "evaluate", "predict", "export", "compare"])
+    command = rng.choice(
+      ["main", "evaluate", "predict", "export", "report", "compare"]
+    )
     whole = here / ("run" if command != "compare" else "runs/cut/seed_0")
     kept = here / "kept"
     shutil.copytree(whole, kept)
