@@ -244,7 +244,7 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
     captions.extend(texts)
     return Figure((1, 1))
 
-  monkeypatch.setattr(drawings.shared, "reliability", reliability)
+  monkeypatch.setattr(drawings.measured.figures, "reliability", reliability)
   monkeypatch.setattr(pictures.figures, "picture_table", picture_table)
   path = tmp_path / "small.py"
   text = SMALL.replace('"cut": {"mix": {"name": "cutmix"}}', _KINDS)

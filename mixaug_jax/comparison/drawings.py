@@ -4,17 +4,17 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import figures, summary
-from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
-from mixaug_jax.pages import drawing, render
+from mixaug_jax.pages import drawing, measured, render
 from mixaug_jax.pages import figures as shared
 
 _CLASSES = 12  # Bars in the figure of classes.
+_SHARES = range(2, 101, 2)  # Per cent of training, where lengths differ.
 _CURVES = (
   ("train", "loss", "Training loss", False),
   ("train", "mixed_accuracy", "Training accuracy, soft labels", True),
@@ -44,6 +44,7 @@ def write(
   arms, best = numbers["arms"], numbers["best"]
   baseline, split = comparison.baseline, comparison.split
   paint = drawing.colours(list(arms), baseline)
+  axis = "step" if len(comparison.lengths) == 1 else "share of training, %"
 
   def drawn(figure: Figure, name: str, description: str) -> Markup:
     drawing.png(figure, folder / f"{name}.png")
@@ -62,15 +63,21 @@ def write(
     ),
     "curves": [
       drawn(
-        shared.curves(series, paint, title, percent=percent),
+        shared.curves(series, paint, title, axis=axis, percent=percent),
         f"curve_{name}",
-        f"{title} by step",
+        f"{title} by {axis}",
       )
       for name, title, percent, series in _curves(comparison, arms)
     ],
     "reliability": [
       drawn(
-        _reliability(name, paint[name], next(iter(of_arm.values()))),
+        measured.reliability(
+          name,
+          paint[name],
+          (run := next(iter(of_arm.values()))).compared.logits,
+          run.compared.labels,
+          run.run.likelihood,
+        ),
         f"reliability_{number}",
         f"reliability of {name}",
       )
@@ -111,27 +118,25 @@ def _curves(
 
 
 def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
-  """The steps and values of a metric, by arm and seed."""
+  """The steps and values of a metric, by arm and seed.
+
+  Runs of different lengths are interpolated at the same shares of their
+  training, in per cent, which take the place of the steps.
+  """
+  shares = len(comparison.lengths) > 1
   series = {}
   for name, of_arm in comparison.runs.items():
     seeds = []
     for run in of_arm.values():
-      rows = [r for r in run.rows if r["split"] == of and key in r]
-      seeds.append(([r["step"] for r in rows], [r[key] for r in rows]))
-    if all(steps for steps, _ in seeds):
+      steps, values = measured.series(run.rows, of, key)
+      if shares and steps:
+        places = 100 * np.array(steps) / run.result.steps
+        grid = [x for x in _SHARES if x >= places[0]]
+        steps, values = grid, np.interp(grid, places, values)
+      seeds.append((steps, values))
+    if all(len(steps) for steps, _ in seeds):
       series[name] = seeds
   return series
-
-
-def _reliability(name: str, colour: str, run: FinishedRun) -> Figure:
-  """The bins of the predictions whose logits are finite."""
-  finite = ~calibration.undefined(run.compared.logits)
-  _, confidence, accuracy, count = calibration.reliability(
-    run.compared.logits[finite],
-    run.compared.labels[finite],
-    likelihood=run.run.likelihood,
-  )
-  return shared.reliability(name, colour, confidence, accuracy, count)
 
 
 def _class_changes(

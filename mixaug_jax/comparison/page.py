@@ -6,9 +6,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import mixaug_jax
+from mixaug_jax.analysis import mistakes
 from mixaug_jax.comparison import (
   baselines,
   drawings,
@@ -24,6 +23,7 @@ from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.pages import render
+from mixaug_jax.pages import words as shared
 from mixaug_jax.training import records
 
 _PAIRS = 6  # Of confused classes.
@@ -69,11 +69,8 @@ def write(comparison: Comparison, command: str) -> str:
   for name, text in downloads.items():
     records.write_text(root / name, text)
   page["downloads"] = [render.download(*item) for item in downloads.items()]
-  # The command and the title may hold a path that is not UTF-8.
   template = importlib.resources.files(__package__) / "report.html"
-  html = render.render(template.read_text("utf-8"), **page)
-  html = html.encode("utf-8", "backslashreplace").decode()
-  records.write_text(root / "report.html", html)
+  render.write(root / "report.html", template.read_text("utf-8"), **page)
   lines = [page["verdict"], page["untuned"], *words.diverged(comparison)]
   lines = list(filter(None, lines))
   return "\n".join([*lines, f"{root / 'report.html'} shows it all"])
@@ -112,7 +109,7 @@ def _content(
     "baseline": comparison.baseline,
     "split": split,
     "split_note": words.SPLIT_NOTE[split],
-    "chosen": words.CHOSEN[first.result.chosen],
+    "chosen": shared.CHOSEN[first.result.chosen],
     # With five classes or fewer it is always 100 %.
     "top5": len(class_names) > 5,
     "ema": any(arm["validation"]["ema"] for arm in arms.values()),
@@ -136,14 +133,16 @@ def _content(
     "inputs": pictures.network_inputs(comparison, folder),
     **_where_networks_look(comparison, best, class_names, folder),
     "confused": {
-      name: _confused(summary.confusions(comparison.runs[name]), class_names)
+      name: mistakes.most_confused(
+        summary.confusions(comparison.runs[name]), class_names, _PAIRS
+      )
       for name in dict.fromkeys((comparison.baseline, best))
     },
     "command": command,
     "overrides": {
       name: words.overrides(arm) for name, arm in comparison.arms.items()
     },
-    "surroundings": words.surroundings(first.result),
+    "surroundings": shared.surroundings(first.result),
     "source": words.source(comparison),
     "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
@@ -188,21 +187,3 @@ def _where_networks_look(
   except NoActivationMaps as error:
     return {"maps": [], "no_maps": str(error), "inside": {}, "box_area": None}
   return {"maps": maps, "no_maps": "", "inside": inside, "box_area": box_area}
-
-
-def _confused(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-  """The pairs of a true and a wrong class that occur most often."""
-  wrong = counts.copy()
-  np.fill_diagonal(wrong, 0)
-  order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-  pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-  return [
-    {
-      "true": names[true],
-      "predicted": names[predicted],
-      "count": int(wrong[true, predicted]),
-      "of": int(counts[true].sum()),
-    }
-    for true, predicted in pairs
-    if wrong[true, predicted]
-  ]

@@ -17,7 +17,7 @@ from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
 from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
-from mixaug_jax.pages import drawing, figures, tiles
+from mixaug_jax.pages import drawing, figures, maps, tiles
 
 _SHEET_STEP = 2  # An early step; any would do.
 _SHEET_IMAGES = 8
@@ -66,8 +66,8 @@ def network_inputs(
     before, classes, after, labels = (part[:_SHEET_IMAGES] for part in batch)
     if stored is None or not np.array_equal(stored, before):
       stored = before
-      rows.append(_row("images as stored", before, classes))
-    rows.append(_row(name, after, labels))
+      rows.append(tiles.row("images as stored", before, classes))
+    rows.append(tiles.row(name, after, labels))
   return rows
 
 
@@ -91,9 +91,8 @@ def activation_maps(
     network = run.run.classifier()
     logits = run.compared.logits[chosen]
     predicted = logits.argmax(-1)
-    maps = network.activation_maps(stored, predicted)
-    shown = _enlarged(network.shown(stored))
-    pictures.append(cam.overlay(shown, cam.heatmap(maps, shown.shape[1])))
+    shown, laid = maps.over(network, stored, predicted)
+    pictures.append(laid)
     confidence = run.run.likelihood.probabilities(np.float64(logits)).max(-1)
     captions.append(
       [
@@ -111,34 +110,7 @@ def activation_maps(
   by_image = (list(zip(*part, strict=True)) for part in parts)
   figure = figures.picture_table(*by_image, names)
   drawing.png(figure, folder / "activation_maps.png", dpi=130)
-  return [_row(*row) for row in rows]
-
-
-def _row(
-  name: str,
-  images: np.ndarray,
-  captions: Sequence[str],
-  correct: Sequence[bool | None] | None = None,
-) -> dict[str, Any]:
-  """Returns a row of the macro `tiles`."""
-  correct = [None] * len(images) if correct is None else correct
-  return {
-    "name": name,
-    "cells": [
-      {
-        "picture": tiles.tile(image, f"{name}: {caption}"),
-        "caption": caption,
-        "right": None if right is None else bool(right),
-      }
-      for image, caption, right in zip(images, captions, correct, strict=True)
-    ],
-  }
-
-
-def _enlarged(images: np.ndarray) -> np.ndarray:
-  """Small images by whole factors, so that a map over them is smooth."""
-  factor = max(1, 96 // images.shape[1])
-  return images.repeat(factor, axis=1).repeat(factor, axis=2)
+  return [tiles.row(*row) for row in rows]
 
 
 def _telling(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
@@ -199,8 +171,10 @@ def energy_inside_boxes(
       energy = []
       for begin in range(0, len(chosen), _BATCH):
         part = chosen[begin : begin + _BATCH]
-        maps = network.activation_maps(images.images(part), images.labels[part])
-        energy.append(cam.energy_inside(maps, placed[begin : begin + _BATCH]))
+        found = network.activation_maps(
+          images.images(part), images.labels[part]
+        )
+        energy.append(cam.energy_inside(found, placed[begin : begin + _BATCH]))
       each.append(float(np.concatenate(energy).mean()))
     shares[name] = summary.interval(each)
   sides = placed[:, 2:] - placed[:, :2]

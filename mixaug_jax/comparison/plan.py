@@ -174,6 +174,15 @@ class Comparison:
     return {name: found[name] for name in self.arms if name in found}
 
   @property
+  def lengths(self) -> set[int]:
+    """The steps of the finished runs; tuning gives them several lengths."""
+    return {
+      run.result.steps
+      for of_arm in self.runs.values()
+      for run in of_arm.values()
+    }
+
+  @property
   def first(self) -> "FinishedRun":
     """The first finished run of the baseline."""
     return next(iter(self.runs[self.baseline].values()))

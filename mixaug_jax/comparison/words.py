@@ -10,14 +10,8 @@ from ml_collections import ConfigDict
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, fonts
 from mixaug_jax.comparison.plan import Comparison
-from mixaug_jax.data.identity import Identity
-from mixaug_jax.training.result import Result
+from mixaug_jax.pages import words as shared
 
-CHOSEN = {
-  "best": "best epoch on validation",
-  "last": "last epoch",
-  "ema": "moving average of the weights at the end",
-}
 SPLIT_NOTE = {
   "test": "each run reads that set once, at its end.",
   "validation": "epochs were chosen on it as well.",
@@ -135,30 +129,9 @@ def setting(comparison: Comparison) -> str:
 
 def _steps(comparison: Comparison) -> str:
   """Returns the steps of a run, or the least and the most of all runs."""
-  steps = {
-    run.result.steps
-    for of_arm in comparison.runs.values()
-    for run in of_arm.values()
-  }
+  steps = comparison.lengths
   least, most = f"{min(steps):,}", f"{max(steps):,}"
   return least if least == most else f"{least} to {most}"
-
-
-def _of_data(identity: Identity) -> list[str]:
-  """Returns what the first run found in its data, a sentence each."""
-  lines = [
-    f"Images of {second} that are also in {first}: {count:,}."
-    for pair, count in identity.in_two_splits.items()
-    for first, second in [pair.split(", ")]
-  ]
-  if count := identity.under_two_labels:
-    lines.append(f"Images with a copy under another label: {count:,}.")
-  for split, reasons in identity.left_out.items():
-    what = ", ".join(
-      f"{reason} ({count:,})" for reason, count in reasons.items()
-    )
-    lines.append(f"Left out of {split}: {what}.")
-  return lines
 
 
 def diverged(comparison: Comparison) -> list[str]:
@@ -192,7 +165,7 @@ def warnings(comparison: Comparison) -> list[str]:
       "too good, because the epochs were chosen on it."
     )
   if identity := comparison.first.run.identity:
-    warnings += _of_data(identity)
+    warnings += [*shared.copies(identity), *shared.left_out(identity)]
   seeds = len({cell.seed for cell in comparison.cells})
   if seeds == 1:
     warnings.append(
@@ -268,17 +241,6 @@ def overrides(arm: ConfigDict) -> str:
   """Returns the overrides of an arm as `KEY=VALUE KEY=VALUE`."""
   changed = config_lib.leaves(arm)
   return shlex.join(f"{key}={value}" for key, value in changed.items())
-
-
-def surroundings(result: Result) -> str:
-  """Returns the devices and the software of a run in a sentence."""
-  versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
-  commit = f"; commit {result.commit[:12]}" if result.commit else ""
-  flags = f"; XLA_FLAGS={result.xla_flags}" if result.xla_flags else ""
-  return (
-    f"{result.devices} {result.device_kind} device"
-    f"{'s' * (result.devices > 1)} a run; {versions}{commit}{flags}"
-  )
 
 
 def _number(points: float, sign: str = "") -> str:

@@ -17,6 +17,7 @@ def curves(
   paint: Mapping[str, str],
   title: str,
   *,
+  axis: str = "step",
   percent: bool = False,
 ) -> Figure:
   """Draws the mean over seeds for each arm, in a band from least to most.
@@ -25,6 +26,7 @@ def curves(
     series: the steps and values of each seed, by arm.
     paint: the colour of each arm; the baseline, which is dashed, comes first.
     title: the title of the figure.
+    axis: the name of what `series` calls steps.
     percent: whether the values are fractions that are shown in per cent.
   """
   dashes = drawing.dashes(paint)
@@ -57,7 +59,7 @@ def curves(
         linewidth=0,
       )
       _hint_values(axes, name, common, values, percent)
-    axes.set_xlabel("step")
+    axes.set_xlabel(axis)
     axes.set_title(title + (", %" if percent else ""), loc="left")
     figure.legend(loc="outside lower center", ncols=columns)
   return figure
