@@ -19,8 +19,8 @@ from PIL import Image
 
 import mixaug_jax
 from mixaug_jax.analysis import contact_sheet, fonts
-from mixaug_jax.comparison import drawings, figures, page, plan, words
-from mixaug_jax.pages import drawing, render, tiles
+from mixaug_jax.comparison import arms, drawings, figures, page, plan, words
+from mixaug_jax.pages import drawing, tiles
 from mixaug_jax.pages import figures as shared
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -73,7 +73,7 @@ def written(tmp_path_factory):
     patch.syspath_prepend(ROOT)
     for module in (page, contact_sheet):
       patch.setattr(module, "readable", lambda _: NAMES)
-    config = plan.load(str(RUNS / "tiny_comparison.py"), {})
+    config = arms.load(str(RUNS / "tiny_comparison.py"), {})
     page.write(plan.make(config, root), "the command")
   return root
 
@@ -194,18 +194,8 @@ def test_texts_of_figures_follow_the_page_and_fit_a_phone(written):
       assert size / width * min(390 - 2 * 16, most / 0.75) >= 11
 
 
-def test_sections_of_others_appear_with_their_numbers(written, monkeypatch):
+def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
   interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
-  monkeypatch.setattr(
-    page,
-    "_tuning",
-    lambda _: {
-      "figures": [(render.drawing("<svg></svg>"), "best of k")],
-      "columns": ["arm", "rate"],
-      "chosen": [{"arm": "cutmix", "rate": "0.3 <"}],
-      "notes": ["At the end of its range."],
-    },
-  )
   monkeypatch.setattr(
     page,
     "_views",
@@ -220,16 +210,14 @@ def test_sections_of_others_appear_with_their_numbers(written, monkeypatch):
   monkeypatch.setattr(page.drawings, "write", lambda *_: _NO_FIGURES)
   monkeypatch.setattr(page.baselines, "measure", lambda _: {})
   monkeypatch.syspath_prepend(RUNS)
-  config = plan.load(str(RUNS / "tiny_comparison.py"), {})
+  config = arms.load(str(RUNS / "tiny_comparison.py"), {})
   before = (written / "report.html").read_text("utf-8")
   page.write(plan.make(config, written), "the command")
   after = (written / "report.html").read_text("utf-8")
   (written / "report.html").write_text(before, "utf-8")
   found = [re.findall(r'<h2 id="(\w+)">', x) for x in (before, after)]
   assert found[0][:3] == ["verdict", "arms", "examples"]
-  assert found[1][:5] == ["verdict", "arms", "tuning", "views", "examples"]
-  assert "0.3 &lt;" in after
-  assert "best of k" in after
+  assert found[1][:4] == ["verdict", "arms", "views", "examples"]
   assert "+50.0 (40.0 to 60.0)" in after
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import arms, launch, plan, same_data, tuning
+from mixaug_jax.comparison import (
+  arms,
+  launch,
+  page,
+  plan,
+  same_data,
+  tuning,
+)
 from mixaug_jax.errors import Diverged, UserError
 from mixaug_jax.training import records
 
@@ -188,7 +195,7 @@ def test_trials_come_first_and_leave_the_test_set_unread(tuned):
 
 
 def test_each_study_chooses_its_best_trial(tuned):
-  config, workdir, (comparison, _) = tuned
+  _, workdir, (comparison, _) = tuned
   found = comparison.tuning
   chosen = json.loads((workdir / "chosen.json").read_text())
   assert any(cell.diverged is not None for cell in comparison.trials)
@@ -221,7 +228,36 @@ def test_each_study_chooses_its_best_trial(tuned):
       with run.unlocked(), tried.unlocked():
         run.seed, run.data.test = tried.seed, tried.data.test
       assert run == tried
-  del config
+
+
+def test_the_page_shows_the_tuning(tuned):
+  _, workdir, (comparison, _) = tuned
+  printed = page.write(comparison, "the command")
+  html = (workdir / "report.html").read_text("utf-8")
+  numbers = json.loads((workdir / "results.json").read_text())
+  assert printed.startswith("Tuned alike (4 trials each in 2 studies), mixup")
+  assert "With the recipe as it is written, the difference of mixup" in printed
+  found = numbers["tuning"]
+  assert found["arms"]["mixup"]["accuracy"] == np.mean(
+    [trial.accuracy for trial in comparison.tuning.chosen["mixup"]]
+  )
+  for text in (
+    "Tuning included: 2 studies",
+    "Each arm was tuned with 4 trials in 2 studies",
+    "Trials that diverged:",
+    "The gain at every recipe",
+    "4 runs of 2 arms",
+  ):
+    assert text in html, text
+  rows = re.search(
+    r'aria-label="Chosen recipes".*?</table>', html, flags=re.DOTALL
+  )[0]
+  assert rows.count('<th scope="row">') == 4
+  for name in ("baseline", "mixup"):
+    for trial in comparison.tuning.chosen[name]:
+      assert f"<td>{trial.values['optimizer.learning_rate']:.3g}" in rows
+  for name in ("best_of_k", "gains"):
+    assert (workdir / "figures" / f"{name}.png").exists()
 
 
 def test_a_finished_comparison_trains_nothing_again(tuned):

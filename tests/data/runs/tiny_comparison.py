@@ -12,7 +12,13 @@ def get_config() -> ConfigDict:
   base.data.classes = "3"
   base.data.examples_per_class = 12
   base.data.image_size = 8
+  # As in the recipe of the version that wrote the runs.
+  base.data.validation_fraction = 0.5
+  base.evaluate.checkpoint = "best"
   base.batch_size = 12
+  base.mix.per_example, base.mix.probability = True, 0.5
+  base.optimizer.learning_rate = 0.3
+  base.evaluate.every_epochs = 40.0
   base.epochs, base.steps = None, 6
   base.log.writers = ""
   base.checkpoint.keep = 1
