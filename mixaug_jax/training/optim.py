@@ -90,13 +90,13 @@ OPTIMIZERS: dict[
 
 def cosine(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
   """Half a cosine from the peak to zero (arXiv:1608.03983)."""
-  steps = np.float32(total_steps - warmup_steps)
-  return Partial(_cosine, np.float32(peak), steps)
+  steps = total_steps - warmup_steps
+  angle = np.float32(np.pi) * _inverse(steps)
+  return Partial(_cosine, np.float32(peak), np.float32(steps), angle)
 
 
-def _cosine(peak, steps, step):
-  done = jnp.minimum(step, steps)
-  return peak * (0.5 * (1 + jnp.cos(jnp.pi * done / steps)))
+def _cosine(peak, steps, angle, step):
+  return peak * (0.5 * (1 + jnp.cos(angle * jnp.minimum(step, steps))))
 
 
 def step(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
@@ -192,7 +192,7 @@ def make_optimizer(
   trunk = schedule
   if head_warmup:
     trunk = Partial(
-      _after_the_head, schedule, np.int32(warmup), np.int32(head_warmup)
+      _after_the_head, schedule, np.int32(head_warmup), _inverse(warmup + 1)
     )
   make = registry.find("config.optimizer.name", settings.name, OPTIMIZERS)
 
@@ -265,8 +265,8 @@ def _rates(
   ]
 
 
-def _after_the_head(schedule, warmup, head_warmup, step):
-  rise = jnp.minimum(1, (step - head_warmup + 1) / (warmup + 1))
+def _after_the_head(schedule, head_warmup, slope, step):
+  rise = jnp.minimum(1, (step - head_warmup + 1) * slope)
   return jnp.where(step < head_warmup, 0.0, schedule(step) * rise)
 
 
@@ -281,10 +281,22 @@ def _schedule(settings: Settings, total_steps: int, warmup: int) -> Schedule:
   after = make(peak, total_steps, warmup)
   if not warmup:
     return after
-  return Partial(_warmed_up, np.float32(peak), np.int32(warmup), after)
-
-
-def _warmed_up(peak, warmup, after, step):
   # Not from zero itself, or the first step would train nothing.
-  rise = peak * ((step + 1) / (warmup + 1))
-  return jnp.where(step < warmup, rise, after(step - warmup))
+  height = np.float32(peak - peak / (warmup + 1))
+  steps = np.int32(warmup)
+  return Partial(
+    _warmed_up, np.float32(peak), height, steps, _inverse(warmup), after
+  )
+
+
+def _warmed_up(peak, height, steps, slope, after, step):
+  linear = peak - height * (1 - step * slope)
+  return jnp.where(step < steps, linear, after(step - steps))
+
+
+def _inverse(steps: int) -> np.float32:
+  """Returns what XLA multiplies by where it divides by a constant.
+
+  So a learning rate has the bits that it has if these are constants.
+  """
+  return 1 / np.float32(steps)
