@@ -189,14 +189,12 @@ def make_optimizer(
     )
   schedule = _schedule(settings, total_steps, warmup)
   # The trunk warms up after the head and what counts as head.
-  trunk = schedule
+  delay = None
   if head_warmup:
-    trunk = Partial(
-      _after_the_head, schedule, np.int32(head_warmup), _inverse(warmup + 1)
-    )
+    delay = np.int32(head_warmup), _inverse(warmup + 1)
   make = registry.find("config.optimizer.name", settings.name, OPTIMIZERS)
 
-  def chain(direction, weight_decay, trunk, schedule):
+  def chain(direction, weight_decay, schedule, delay):
     steps = []
     if settings.freeze:
       dropped = {part: part in settings.freeze for part in params}
@@ -211,16 +209,14 @@ def make_optimizer(
       part: optax.set_to_zero()
       if part in settings.freeze
       else optax.scale_by_learning_rate(rate)
-      for part, rate in _rates(settings, trunk, schedule, parts)
+      for part, rate in _rates(settings, schedule, parts, delay)
     }
     steps.append(optax.partition(scales, {part: part for part in params}))
     return optax.chain(*steps)
 
   weight_decay = np.float32(settings.weight_decay)
-  return (
-    as_pytree(chain, make(settings), weight_decay, trunk, schedule),
-    schedule,
-  )
+  optimizer = as_pytree(chain, make(settings), weight_decay, schedule, delay)
+  return optimizer, schedule
 
 
 def as_pytree(
@@ -230,7 +226,8 @@ def as_pytree(
 
   Optax keeps the numbers of a transformation in closures, where they are
   constants of a compiled program. Arrays among the leaves are arguments of the
-  train step instead, see `step.Recipe`. `init` must not depend on their values.
+  train step instead, see `step.Recipe`. The initial state must not depend on
+  them.
   """
   update = lambda arguments, *args: make(*arguments).update(*args)
   return optax.GradientTransformation(
@@ -251,11 +248,14 @@ def decays(params: Any) -> Any:
 
 def _rates(
   settings: Settings,
-  trunk: Schedule,
   schedule: Schedule,
   parts: Sequence[str],
+  delay: tuple[jax.Array, jax.Array] | None,
 ) -> list[tuple[str, Schedule]]:
   """Returns the learning rate of each part, from the input to the head."""
+  trunk = schedule
+  if delay is not None:
+    trunk = lambda step: _after_the_head(schedule, *delay, step)
   first = parts.index(settings.head_from)
   return [
     (part, _times(trunk, settings.layer_decay ** (first - 1 - index)))

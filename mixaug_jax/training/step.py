@@ -172,6 +172,8 @@ def make_train_step(
 
 
 def _train_step(recipe, devices, state, seed, examples):
+  """Returns the next state and the metrics of `make_train_step`."""
+
   def forward(params, batch_stats, key, images, labels, positions):
     with dropout.by_position(positions):
       logits, changed = recipe.model.apply(
