@@ -295,8 +295,8 @@ def _warmed_up(peak, height, steps, slope, after, step):
 
 
 def _inverse(steps: int) -> np.float32:
-  """Returns what XLA multiplies by where it divides by a constant.
+  """Returns the factor by which XLA replaces a division by a constant.
 
-  So a learning rate has the bits that it has if these are constants.
+  With it, a schedule of arguments has the bits of a schedule of constants.
   """
   return 1 / np.float32(steps)

@@ -160,13 +160,8 @@ def make_train_step(
   """
 
   def step(state, seed, hyperparameters, arrays, batch):
-    return _train_step(
-      recipe.with_hyperparameters(hyperparameters),
-      devices,
-      state,
-      seed,
-      data.fetch(arrays, batch),
-    )
+    now = recipe.with_hyperparameters(hyperparameters)
+    return _train_step(now, devices, state, seed, data.fetch(arrays, batch))
 
   return step
 
