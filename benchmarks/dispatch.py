@@ -45,29 +45,30 @@ def measure() -> dict[str, float]:
     lambda x: np.zeros((1,) * x.ndim, x.dtype), abstract
   )
 
-  def step(state, seed, arrays, batch):
-    del seed, arrays
+  def step(state, seed, values, arrays, batch):
+    del seed, values, arrays
     one = batch["one"][0]
     return jax.tree.map(lambda x: x + one.astype(x.dtype), state), {"loss": one}
 
-  def unstacked(state, seed, arrays, batch):
-    return step(state, seed, arrays, {"one": batch["one"][0]})
+  def unstacked(state, seed, values, arrays, batch):
+    return step(state, seed, values, arrays, {"one": batch["one"][0]})
 
   everywhere, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
   sharded = jax.shard_map(
     unstacked,
     mesh=Mesh(np.array(jax.devices()), (parallel.AXIS,)),
-    in_specs=(everywhere, everywhere, everywhere, split),
+    in_specs=(*[everywhere] * 4, split),
     out_specs=everywhere,
     check_vma=False,
   )
   stacked = jax.pmap(
     step,
     axis_name=parallel.AXIS,
-    in_axes=(0, None, None, 0),
+    in_axes=(0, None, None, None, 0),
     donate_argnums=0,
   )
   seed = parallel.replicate(np.uint32(0))
+  values = parallel.replicate(recipe.hyperparameters())
   batch = parallel.shard({"one": np.ones(jax.device_count(), np.int32)})
   jit = lambda f: jax.jit(f, donate_argnums=0)
   ways = {
@@ -85,7 +86,7 @@ def measure() -> dict[str, float]:
       if count == 0:
         jax.block_until_ready(now)
         begin = time.perf_counter()
-      now, measured = call(now, seed, {}, batch)
+      now, measured = call(now, seed, values, {}, batch)
     jax.block_until_ready((now, measured))
     states[name] = now
     return 1e3 * (time.perf_counter() - begin) / STEPS

@@ -296,12 +296,13 @@ def our_steps(
   state, _ = exp.initial_state()
   step = parallel.train_step(make_train_step(exp.recipe, parallel.devices()))
   seed = parallel.replicate(np.uint32(0))
+  values = parallel.replicate(exp.recipe.hyperparameters())
 
   def run(steps: int) -> None:
     nonlocal state
     pending = None
     for _ in range(steps):
-      state, measured = step(state, seed, arrays, next(batches))
+      state, measured = step(state, seed, values, arrays, next(batches))
       if pending:
         jax.device_get(pending)
       pending = measured

@@ -65,8 +65,9 @@ def _one_step(exp, many: bool):
   else:
     run = jax.jit(step.make_train_step(exp.recipe, step.Devices()))
     batch = host
+  values = exp.recipe.hyperparameters()
   for _ in range(2):
-    state, measured = run(state, SEED, {}, batch)
+    state, measured = run(state, SEED, values, {}, batch)
   return jax.device_get((state, measured))
 
 
@@ -121,7 +122,8 @@ def test_parts_of_a_batch_take_less_memory():
   def memory(parts):
     exp = _experiment(_Linear(), **{"optimizer.accumulate": parts})
     run = jax.jit(step.make_train_step(exp.recipe, step.Devices()))
-    lowered = run.lower(exp.initial_state()[0], SEED, {}, _batch(exp))
+    values = exp.recipe.hyperparameters()
+    lowered = run.lower(exp.initial_state()[0], SEED, values, {}, _batch(exp))
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
   assert memory("3") < 0.7 * memory("1")
@@ -136,7 +138,8 @@ def test_no_images_leave_a_device_whose_share_holds_whole_groups(group, travel):
   )
   state, _ = exp.initial_state()
   batch = parallel.shard(_batch(exp))
-  program = run.lower(state, SEED, {}, batch).compile().as_text()
+  values = exp.recipe.hyperparameters()
+  program = run.lower(state, SEED, values, {}, batch).compile().as_text()
   collectives = re.findall(r"= .*\b(?:all-\w+|collective-permute)\(", program)
   assert collectives  # Those of the gradients.
   images = [text for text in collectives if ",16,16,3]" in text]
@@ -180,7 +183,8 @@ def test_replicated_outputs_are_equal_on_every_device():
   run = parallel.train_step(
     step.make_train_step(exp.recipe, parallel.devices())
   )
-  state, _ = run(state, SEED, {}, parallel.shard(_batch(exp)))
+  values = exp.recipe.hyperparameters()
+  state, _ = run(state, SEED, values, {}, parallel.shard(_batch(exp)))
   for array in jax.tree.leaves(state):
     shards = [np.asarray(shard.data) for shard in array.addressable_shards]
     assert len(shards) == 4

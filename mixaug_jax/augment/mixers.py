@@ -529,7 +529,9 @@ def _symmetric_beta(key: jax.Array, alpha: jax.Array | float) -> jax.Array:
   distribution Beta(alpha, alpha).
   """
   uniform = draw.uniform(key, shape=(2,))
-  log_power = jnp.log1p(-uniform[0]) / jnp.asarray(alpha, jnp.float32)
+  # XLA replaces a division by a constant by this product. With it, a traced
+  # alpha gives the bits of a constant one.
+  log_power = jnp.log1p(-uniform[0]) * (1 / jnp.asarray(alpha, jnp.float32))
   power, rest = jnp.exp(log_power), -jnp.expm1(log_power)
   cosine = jnp.cos(jnp.pi * uniform[1])
   # The smaller of the draw and its complement, without a difference of nearly

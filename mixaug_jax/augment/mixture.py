@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.tree_util import Partial
 
 from mixaug_jax import registry
 from mixaug_jax.augment import mixing
@@ -37,7 +39,8 @@ def make_mixer(
   Returns:
     A function `(key, images, labels, *, enabled=True, shard=None) -> (images,
     labels)` like `augment.mix`; `enabled` may be traced, and False returns the
-    batch unchanged.
+    batch unchanged. It is a pytree. Its arrays are the probability and the
+    alpha of every mixer of MIXERS, which may be replaced by traced values.
 
   Raises:
     ValueError: a setting is out of range or belongs to no mixer; the message
@@ -71,15 +74,14 @@ def make_mixer(
     mixing.check_settings(mixers, weights, config.probability, config.partner)
   except ValueError as error:
     raise ValueError(f"mix: {error}") from None
-  return functools.partial(
+  mix = functools.partial(
     mixing.mix,
-    mixers=mixers,
     weights=weights,
-    probability=config.probability,
     per_example=config.per_example,
     partner=config.partner,
     group_size=config.group_size,
   )
+  return Partial(mix, mixers=mixers, probability=np.float32(config.probability))
 
 
 def _configured(
@@ -123,7 +125,10 @@ def _configured(
     settings = {key: shared[key] for key in shared if key in fields[group]}
     settings |= own.get(group, {})
     try:
-      mixers.append(kind(**settings))
+      mixer = kind(**settings)
+      if kind in MIXERS.values() and "alpha" in fields[group]:
+        mixer = dataclasses.replace(mixer, alpha=np.float32(mixer.alpha))
+      mixers.append(mixer)
     except (TypeError, ValueError) as error:
       where = f"mix.{group}" if own.get(group) else "mix"
       raise ValueError(f"{where}: {error}") from None

@@ -179,7 +179,7 @@ def build(
     params=abstract["params"],
     stages=model.stages,
   )
-  off = config.mix.off_after_epoch
+  off, decay = config.mix.off_after_epoch, config.ema.decay
   recipe = Recipe(
     model=model,
     optimizer=optimizer,
@@ -189,10 +189,12 @@ def build(
     mixer=mixer,
     resize=lambda images: augment.center_crop(images, size),
     num_classes=num_classes,
-    mix_until=np.inf if off is None else off * per_epoch,
+    mix_until=np.float32(
+      np.inf if off is None else min(off * per_epoch, _MAX_STEPS)
+    ),
     loss=loss,
-    label_smoothing=config.loss.label_smoothing,
-    ema_decay=config.ema.decay,
+    label_smoothing=np.float32(config.loss.label_smoothing),
+    ema_decay=None if decay is None else np.float32(decay),
     accumulate=accumulate,
   )
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 
 from mixaug_jax import registry
 from mixaug_jax.errors import UserError
@@ -67,7 +68,8 @@ def sgd(settings: Settings) -> optax.GradientTransformation | None:
   """Stochastic gradient descent with momentum (Sutskever et al., 2013)."""
   if not settings.momentum:
     return None
-  return optax.trace(settings.momentum, settings.nesterov)
+  trace = lambda momentum: optax.trace(momentum, settings.nesterov)
+  return as_pytree(trace, np.float32(settings.momentum))
 
 
 def adamw(settings: Settings) -> optax.GradientTransformation:
@@ -88,23 +90,39 @@ OPTIMIZERS: dict[
 
 def cosine(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
   """Half a cosine from the peak to zero (arXiv:1608.03983)."""
-  return optax.cosine_decay_schedule(peak, total_steps - warmup_steps)
+  steps = total_steps - warmup_steps
+  angle = np.float32(np.pi) * _inverse(steps)
+  return Partial(_cosine, np.float32(peak), np.float32(steps), angle)
+
+
+def _cosine(peak, steps, angle, step):
+  return peak * (0.5 * (1 + jnp.cos(angle * jnp.minimum(step, steps))))
 
 
 def step(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
   """A tenth of the rate after 1/3, 2/3 and 8/9 of the run."""
   falls = np.array(_STEPS) * total_steps - warmup_steps
-  return lambda step: peak * 0.1 ** jnp.sum(step >= falls)
+  return Partial(_step, np.float32(peak), falls.astype(np.float32))
+
+
+def _step(peak, falls, step):
+  return peak * 0.1 ** jnp.sum(step >= falls)
 
 
 def constant(peak: float, total_steps: int, warmup_steps: int) -> Schedule:
   """The peak."""
   del total_steps, warmup_steps
-  return optax.constant_schedule(peak)
+  return Partial(_constant, np.float32(peak))
+
+
+def _constant(peak, step):
+  del step
+  return peak
 
 
 # Each takes the peak, the steps of the run and the steps of its warm-up. It
-# returns the learning rate as a function of the steps since the warm-up.
+# returns the learning rate as a function of the steps since the warm-up. The
+# arrays of a `Partial` are arguments of the train step, see `step.Recipe`.
 SCHEDULES: dict[str, Callable[[float, int, int], Schedule]] = {
   "cosine": cosine,
   "step": step,
@@ -170,27 +188,51 @@ def make_optimizer(
       "lower them or train longer"
     )
   schedule = _schedule(settings, total_steps, warmup)
-  steps = []
-  if settings.freeze:
-    dropped = {part: part in settings.freeze for part in params}
-    steps.append(optax.masked(optax.set_to_zero(), dropped))
-  if settings.clip_norm is not None:
-    steps.append(optax.clip_by_global_norm(settings.clip_norm))
+  # The trunk warms up after the head and what counts as head.
+  delay = None
+  if head_warmup:
+    delay = np.int32(head_warmup), _inverse(warmup + 1)
   make = registry.find("config.optimizer.name", settings.name, OPTIMIZERS)
-  if (direction := make(settings)) is not None:
-    steps.append(direction)
-  if settings.weight_decay:
-    steps.append(
-      optax.add_decayed_weights(settings.weight_decay, decays(params))
-    )
-  scales = {
-    part: optax.set_to_zero()
-    if part in settings.freeze
-    else optax.scale_by_learning_rate(rate)
-    for part, rate in _rates(settings, schedule, parts, warmup, head_warmup)
-  }
-  steps.append(optax.partition(scales, {part: part for part in params}))
-  return optax.chain(*steps), schedule
+
+  def chain(direction, weight_decay, schedule, delay):
+    steps = []
+    if settings.freeze:
+      dropped = {part: part in settings.freeze for part in params}
+      steps.append(optax.masked(optax.set_to_zero(), dropped))
+    if settings.clip_norm is not None:
+      steps.append(optax.clip_by_global_norm(settings.clip_norm))
+    if direction is not None:
+      steps.append(direction)
+    if settings.weight_decay:
+      steps.append(optax.add_decayed_weights(weight_decay, decays(params)))
+    scales = {
+      part: optax.set_to_zero()
+      if part in settings.freeze
+      else optax.scale_by_learning_rate(rate)
+      for part, rate in _rates(settings, schedule, parts, delay)
+    }
+    steps.append(optax.partition(scales, {part: part for part in params}))
+    return optax.chain(*steps)
+
+  weight_decay = np.float32(settings.weight_decay)
+  optimizer = as_pytree(chain, make(settings), weight_decay, schedule, delay)
+  return optimizer, schedule
+
+
+def as_pytree(
+  make: Callable[..., optax.GradientTransformation], *arguments: Any
+) -> optax.GradientTransformation:
+  """Returns `make(*arguments)` as a pytree with the leaves of the arguments.
+
+  Optax keeps the numbers of a transformation in closures, where they are
+  constants of a compiled program. Arrays among the leaves are arguments of the
+  train step instead, see `step.Recipe`. The initial state must not depend on
+  them.
+  """
+  update = lambda arguments, *args: make(*arguments).update(*args)
+  return optax.GradientTransformation(
+    make(*arguments).init, Partial(update, arguments)
+  )
 
 
 def decays(params: Any) -> Any:
@@ -208,18 +250,12 @@ def _rates(
   settings: Settings,
   schedule: Schedule,
   parts: Sequence[str],
-  warmup: int,
-  head_warmup: int,
+  delay: tuple[jax.Array, jax.Array] | None,
 ) -> list[tuple[str, Schedule]]:
   """Returns the learning rate of each part, from the input to the head."""
-  # The trunk warms up after the head and what counts as head.
   trunk = schedule
-  if head_warmup:
-    trunk = lambda step: jnp.where(
-      step < head_warmup,
-      0.0,
-      schedule(step) * jnp.minimum(1, (step - head_warmup + 1) / (warmup + 1)),
-    )
+  if delay is not None:
+    trunk = lambda step: _after_the_head(schedule, *delay, step)
   first = parts.index(settings.head_from)
   return [
     (part, _times(trunk, settings.layer_decay ** (first - 1 - index)))
@@ -227,6 +263,11 @@ def _rates(
     else (part, _times(schedule, settings.head_multiplier))
     for index, part in enumerate(parts)
   ]
+
+
+def _after_the_head(schedule, head_warmup, slope, step):
+  rise = jnp.minimum(1, (step - head_warmup + 1) * slope)
+  return jnp.where(step < head_warmup, 0.0, schedule(step) * rise)
 
 
 def _times(schedule: Schedule, multiplier: float) -> Schedule:
@@ -241,5 +282,21 @@ def _schedule(settings: Settings, total_steps: int, warmup: int) -> Schedule:
   if not warmup:
     return after
   # Not from zero itself, or the first step would train nothing.
-  linear = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-  return optax.join_schedules([linear, after], [warmup])
+  height = np.float32(peak - peak / (warmup + 1))
+  steps = np.int32(warmup)
+  return Partial(
+    _warmed_up, np.float32(peak), height, steps, _inverse(warmup), after
+  )
+
+
+def _warmed_up(peak, height, steps, slope, after, step):
+  linear = peak - height * (1 - step * slope)
+  return jnp.where(step < steps, linear, after(step - steps))
+
+
+def _inverse(steps: int) -> np.float32:
+  """Returns the factor by which XLA replaces a division by a constant.
+
+  With it, a schedule of arguments has the bits of a schedule of constants.
+  """
+  return 1 / np.float32(steps)

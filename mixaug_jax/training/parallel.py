@@ -39,7 +39,7 @@ def train_step(step: Callable[..., Any]) -> Callable[..., Any]:
   return jax.pmap(
     step,
     axis_name=AXIS,
-    in_axes=(None, None, None, 0),
+    in_axes=(None, None, None, None, 0),
     out_axes=None,
     donate_argnums=0,
   )

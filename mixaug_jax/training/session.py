@@ -67,6 +67,7 @@ class Session:
     self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
     self._eval_step = parallel.eval_step(make_eval_step(exp.recipe, devices))
     self._seed = parallel.replicate(np.uint32(exp.config.seed))
+    self._hyperparameters = parallel.replicate(exp.recipe.hyperparameters())
     self._arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
     self._measure = functools.partial(
       evaluation.evaluate,
@@ -86,7 +87,9 @@ class Session:
 
   def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Dispatches a training step; the first one compiles and is waited for."""
-    run = lambda: self._train_step(state, self._seed, self._arrays, batch)
+    run = lambda: self._train_step(
+      state, self._seed, self._hyperparameters, self._arrays, batch
+    )
     if self._compiled:
       return run()
     self._compiled = True

@@ -7,11 +7,12 @@ Optax -> moving average. A step knows the other devices only by `Devices`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -49,9 +50,15 @@ class Devices:
     return self.shard().index * examples + jnp.arange(examples)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Recipe:
   """The parts of a train step, made from a config.
+
+  A recipe is a pytree. The arrays among its leaves are its hyperparameters.
+  They are arguments of the train step, so that recipes that differ only in
+  their values share one compiled program. All else, Python numbers included,
+  is a constant of the program.
 
   Attributes:
     model: logits from normalised images.
@@ -77,11 +84,24 @@ class Recipe:
   mixer: Callable[..., tuple[jax.Array, jax.Array]]
   resize: Callable[[jax.Array], jax.Array]
   num_classes: int
-  mix_until: float
+  mix_until: float | np.float32
   loss: losses.Loss
-  label_smoothing: float
-  ema_decay: float | None
+  label_smoothing: float | np.float32
+  ema_decay: float | np.float32 | None
   accumulate: int
+
+  def hyperparameters(self) -> list[np.ndarray | jax.Array]:
+    """Returns the arrays among the leaves."""
+    return [x for x in jax.tree.leaves(self) if _is_array(x)]
+
+  def with_hyperparameters(self, values: Iterable[jax.Array]) -> "Recipe":
+    """Returns the recipe with other arrays, in the same order."""
+    values = iter(values)
+    return jax.tree.map(lambda x: next(values) if _is_array(x) else x, self)
+
+
+def _is_array(x: Any) -> bool:
+  return isinstance(x, (np.generic, np.ndarray, jax.Array))
 
 
 def to_float(images: jax.Array) -> jax.Array:
@@ -127,16 +147,27 @@ def network_input(
 
 def make_train_step(
   recipe: Recipe, devices: Devices
-) -> Callable[[TrainState, jax.Array, Any, Batch], tuple[TrainState, Metrics]]:
-  """Returns `step(state, seed, arrays, batch) -> (state, metrics)`.
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Returns `step(state, seed, hyperparameters, arrays, batch)`.
 
-  `seed`, a uint32 scalar, seeds augmentation, mixing and dropout. It is an
-  argument, so that runs with other seeds share one compiled program. `arrays`
-  is the data set if it is stored on the device, else it is empty. The metrics
-  are float32 scalars, equal on every device: `loss` (with label smoothing),
-  `mixed_accuracy`, `learning_rate`, and `finite`, which is 0 if the loss or a
-  parameter is not finite.
+  It returns the next state and metrics. `seed`, a uint32 scalar, seeds
+  augmentation, mixing and dropout. `hyperparameters` are those of the recipe.
+  Both are arguments, so that runs with other values share one compiled program.
+  `arrays` is the data set if it is stored on the device, else it is empty. The
+  metrics are float32 scalars, equal on every device: `loss` (with label
+  smoothing), `mixed_accuracy`, `learning_rate`, and `finite`, which is 0 if the
+  loss or a parameter is not finite.
   """
+
+  def step(state, seed, hyperparameters, arrays, batch):
+    now = recipe.with_hyperparameters(hyperparameters)
+    return _train_step(now, devices, state, seed, data.fetch(arrays, batch))
+
+  return step
+
+
+def _train_step(recipe, devices, state, seed, examples):
+  """Returns the next state and the metrics of `make_train_step`."""
 
   def forward(params, batch_stats, key, images, labels, positions):
     with dropout.by_position(positions):
@@ -157,41 +188,35 @@ def make_train_step(
 
   gradient = jax.grad(forward, has_aux=True)
 
-  def step(state, seed, arrays, batch):
-    images, class_ids = data.fetch(arrays, batch)
-    images, labels = network_input(
-      recipe, seed, state.step, images, class_ids, devices
-    )
-    positions = devices.positions(len(images))
-    key = augment.step_keys(seed, state.step, positions).dropout
-    gradients, batch_stats, measured = _accumulated(
-      gradient, recipe.accumulate, state, key, (images, labels, positions)
-    )
-    gradients, batch_stats, measured = devices.mean(
-      (gradients, batch_stats, measured)
-    )
-    updates, opt_state = recipe.optimizer.update(
-      gradients, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if recipe.ema_decay is not None:
-      new = {"params": params, "batch_stats": batch_stats}
-      ema = update_ema(ema, new, state.step, recipe.ema_decay)
-    measured["learning_rate"] = recipe.schedule(state.step)
-    measured["finite"] = (
-      jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
-    ).astype(jnp.float32)
-    new_state = TrainState(
-      step=state.step + 1,
-      params=params,
-      batch_stats=batch_stats,
-      opt_state=opt_state,
-      ema=ema,
-    )
-    return new_state, measured
-
-  return step
+  images, labels = network_input(recipe, seed, state.step, *examples, devices)
+  positions = devices.positions(len(images))
+  key = augment.step_keys(seed, state.step, positions).dropout
+  gradients, batch_stats, measured = _accumulated(
+    gradient, recipe.accumulate, state, key, (images, labels, positions)
+  )
+  gradients, batch_stats, measured = devices.mean(
+    (gradients, batch_stats, measured)
+  )
+  updates, opt_state = recipe.optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  ema = state.ema
+  if recipe.ema_decay is not None:
+    new = {"params": params, "batch_stats": batch_stats}
+    ema = update_ema(ema, new, state.step, recipe.ema_decay)
+  measured["learning_rate"] = recipe.schedule(state.step)
+  measured["finite"] = (
+    jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
+  ).astype(jnp.float32)
+  new_state = TrainState(
+    step=state.step + 1,
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    ema=ema,
+  )
+  return new_state, measured
 
 
 def _accumulated(gradient, parts, state, key, examples):
