@@ -18,36 +18,43 @@ def nearest_neighbours(
   validation: tuple[np.ndarray, np.ndarray],
   test: np.ndarray,
   counts: Sequence[int] = NEIGHBOURS,
+  metric: str = "euclidean",
 ) -> np.ndarray:
   """Predicts the most frequent class of the nearest training examples.
 
   The number of neighbours has the highest accuracy on validation; of equal
-  ones, the smallest is taken. The distance is Euclidean. Of equally frequent
-  classes, the one with the nearest example wins.
+  ones, the smallest is taken. Of equally frequent classes, the one with the
+  nearest example wins.
 
   Args:
     train: features `[N, D]` and class ids `[N]`.
     validation: the same for other examples.
     test: features `[T, D]`.
     counts: the numbers of neighbours to choose from.
+    metric: `euclidean`, or `cosine`, which is usual for the features of a
+      network (Wu et al., 2018, arXiv:1805.01978).
 
   Returns:
     Class ids, `[T]`.
   """
   counts = sorted({min(count, len(train[0])) for count in counts})
-  near = _nearest(*train, validation[0], counts[-1])
+  near = _nearest(*train, validation[0], counts[-1], metric)
   right = [np.mean(_vote(near, count) == validation[1]) for count in counts]
   chosen = counts[int(np.argmax(right))]
-  return _vote(_nearest(*train, test, chosen), chosen)
+  return _vote(_nearest(*train, test, chosen, metric), chosen)
 
 
 def _nearest(
-  features: np.ndarray, labels: np.ndarray, queries: np.ndarray, count: int
+  features: np.ndarray,
+  labels: np.ndarray,
+  queries: np.ndarray,
+  count: int,
+  metric: str,
 ) -> np.ndarray:
   """Returns the classes of the nearest examples, in order, `[Q, count]`."""
   found = []
   for first in range(0, len(queries), _BLOCK):
-    apart = distance.cdist(queries[first : first + _BLOCK], features)
+    apart = distance.cdist(queries[first : first + _BLOCK], features, metric)
     found.append(labels[np.argsort(apart, axis=1, kind="stable")[:, :count]])
   return np.concatenate(found)
 

@@ -51,7 +51,7 @@ def write(comparison: Comparison, command: str) -> str:
     UserError: no finished run of the baseline, or a damaged one.
   """
   root = comparison.workdir
-  classical = baselines.measure(comparison)
+  classical, notes = baselines.measure(comparison)
   try:
     numbers = summary.summarise(
       comparison.runs,
@@ -65,6 +65,7 @@ def write(comparison: Comparison, command: str) -> str:
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
   page = _content(comparison, numbers, command)
+  page["warnings"] += notes
   results.write(comparison, numbers)
   # The command and the title may hold a path that is not UTF-8.
   template = importlib.resources.files(__package__) / "report.html"
