@@ -120,14 +120,16 @@ def _frozen(run: Run) -> _Features:
   known: dict[int, np.ndarray] = {}
 
   def features(split: data.Split) -> np.ndarray:
-    new = [n for n, x in enumerate(split.hashes.tolist()) if x not in known]
+    hashes = split.hashes.tolist()
+    # The place of each new image once, because `oversample` repeats images.
+    new = [*{x: n for n, x in enumerate(hashes) if x not in known}.values()]
     size = run.config.evaluate.batch_size
     for first in range(0, len(new), size):
       rows = np.array(new[first : first + size])
       # The batch is filled up, because every new size compiles.
       found = network(split.images(np.resize(rows, size)))[: len(rows)]
       known.update(zip(split.hashes[rows].tolist(), found, strict=True))
-    return np.stack([known[x] for x in split.hashes.tolist()])
+    return np.stack([known[x] for x in hashes])
 
   return features
 
