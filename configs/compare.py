@@ -11,6 +11,7 @@ tested. `--config.tune.trials=0` gives all arms the recipe of `base`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import basic, cutmix, default, mixup
 from mixaug_jax.config import difference
@@ -23,6 +24,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.goal = 0.05  # The hoped-for gain in test accuracy.
   # More pairs to compare, "ARM:OTHER,ARM:OTHER"; auto: each arm A+B with A.
   config.pairs = "auto"
+  # Test-time augmentation, measured on every arm: the mean over these views.
+  config.views = placeholder(str)
+  config.views = "shifts" if dataset == "digits" else "identity,flip"
   config.seeds = 5  # 0, 1, ...: of initialisation, data order and split.
 
   base = default.get_config(dataset)

@@ -1,6 +1,7 @@
-"""A trained network: its logits on views of images, its activation maps."""
+"""A trained network: its logits on views of images, its features, its maps."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -88,25 +89,57 @@ class Classifier:
     Raises:
       UserError: unknown views.
     """
+    size = self.config.data.image_size
     try:
-      make = augment.make_views(views, self.config.data.image_size)
+      augment.make_views(views, size)
     except ValueError as error:
       raise UserError(str(error)) from None
-
-    @jax.jit
-    def run(variables, images):
-      seen = make(images).astype(jnp.float32) / 255
-      flat = self.preprocessing(seen.reshape(-1, *seen.shape[2:]))
-      logits = self.model.apply(variables, flat, train=False)
-      return logits.reshape(*seen.shape[:2], -1)
-
     variables = parallel.replicate(self.variables)
 
     def logits(images: np.ndarray) -> np.ndarray:
-      padded = run(variables, parallel.spread(images))
+      padded = _logits(
+        *(self.model, self.preprocessing, views, size),
+        *(variables, parallel.spread(images)),
+      )
       return jax.device_get(padded)[:, : len(images)]
 
     return logits
+
+  def features(self) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns `features(images uint8 [B, S, S, 3]) -> float32 [B, c]`.
+
+    Features are the mean over the image of the activations before the head. The
+    batch is as in `predictor`.
+    """
+    size = self.config.data.image_size
+    variables = parallel.replicate(self.variables)
+
+    def features(images: np.ndarray) -> np.ndarray:
+      padded = _features(
+        *(self.model, self.preprocessing, size),
+        *(variables, parallel.spread(images)),
+      )
+      return jax.device_get(padded)[: len(images)]
+
+    return features
+
+
+# The networks of all runs with an equal model share a compiled program.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _logits(model, preprocessing, views, size, variables, images):
+  seen = augment.make_views(views, size)(images).astype(jnp.float32) / 255
+  flat = preprocessing(seen.reshape(-1, *seen.shape[2:]))
+  logits = model.apply(variables, flat, train=False)
+  return logits.reshape(*seen.shape[:2], -1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _features(model, preprocessing, size, variables, images):
+  seen = augment.center_crop(images, size).astype(jnp.float32) / 255
+  activations = model.apply(
+    variables, preprocessing(seen), train=False, stop=model.stages[-2]
+  )
+  return activations.astype(jnp.float32).mean(axis=(1, 2))
 
 
 def read_variables(

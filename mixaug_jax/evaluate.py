@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     "--views",
     default="identity",
-    help="identity, flip, five_crops, ten_crops, scales; commas between "
-    "several",
+    help="identity, flip, five_crops, ten_crops, scales, shifts; commas "
+    "between several",
   )
   parser.add_argument(
     "--average",

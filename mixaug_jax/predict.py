@@ -75,7 +75,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "--views",
     default="identity",
     help="views whose logits are averaged: identity, flip, five_crops, "
-    "ten_crops, scales; commas between several",
+    "ten_crops, scales, shifts; commas between several",
   )
   parser.add_argument("--json", action="store_true", help="print JSON")
   parser.add_argument(

@@ -196,11 +196,15 @@ def test_texts_of_figures_follow_the_page_and_fit_a_phone(written):
 
 def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
   interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+  measured = {"without": interval, "with": interval, "difference": interval}
   monkeypatch.setattr(
-    page,
-    "_views",
-    lambda _: {
-      "cut": dict.fromkeys(["without", "with", "difference"], interval)
+    page.with_views,
+    "measure",
+    lambda _, views: {
+      "views": views,
+      "count": 2,
+      "arms": {"cut": measured},
+      "notes": [],
     },
   )
   monkeypatch.setattr(page.pictures, "network_inputs", lambda *_: [])
@@ -211,6 +215,8 @@ def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
   monkeypatch.setattr(page.baselines, "measure", lambda _: {})
   monkeypatch.syspath_prepend(RUNS)
   config = arms.load(str(RUNS / "tiny_comparison.py"), {})
+  with config.unlocked():
+    config.views = "identity,flip"
   before = (written / "report.html").read_text("utf-8")
   page.write(plan.make(config, written), "the command")
   after = (written / "report.html").read_text("utf-8")
@@ -219,6 +225,7 @@ def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
   assert found[0][:3] == ["verdict", "arms", "examples"]
   assert found[1][:4] == ["verdict", "arms", "views", "examples"]
   assert "+50.0 (40.0 to 60.0)" in after
+  assert "<code>identity,flip</code>" in after
 
 
 _NO_FIGURES = {

@@ -222,8 +222,10 @@ def test_each_study_chooses_its_best_trial(tuned):
       choice = chosen["arms"][name][study]
       assert choice["trial"] == best.number
       assert choice["values"] == best.values
-      run = comparison.cell(f"{name}/{study}").config
-      tried = comparison.cell(f"{name}/trial_{best.number:02}").config
+      run, tried = (
+        copy.deepcopy(comparison.cell(f"{name}/{x}").config)
+        for x in (study, f"trial_{best.number:02}")
+      )
       assert (run.seed, tried.seed) == (study, 2 + study)
       with run.unlocked(), tried.unlocked():
         run.seed, run.data.test = tried.seed, tried.data.test

@@ -12,6 +12,7 @@ COUNTS = {
   "five_crops": 5,
   "ten_crops": 10,
   "scales": 3,
+  "shifts": 5,
 }
 
 
@@ -88,6 +89,25 @@ def test_the_widest_scale_is_the_whole_image():
   np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
+def test_shifts_move_the_middle_by_a_sixteenth_of_its_side():
+  images = jax.random.uniform(jax.random.key(2), (2, 40, 36, 3))
+  shifts = augment.make_views("shifts", 32)(images)
+  places = [(4, 2), (2, 2), (6, 2), (4, 0), (4, 4)]
+  for view, (top, left) in zip(shifts, places, strict=True):
+    np.testing.assert_array_equal(
+      view, images[:, top : top + 32, left : left + 32]
+    )
+
+
+def test_shifts_beyond_the_stored_image_show_its_mirror_image():
+  middle, down, _, right, _ = augment.make_views("shifts", 12)(IMAGES)
+  np.testing.assert_array_equal(middle, IMAGES)
+  np.testing.assert_array_equal(down[:, 1:], IMAGES[:, :-1])
+  np.testing.assert_array_equal(down[:, 0], IMAGES[:, 1])
+  np.testing.assert_array_equal(right[:, :, 1:], IMAGES[:, :, :-1])
+  np.testing.assert_array_equal(right[:, :, 0], IMAGES[:, :, 1])
+
+
 @pytest.mark.parametrize("names", ["", [], "mirror", "flip,flip"])
 def test_unknown_and_repeated_names_raise(names):
   with pytest.raises(ValueError, match="views must be"):
@@ -97,3 +117,5 @@ def test_unknown_and_repeated_names_raise(names):
 def test_images_smaller_than_the_input_size_raise():
   with pytest.raises(ValueError, match="does not fit"):
     augment.make_views("identity", 16)(jnp.zeros((1, 12, 12, 3)))
+  with pytest.raises(ValueError, match="does not fit"):
+    augment.make_views("shifts", 13)(jnp.zeros((1, 12, 12, 3)))

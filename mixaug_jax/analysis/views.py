@@ -1,7 +1,7 @@
 """Test-time augmentation: what views of an image measure, and their cost."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,33 @@ def averaged(
     `[N, C]`: logits whose probabilities are the averaged prediction.
   """
   return logits.mean(0) if how == "logits" else likelihood.of_mean(logits)
+
+
+def mean_logits(
+  predict: Predictor,
+  split: data.Split,
+  *,
+  batch_size: int,
+  average: str,
+  likelihood: Likelihood,
+) -> np.ndarray:
+  """Predicts a split by the mean over views.
+
+  Args:
+    predict: predicts all views.
+    split: the N images.
+    batch_size: as in `evaluate`.
+    average: as in `evaluate`.
+    likelihood: the meaning of the logits.
+
+  Returns:
+    float32 `[N, C]`, as `averaged` returns them.
+  """
+  parts = [
+    averaged(logits, average, likelihood)
+    for logits in _batches(predict, split, batch_size)
+  ]
+  return np.concatenate(parts).astype(np.float32)
 
 
 def evaluate(
@@ -121,14 +148,18 @@ def _logits(
   predict: Predictor, split: data.Split, size: int
 ) -> tuple[np.ndarray, float]:
   """Logits `[V, N, C]` of a split; seconds without the first compilation."""
-  size = min(size, len(split))
-  rows = np.arange(len(split))
-  predict(split.images(rows[:size]))
+  next(_batches(predict, split, size))
   begin = time.monotonic()
-  parts = []
-  for first in range(0, len(rows), size):
-    # The last batch is filled up, because every new size compiles.
-    padded = np.resize(rows[first : first + size], size)
-    parts.append(predict(split.images(padded)))
-  logits = np.concatenate(parts, axis=1)[:, : len(rows)]
+  logits = np.concatenate(list(_batches(predict, split, size)), axis=1)
   return logits, time.monotonic() - begin
+
+
+def _batches(
+  predict: Predictor, split: data.Split, size: int
+) -> Iterator[np.ndarray]:
+  """Yields the logits of consecutive examples, `[V, b, C]`."""
+  size = min(size, len(split))
+  for first in range(0, len(split), size):
+    rows = np.arange(first, min(first + size, len(split)))
+    # The last batch is filled up, because every new size compiles.
+    yield predict(split.images(np.resize(rows, size)))[:, : len(rows)]

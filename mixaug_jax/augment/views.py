@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check
-from mixaug_jax.augment.crops import center_crop, places_of_five_crops
+from mixaug_jax.augment.crops import center_crop, pad, places_of_five_crops
 from mixaug_jax.augment.flips import flip_left_right
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.resizing import resized_crop
@@ -51,6 +51,21 @@ def _scales(images, size):
   return views
 
 
+def _shifts(images, size):
+  """Returns the middle, and the middle shifted by 1/16 of a side four times.
+
+  Mirrored pixels stand for a margin that is not stored.
+  """
+  by = max(1, round(size / 16))
+  middle = center_crop(images, size)
+  padded = pad(images, by, "reflect")
+  top, left = ((side - size) // 2 + by for side in images.shape[1:3])
+  places = [(top - by, left), (top + by, left)]
+  places += [(top, left - by), (top, left + by)]
+  windows = [_window(padded, place, (size, size), size) for place in places]
+  return [middle, *windows]
+
+
 def _window(images, place, sides, size):
   (top, left), (height, width) = place, sides
   if height == width == size:
@@ -64,6 +79,7 @@ VIEWS: dict[str, Callable[[jax.Array, int], list[jax.Array]]] = {
   "five_crops": _five_crops,
   "ten_crops": _ten_crops,
   "scales": _scales,
+  "shifts": _shifts,
 }
 
 
@@ -76,7 +92,8 @@ def make_views(
     names: keys of `VIEWS`, as a sequence or separated by commas: `identity`
       (the middle crop of evaluation), `flip` (its mirror image), `five_crops`
       (corners and middle), `ten_crops` (the five crops of the image and of its
-      mirror image), `scales` (three zooms).
+      mirror image), `scales` (three zooms), `shifts` (the middle crop, and the
+      same moved up, down, left and right by 1/16 of its side).
     image_size: pixels a side of the network's input.
 
   Returns:
@@ -84,7 +101,8 @@ def make_views(
     image_size, C]` that keeps the dtype; H and W are at least image_size.
 
   Raises:
-    ValueError: a name is unknown or repeated, or no name is given.
+    ValueError: a name is unknown or repeated, or no name is given. The function
+      raises it if images are smaller than `image_size`.
   """
   if isinstance(names, str):
     names = names.split(",")

@@ -17,6 +17,7 @@ from mixaug_jax.comparison import (
   tuning_numbers,
   tuning_page,
   tuning_words,
+  with_views,
   words,
 )
 from mixaug_jax.comparison.plan import Comparison
@@ -46,7 +47,7 @@ def write(comparison: Comparison, command: str) -> str:
   tuning = comparison.tuning and tuning_numbers.summarise(
     comparison.tuning, comparison.baseline, comparison.pairs
   )
-  classical = baselines.measure(comparison)
+  classical, notes = baselines.measure(comparison)
   try:
     numbers = summary.summarise(
       comparison.runs,
@@ -61,7 +62,11 @@ def write(comparison: Comparison, command: str) -> str:
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
   numbers["tuning"] = tuning
+  if comparison.views:
+    numbers["views"] = with_views.measure(comparison, comparison.views)
+    notes = [*notes, *numbers["views"]["notes"]]
   page = _content(comparison, numbers, command)
+  page["warnings"] += notes
   downloads = {
     "results.json": results.as_json(numbers),
     "results.csv": results.as_csv(comparison, numbers),
@@ -128,7 +133,7 @@ def _content(
     and tuning_page.content(
       tuning, comparison.baseline, comparison.seeds, folder
     ),
-    "views": _views(comparison),
+    "views": numbers.get("views"),
     "figures": drawings.write(comparison, numbers, class_names, folder),
     "inputs": pictures.network_inputs(comparison, folder),
     **_where_networks_look(comparison, best, class_names, folder),
@@ -147,11 +152,6 @@ def _content(
     "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
   }
-
-
-def _views(comparison: Comparison) -> dict[str, Any] | None:
-  """Returns by arm its accuracy `without` and `with` views, if measured."""
-  return None
 
 
 def _by_seed(

@@ -274,8 +274,12 @@ def make(
     seeds=config.seeds,
     views=config.get("views"),
   )
-  for each in (*trials, *comparison.cells) if check else ():
-    _ = each.config
+  if check:
+    of_runs = [each.config for each in (*trials, *comparison.cells)]
+    if comparison.views:
+      from mixaug_jax.comparison import with_views  # This imports JAX.
+
+      with_views.check(comparison.views, of_runs[0])
   return comparison
 
 

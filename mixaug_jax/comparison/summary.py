@@ -94,7 +94,7 @@ def summarise(
     "chance": float(chance[0]),
     "references": {
       name: {
-        **_accuracy(np.stack(list(correct.values()))),
+        **accuracy(np.stack(list(correct.values()))),
         "below": [n for n in runs if _is_below(outcomes[n], correct)],
       }
       for name, correct in (references or {}).items()
@@ -177,7 +177,7 @@ def _arm(
     "loss_name": data[0].run.likelihood.loss_name if data else None,
     "seeds": sorted(outcomes),
     "diverged": {str(seed): step for seed, step in diverged.items()},
-    "accuracy": _accuracy(np.stack(list(outcomes.values())), bool(runs)),
+    "accuracy": accuracy(np.stack(list(outcomes.values())), bool(runs)),
     **{name: interval(each(name)) for name in _FRACTIONS},
     **{name: interval(each(name), most=np.inf) for name in _NUMBERS},
     "validation": {
@@ -202,7 +202,7 @@ def _arm(
   }
 
 
-def _accuracy(correct: np.ndarray, measured: bool = True) -> dict[str, Any]:
+def accuracy(correct: np.ndarray, measured: bool = True) -> dict[str, Any]:
   """Returns a mean over seeds; without an interval if it is not measured."""
   estimate = statistics.accuracy(correct).interval(_LEVEL, 0, 1)
   if not measured:
@@ -231,11 +231,9 @@ def _gains(
   goal: float,
 ) -> dict[tuple[str, str], dict[str, Any]]:
   """Compares the two arms of each pair; the tests are adjusted for them all."""
-  gains = {
-    (name, other): _against(outcomes[name], outcomes[other])
-    for name, other in pairs
-  }
-  _adjust(gains.values())
+  gains = differences(
+    {(a, other): (outcomes[a], outcomes[other]) for a, other in pairs}
+  )
   for (name, other), gain in gains.items():
     unfinished = [
       f"{each}/{seed}"
@@ -248,6 +246,26 @@ def _gains(
     )
     decided = difference and len(difference["each"]) > 1 and not unfinished
     gain["goal"] = words.goal_state(difference, goal) if decided else None
+  return gains
+
+
+def differences(
+  compared: Mapping[
+    Any, tuple[Mapping[int, np.ndarray], Mapping[int, np.ndarray]]
+  ],
+) -> dict[Any, dict[str, Any]]:
+  """Compares classifiers two by two; the tests are adjusted for all pairs.
+
+  Args:
+    compared: pairs; of either, by seed, whether each prediction is correct,
+      `[N]`, or the share of chance.
+
+  Returns:
+    By the keys of `compared`, `difference` (None without a common seed) and
+    `mcnemar`, as JSON.
+  """
+  gains = {key: _against(*pair) for key, pair in compared.items()}
+  _adjust(gains.values())
   return gains
 
 
