@@ -10,7 +10,7 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax import runs, train
 from mixaug_jax.analysis import references
-from mixaug_jax.comparison import baselines, plan, same_data
+from mixaug_jax.comparison import arms, baselines, plan, same_data
 from mixaug_jax.training import pretrained
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -165,7 +165,7 @@ def comparison(donor, tmp_path):
   settings = {**SMALL, "model.name": name}
   settings["model.pretrained"] = str(tmp_path / "donor")
   overrides = {f"base.{key}": text for key, text in settings.items()}
-  config = plan.load(str(ROOT / "configs" / "compare.py"), overrides)
+  config = arms.load(str(ROOT / "configs" / "compare.py"), overrides)
   with config.unlocked():
     config.seeds = 1
   made = plan.make(config, tmp_path / "comparison")

@@ -9,7 +9,7 @@ import pytest
 
 from mixaug_jax import augment, runs
 from mixaug_jax.analysis import statistics
-from mixaug_jax.comparison import plan, same_data, with_views
+from mixaug_jax.comparison import arms, plan, same_data, with_views
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
@@ -31,7 +31,7 @@ def get_config(dataset="digits"):
 
 
 def _plan(folder):
-  return plan.make(plan.load(str(folder / "arms.py"), {}), folder / "runs")
+  return plan.make(arms.load(str(folder / "arms.py"), {}), folder / "runs")
 
 
 @pytest.fixture(scope="module")
