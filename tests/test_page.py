@@ -212,7 +212,8 @@ def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
     page, "_where_networks_look", lambda *_: {"no_maps": "none", "inside": {}}
   )
   monkeypatch.setattr(page.drawings, "write", lambda *_: _NO_FIGURES)
-  monkeypatch.setattr(page.baselines, "measure", lambda _: {})
+  nothing = page.baselines.Measured({}, [])
+  monkeypatch.setattr(page.baselines, "measure", lambda _: nothing)
   monkeypatch.syspath_prepend(RUNS)
   config = arms.load(str(RUNS / "tiny_comparison.py"), {})
   with config.unlocked():

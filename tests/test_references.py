@@ -167,9 +167,9 @@ def comparison(donor, tmp_path):
   overrides = {f"base.{key}": text for key, text in settings.items()}
   config = arms.load(str(ROOT / "configs" / "compare.py"), overrides)
   with config.unlocked():
-    config.seeds = 1
+    config.seeds, config.tune.trials = 1, 0
   made = plan.make(config, tmp_path / "comparison")
-  same_data.train(made.cells[0], made.cells)
+  same_data.train(made.cells[0], made)
   return made
 
 

@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
   (folder / "arms.py").write_text(ARMS)
   comparison = _plan(folder)
   for cell in comparison.cells:
-    same_data.train(cell, comparison.cells)
+    same_data.train(cell, comparison)
   numbers = with_views.measure(comparison, "shifts")
   return folder, numbers
 
