@@ -127,7 +127,10 @@ def _content(
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
     "seeds": sorted({cell.seed for cell in comparison.cells}),
-    "by_seed": _by_seed(comparison, arms),
+    "by_seed": {
+      name: dict(zip(arm["seeds"], arm["accuracy"]["each"], strict=True))
+      for name, arm in arms.items()
+    },
     "starred": bool(comparison.diverged),
     "tuning": tuning
     and tuning_page.content(
@@ -151,23 +154,6 @@ def _content(
     "source": words.source(comparison),
     "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
-  }
-
-
-def _by_seed(
-  comparison: Comparison, arms: Mapping[str, Any]
-) -> dict[str, dict[int, float]]:
-  """Returns the accuracy by arm and seed; that of chance if it diverged."""
-  diverged = comparison.diverged
-  return {
-    name: dict(
-      zip(
-        [*comparison.runs.get(name, {}), *diverged.get(name, {})],
-        arm["accuracy"]["each"],
-        strict=True,
-      )
-    )
-    for name, arm in arms.items()
   }
 
 
