@@ -134,7 +134,13 @@ def _content(
     "starred": bool(comparison.diverged),
     "tuning": tuning
     and tuning_page.content(
-      tuning, comparison.baseline, comparison.seeds, folder
+      tuning,
+      comparison.baseline,
+      {
+        name: [run.result.seconds for run in of_arm.values()]
+        for name, of_arm in comparison.runs.items()
+      },
+      folder,
     ),
     "views": numbers.get("views"),
     "figures": drawings.write(comparison, numbers, class_names, folder),
