@@ -193,8 +193,8 @@ def test_the_budget_is_equal_and_trials_that_ended_early_are_named():
     "Trials that diverged: 2 of a. They ended early and count with the "
     "accuracy of chance.",
   ]
-  assert tuning_words.budget(numbers, 90.0)[-1] == (
-    "Training took 32 s in the trials and 90 s in the runs that are compared, "
+  assert tuning_words.budget(numbers, 60.0)[-1] == (
+    "Training took 32 s in the trials and 60 s in the runs that are compared, "
     "without compilation, evaluation and saving, and counted one after the "
     "other."
   )
