@@ -176,7 +176,7 @@ def test_the_figures_are_those_of_the_predictions(stored, capsys):
     assert share == f"{100 * accuracy[int(name)]:.1f}"
     assert taken_for == f"{wrong.argmax()} ({wrong.max()})"
   mean = f"{100 * accuracy.mean():.1f}"
-  assert f"classes of test is {mean}" in " ".join(text.split())
+  assert f"classes of the test set is {mean}" in " ".join(text.split())
 
 
 def test_the_calibration_is_that_of_the_predictions(stored):
@@ -350,7 +350,7 @@ def test_a_run_whose_logits_are_no_numbers_has_a_page(stored):
   _predicting(stored, change)
   text, _ = _page(stored)
   assert "Test accuracy 0.0 %" in text
-  assert "none on test, apart from images whose logits are not" in text
+  assert "none on the test set, apart from images whose logits are not" in text
   assert "No activation maps: " in text
 
 
@@ -360,7 +360,7 @@ def test_a_run_without_mistakes_has_a_page(stored):
 
   _predicting(stored, change)
   text, page = _page(stored)
-  assert "There are none on test." in text
+  assert "There are none on the test set." in text
   assert len(_images(_section(page, "maps"))) == 3  # Of images that are right.
 
 
