@@ -1,8 +1,10 @@
 """The numbers and the sentences of a tuning, on made-up trials."""
 
 import dataclasses
+import html
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -296,6 +298,10 @@ def test_the_headline_names_the_budget_and_how_the_arm_was_chosen():
   assert tuning_words.headline(undecided, "test") == (
     "Tuned alike (6 trials each in 2 studies), V."
   )
+
+
+def test_without_another_arm_the_headline_gives_the_reason():
+  tuning = tuning_numbers.summarise(_tuning(RIGHTS), "base")
   diverged = tuning_words.headline(_numbers(tuning, "base"), "test")
   assert diverged == "Every run of the other arms diverged."
   partly = _numbers(tuning, "base") | {"unfinished": {"base": [0], "a": [0]}}

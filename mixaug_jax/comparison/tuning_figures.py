@@ -33,7 +33,7 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
       axes.plot(
         trials,
         values["mean"],
-        dashes[name],
+        linestyle=dashes[name],
         color=paint[name],
         label=drawing.short(name),
         linewidth=1.5,

@@ -11,6 +11,7 @@ from mixaug_jax.analysis import calibration, fonts
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.pages import words as shared
 
+
 def verdict(
   name: str,
   baseline: str,

@@ -41,7 +41,7 @@ def curves(
       (line,) = axes.plot(
         common,
         values.mean(0),
-        dashes[name],
+        linestyle=dashes[name],
         color=paint[name],
         label=drawing.short(name),
         linewidth=1.5,
