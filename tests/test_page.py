@@ -211,8 +211,8 @@ def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
       "notes": [],
     },
   )
-  nothing = {"no_pictures": "none", "no_maps": "none", "inside": {}}
-  monkeypatch.setattr(page, "_pictures", lambda *_: nothing)
+  no_pictures = {"no_pictures": "none", "no_maps": "none", "inside": {}}
+  monkeypatch.setattr(page, "_pictures", lambda *_: no_pictures)
   monkeypatch.setattr(page.drawings, "write", lambda *_: _NO_FIGURES)
   nothing = page.baselines.Measured({}, [])
   monkeypatch.setattr(page.baselines, "measure", lambda _: nothing)
