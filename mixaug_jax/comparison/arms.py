@@ -206,6 +206,8 @@ def check_tuning(config: ConfigDict) -> None:
       "config.tune.space is empty, so there is nothing to tune; set "
       "config.tune.trials=0"
     )
+  from mixaug_jax.training import experiment  # It imports Flax.
+
   unused = space_texts(config)
   for name in config.arms:
     of_this = ranges(config, name)
@@ -220,9 +222,12 @@ def check_tuning(config: ConfigDict) -> None:
     for each in of_this:
       for text in each.texts:
         try:
-          resolved(config, name, stored, {each.key: text})
+          arm = resolved(config, name, stored, {each.key: text})
+          experiment.create_model(arm, num_classes=2)
         except UserError as error:
-          raise UserError(f"config.tune.space.{each.key}: {error}") from None
+          raise UserError(
+            f"config.tune.space.{each.key}: {error}; none leaves it untuned"
+          ) from None
   for key in unused:
     raise UserError(
       f"config.tune.space.{key} has no effect: in every arm its operation is "

@@ -75,7 +75,9 @@ def design(tuning: Mapping[str, Any], seeds: int) -> str:
   )
 
 
-def budget(tuning: Mapping[str, Any], seconds: float | None) -> list[str]:
+def budget(
+  tuning: Mapping[str, Any], seconds: float | None = None
+) -> list[str]:
   """Returns what each arm had for its tuning, and what some did not use.
 
   Args:
