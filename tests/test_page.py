@@ -332,7 +332,7 @@ def test_a_legend_lies_inside_its_figure(count, name):
   box = figure.legends[0].get_window_extent()
   assert (box.x0, box.y0) >= (0, 0)
   assert box.x1 <= figure.bbox.x1
-  assert figure.axes[0].bbox.height >= 100
+  assert figure.axes[0].bbox.height >= 120
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def legend(figure: Figure, names: Iterable[str]) -> None:
   widths = [_width(name) for name in names]
   columns = max(1, min(3, 40 // (6 + max(widths, default=0))))
   rows = -(-len(widths) // columns)
-  figure.set_figheight(figure.get_figheight() + 0.16 * rows)
+  figure.set_figheight(figure.get_figheight() + 0.19 * rows)
   figure.legend(loc="outside lower center", ncols=columns)
 
 
