@@ -255,10 +255,10 @@ def _not_finished(workdir: pathlib.Path) -> str:
       f"the run in {workdir} diverged at step {step:,}, so it has no result; "
       "lower its learning rate and train it again"
     )
-  if runs := sorted(workdir.glob(f"*/seed_*/{records.CONFIG_FILE}")):
+  if runs := sorted(workdir.glob(f"*/seed_*/{records.RESULT_FILE}")):
     return (
-      f"{workdir} is the directory of a comparison; name one of its runs, such "
-      f"as {runs[0].parent}"
+      f"{workdir} holds several runs; name one of them, such as "
+      f"{runs[0].parent}"
     )
   return (
     f"{workdir} is not the directory of a finished run; train it to its end "

@@ -322,6 +322,30 @@ def test_the_values_of_a_curve_have_the_name_of_its_axis():
   assert "hint: a, share of training 100 %: 75.0 %" in hints
 
 
+def test_the_time_to_the_target_counts_the_runs_that_reach_it(elements):
+  baseline, cutmix = (
+    x.text
+    for x in elements.named("td")
+    if x.inside[-3].attributes.get("aria-label") == "Time of training"
+    and " of " in x.text
+  )
+  assert baseline.endswith(" s (1 of 1)")
+  assert cutmix == "— (0 of 1)"
+
+
+def test_a_convergence_that_is_unknown_is_not_shown_as_failed(again):
+  root, write = again
+  path = root / "cutmix" / "seed_0" / "metrics.jsonl"
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text("".join(x for x in lines if '"train"' not in x))
+  rows = [
+    x.text.split()
+    for x in write().named("tr")
+    if x.inside[-2].attributes.get("aria-label", "").startswith("Convergence")
+  ]
+  assert rows[-1] == ["cutmix", "—", "—", "—"]
+
+
 @pytest.mark.parametrize("count", [2, 7, 12])
 @pytest.mark.parametrize("name", ["a", "cutmix weak", "n" * 90])
 def test_a_legend_lies_inside_its_figure(count, name):

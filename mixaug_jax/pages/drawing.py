@@ -112,7 +112,7 @@ def element(
   description: str,
   folder: pathlib.Path | None = None,
 ) -> Markup:
-  """Returns a figure as an element of a page; see `svg` for the arguments.
+  """Returns a figure as an element of a page.
 
   Args:
     figure: a figure in STYLE.
