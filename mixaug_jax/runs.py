@@ -239,13 +239,28 @@ def open_run(workdir: pathlib.Path) -> Run:
   config = records.read_config(workdir)
   result = records.read_result(workdir)
   if config is None or result is None:
-    raise UserError(
-      f"{workdir} is not the directory of a finished run; train it to its end "
-      "first"
-    )
+    raise UserError(_not_finished(workdir))
   if result.config_crc32 != records.checksum(config):
     raise UserError(
       f"{workdir / records.CONFIG_FILE} is damaged: it is not the config of "
       f"{records.RESULT_FILE}"
     )
   return Run(workdir, ConfigDict(config_lib.completed(config)), result)
+
+
+def _not_finished(workdir: pathlib.Path) -> str:
+  """Returns why a directory does not hold a finished run."""
+  if (step := records.read_diverged(workdir)) is not None:
+    return (
+      f"the run in {workdir} diverged at step {step:,}, so it has no result; "
+      "lower its learning rate and train it again"
+    )
+  if runs := sorted(workdir.glob(f"*/seed_*/{records.RESULT_FILE}")):
+    return (
+      f"{workdir} holds several runs; name one of them, such as "
+      f"{runs[0].parent}"
+    )
+  return (
+    f"{workdir} is not the directory of a finished run; train it to its end "
+    "first"
+  )

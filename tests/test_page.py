@@ -18,10 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import mixaug_jax
+from configs import default
 from mixaug_jax.analysis import contact_sheet, fonts
 from mixaug_jax.comparison import arms, drawings, figures, page, plan, words
-from mixaug_jax.pages import drawing, tiles
+from mixaug_jax.errors import UserError
+from mixaug_jax.pages import drawing, render, tiles
 from mixaug_jax.pages import figures as shared
+from mixaug_jax.pages import words as page_words
+from mixaug_jax.training import records
 
 ROOT = pathlib.Path(__file__).parent.parent
 RUNS = ROOT / "tests" / "data" / "runs"
@@ -207,10 +211,8 @@ def test_views_have_a_section_where_they_are_measured(written, monkeypatch):
       "notes": [],
     },
   )
-  monkeypatch.setattr(page.pictures, "network_inputs", lambda *_: [])
-  monkeypatch.setattr(
-    page, "_where_networks_look", lambda *_: {"no_maps": "none", "inside": {}}
-  )
+  no_pictures = {"no_pictures": "none", "no_maps": "none", "inside": {}}
+  monkeypatch.setattr(page, "_pictures", lambda *_: no_pictures)
   monkeypatch.setattr(page.drawings, "write", lambda *_: _NO_FIGURES)
   nothing = page.baselines.Measured({}, [])
   monkeypatch.setattr(page.baselines, "measure", lambda _: nothing)
@@ -250,6 +252,138 @@ def test_a_tile_grows_by_whole_factors_and_is_never_large(side, width, stored):
     np.testing.assert_array_equal(pixels, image)
 
 
+@pytest.fixture
+def again(written, tmp_path, monkeypatch):
+  """A copy of the comparison, and what writes its page once more."""
+  monkeypatch.syspath_prepend(RUNS)
+  monkeypatch.syspath_prepend(ROOT)
+  root = pathlib.Path(shutil.copytree(written, tmp_path / "comparison"))
+
+  def write():
+    config = arms.load(str(RUNS / "tiny_comparison.py"), {})
+    page.write(plan.make(config, root), "the command")
+    return _Elements((root / "report.html").read_text("utf-8"))
+
+  return root, write
+
+
+def test_without_checkpoints_the_page_gives_the_reason(again):
+  root, write = again
+  shutil.rmtree(root / "cutmix" / "seed_0" / "checkpoints")
+  elements = write()
+  (text,) = [x.text for x in elements.named("p") if "No activation" in x.text]
+  assert "seed_0/checkpoints/" in text
+  assert "is missing" in text
+  assert len(elements.named("img")) == 3 * 8
+
+
+def test_without_its_data_the_page_gives_the_reason(again, monkeypatch):
+  def refuse(*_):
+    raise UserError("there is no folder photos")
+
+  monkeypatch.setattr(page.pictures, "compared_images", refuse)
+  elements = again[1]()
+  texts = [x.text for x in elements.named("p")]
+  for kind in ("training images", "activation maps"):
+    assert f"No {kind}: there is no folder photos." in texts
+  left_out = "Classical classifiers are left out: there is no folder photos."
+  assert left_out in texts
+  assert not elements.named("img")
+
+
+def test_a_page_of_the_baseline_alone_has_no_changes_by_class(again):
+  root, write = again
+  (root / "cutmix" / "seed_0" / "result.json").unlink()
+  records.write_diverged(root / "cutmix" / "seed_0", 7)
+  elements = write()
+  texts = [x.text for x in elements.all]
+  assert not any("Points by class" in x for x in texts)
+  assert "Every run of the other arms diverged." in texts
+
+
+def test_every_reference_in_a_figure_leads_to_one_part(written):
+  text = (written / "report.html").read_text("utf-8")
+  ids = re.findall(r"""\bid=["']([^"']*)""", text)
+  assert len(set(ids)) == len(ids)
+  named = re.findall(r"""(?:url\(|xlink:href=["'])#([^"')]*)""", text)
+  assert len(named) > 10
+  assert set(named) <= set(ids)
+
+
+def test_the_values_of_a_curve_have_the_name_of_its_axis():
+  figure = shared.curves(
+    {"a": [([2, 100], [0.5, 0.75])]},
+    {"a": drawing.GREY},
+    "t",
+    axis="share of training, %",
+    percent=True,
+  )
+  hints = [line.get_gid() for line in figure.axes[0].lines]
+  assert "hint: a, share of training 100 %: 75.0 %" in hints
+
+
+def test_the_time_to_the_target_counts_the_runs_that_reach_it(elements):
+  baseline, cutmix = (
+    x.text
+    for x in elements.named("td")
+    if x.inside[-3].attributes.get("aria-label") == "Time of training"
+    and " of " in x.text
+  )
+  assert baseline.endswith(" s (1 of 1)")
+  assert cutmix == "— (0 of 1)"
+
+
+def test_a_convergence_that_is_unknown_is_not_shown_as_failed(again):
+  root, write = again
+  path = root / "cutmix" / "seed_0" / "metrics.jsonl"
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text("".join(x for x in lines if '"train"' not in x))
+  rows = [
+    x.text.split()
+    for x in write().named("tr")
+    if x.inside[-2].attributes.get("aria-label", "").startswith("Convergence")
+  ]
+  assert rows[-1] == ["cutmix", "—", "—", "—"]
+
+
+@pytest.mark.parametrize("count", [2, 7, 12])
+@pytest.mark.parametrize("name", ["a", "cutmix weak", "n" * 90])
+def test_a_legend_lies_inside_its_figure(count, name):
+  names = [f"{number}{name}" for number in range(count)]
+  paint = drawing.colours(names, names[0])
+  figure = shared.curves({n: [([1, 2], [0, 1])] for n in names}, paint, "t")
+  figure.draw_without_rendering()
+  box = figure.legends[0].get_window_extent()
+  assert (box.x0, box.y0) >= (0, 0)
+  assert box.x1 <= figure.bbox.x1
+  assert figure.axes[0].bbox.height >= 120
+
+
+@pytest.mark.parametrize(
+  ("chosen", "tuned", "why"),
+  [
+    ("best", False, "the epoch was chosen on it"),
+    ("last", False, "settings are usually chosen on it"),
+    ("best", True, "the recipes and the epochs were chosen on it"),
+    ("last", True, "the recipes were chosen on it"),
+  ],
+)
+def test_the_limits_of_validation_follow_what_was_chosen(chosen, tuned, why):
+  config = default.get_config()
+  text = page_words.no_test(config, chosen, tuned)
+  assert text.startswith("There is no test set. ")
+  assert text.endswith(f"may be too good, because {why}.")
+  config.data.test = False
+  assert "was not read" in page_words.no_test(config, chosen, tuned)
+
+
+def test_zero_has_no_minus():
+  assert page_words.number(-0.04, "+") == "+0.0"
+  interval = {"mean": -0.0004, "low": -0.0004, "high": 0.1}
+  assert render._points(interval) == "+0.0 (0.0 to 10.0)"
+  assert render._percent(-0.0004) == "0.0"
+
+
 def test_of_many_classes_the_extremes_are_drawn():
   names = [f"class {n}" for n in range(120)]
   arms = {
@@ -265,11 +399,13 @@ def test_of_many_classes_the_extremes_are_drawn():
 
 
 def test_arms_differ_in_their_dashes_too():
-  arms = ["base", "a", "b", "c"]
+  arms = ["base", *(f"a{n}" for n in range(16))]
   paint = drawing.colours(arms, "base")
   figure = shared.curves({n: [([1, 2], [0.0, 1.0])] for n in arms}, paint, "t")
   lines = [x for x in figure.axes[0].lines if x.get_label() in arms]
-  assert len({x.get_linestyle() for x in lines}) == len(arms)
+  looks = {(x.get_color(), x._unscaled_dash_pattern[1]) for x in lines}
+  assert len(looks) == len(arms)
+  assert len({x._unscaled_dash_pattern[1] for x in lines[:5]}) == 5
 
 
 def test_a_hint_of_any_text_becomes_the_title_of_its_part():
@@ -277,13 +413,14 @@ def test_a_hint_of_any_text_becomes_the_title_of_its_part():
     figure = Figure((2, 2))
     axes = figure.subplots()
     (line,) = axes.plot([0, 1], [0, 1])
-  text = f'5 > "4" & <b> {drawing.TEXT} id="x"'
+  text = f'5 > "4" & <b> {drawing.TEXT} id="x"\n second line'
   drawing.hint(line, text)
-  axes.set_title(text)
+  axes.set_title(text.split("\n")[0])
   svg = drawing.svg(figure, "name", "plain")
   parsed = _Elements(svg)
   assert [x.text for x in parsed.named("title")] == [text]
-  assert [x.text for x in parsed.named("text") if ">" in x.text] == [text]
+  (title,) = [x.text for x in parsed.named("text") if ">" in x.text]
+  assert title == text.split("\n")[0]
 
 
 def _without(characters):

@@ -25,6 +25,7 @@ from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.run_page import numbers, words
 from mixaug_jax.runs import Predictions, Run, open_run
+from mixaug_jax.training import records
 
 ROOT = pathlib.Path(__file__).parent.parent
 RUNS = ROOT / "tests" / "data" / "runs"
@@ -176,7 +177,7 @@ def test_the_figures_are_those_of_the_predictions(stored, capsys):
     assert share == f"{100 * accuracy[int(name)]:.1f}"
     assert taken_for == f"{wrong.argmax()} ({wrong.max()})"
   mean = f"{100 * accuracy.mean():.1f}"
-  assert f"classes of test is {mean}" in " ".join(text.split())
+  assert f"classes of the test set is {mean}" in " ".join(text.split())
 
 
 def test_the_calibration_is_that_of_the_predictions(stored):
@@ -350,7 +351,7 @@ def test_a_run_whose_logits_are_no_numbers_has_a_page(stored):
   _predicting(stored, change)
   text, _ = _page(stored)
   assert "Test accuracy 0.0 %" in text
-  assert "none on test, apart from images whose logits are not" in text
+  assert "none on the test set, apart from images whose logits are not" in text
   assert "No activation maps: " in text
 
 
@@ -360,7 +361,7 @@ def test_a_run_without_mistakes_has_a_page(stored):
 
   _predicting(stored, change)
   text, page = _page(stored)
-  assert "There are none on test." in text
+  assert "There are none on the test set." in text
   assert len(_images(_section(page, "maps"))) == 3  # Of images that are right.
 
 
@@ -417,6 +418,43 @@ def test_an_unfinished_run_ends_in_one_sentence():
     "to its end first\n"
   )
   assert not (workdir / "report.html").exists()
+
+
+def test_a_run_that_diverged_is_named_with_its_step(stored):
+  (stored / "result.json").unlink()
+  records.write_diverged(stored, 17)
+  with pytest.raises(UserError, match="diverged at step 17, so it has no"):
+    report.main([f"--workdir={stored}"])
+
+
+def test_of_a_comparison_a_run_is_proposed():
+  workdir = RUNS / "0.1.0" / "comparison"
+  with pytest.raises(UserError, match=f"such as {workdir}/baseline/seed_0"):
+    open_run(workdir)
+
+
+def test_a_page_that_cannot_be_written_is_named(stored):
+  (stored / "report.html").mkdir()
+  with pytest.raises(
+    UserError, match=f"cannot write {stored}/report.html: Is a directory;"
+  ):
+    report.main([f"--workdir={stored}"])
+
+
+def test_settings_that_the_command_leaves_out_are_named(stored):
+  run = open_run(stored)
+  assert not words.beyond_command(run)
+  with run.config.unlocked():
+    run.config.mix.mine = {"strength": 0.3}
+  assert words.beyond_command(run) == "config.mix.mine.strength=0.3"
+
+
+def test_a_test_set_that_was_not_read_is_not_called_missing(stored):
+  run = open_run(stored)
+  with run.config.unlocked():
+    run.config.data.test = False
+  (text, *_) = words.warnings(run, {"undefined": 0}, "validation")
+  assert text.startswith("The test set was not read")
 
 
 def test_confident_mistakes_follow_the_probabilities():

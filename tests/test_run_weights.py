@@ -238,7 +238,7 @@ def _no_chosen(workdir):
     (_no_config, "is not a run directory with a checkpoint; check its path"),
     (shutil.rmtree, "is not a run directory with a checkpoint; check its path"),
     (_flipped, "is damaged: state/.* is not what was saved"),
-    (_no_chosen, "is damaged: it is missing"),
+    (_no_chosen, "is missing; trials"),
   ],
 )
 def test_a_run_without_its_weights_is_refused_before_anything_compiles(

@@ -1,8 +1,10 @@
 """The numbers and the sentences of a tuning, on made-up trials."""
 
 import dataclasses
+import html
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -280,8 +282,14 @@ def test_the_interval_holds_if_each_study_has_images_of_its_own():
 
 
 def _numbers(tuning, best, verdict="V", goal="met"):
-  arms = {name: {"verdict": verdict, "goal": goal} for name in tuning["arms"]}
-  return {"best": best, "baseline": "base", "arms": arms, "tuning": tuning}
+  arm = {"verdict": verdict, "goal": goal, "diverged": {"1": 9}}
+  return {
+    "best": best,
+    "baseline": "base",
+    "arms": dict.fromkeys(tuning["arms"], arm),
+    "unfinished": {},
+    "tuning": tuning,
+  }
 
 
 def test_the_headline_names_the_budget_and_how_the_arm_was_chosen():
@@ -296,8 +304,16 @@ def test_the_headline_names_the_budget_and_how_the_arm_was_chosen():
   assert tuning_words.headline(undecided, "test") == (
     "Tuned alike (6 trials an arm in 2 studies), V."
   )
+
+
+def test_without_another_arm_the_headline_gives_the_reason():
+  tuning = tuning_numbers.summarise(_tuning(RIGHTS), "base")
   diverged = tuning_words.headline(_numbers(tuning, "base"), "test")
   assert diverged == "Every run of the other arms diverged."
+  partly = _numbers(tuning, "base") | {"unfinished": {"base": [0], "a": [0]}}
+  assert tuning_words.headline(partly, "test") == (
+    "No other arm has a finished run; unfinished: a/0; diverged: a/1, a+b/1."
+  )
 
 
 def test_the_untuned_sentence_names_the_other_arm_where_it_differs():
@@ -348,6 +364,9 @@ def test_the_figures_have_every_recipe_and_its_values():
     if (gid := line.get_gid())
   ]
   assert len(hints) == 3 * 6
+  element = str(drawing.element(figure, "gains", "text"))
+  shown = re.findall("<title>(.*?)</title>", element, re.DOTALL)
+  assert sorted(map(html.unescape, shown)) == sorted(hints)
   assert hints[0] == (
     "a over base: +10.0 points\ntrial 0\nthe recipe as it is written\n"
     f"{RATE}=0.1\n{STEPS}=100"

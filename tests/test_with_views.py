@@ -154,7 +154,7 @@ def test_runs_without_their_weights_are_left_out(comparison, numbers):
   assert note.startswith(
     "Views of none/1, cut/0, cut/1 are left out: the check"
   )
-  assert note.endswith(" is damaged: it is missing.")
+  assert note.endswith(" is missing; trials of a comparison keep none.")
 
 
 def test_a_run_that_diverged_has_the_accuracy_of_chance_either_way(comparison):

@@ -1,16 +1,16 @@
 """Draws the figures of a comparison: PNG files, and elements of its page."""
 
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mixaug_jax.comparison import figures, summary
 from mixaug_jax.comparison.plan import Comparison
-from mixaug_jax.pages import drawing, measured, render
+from mixaug_jax.pages import drawing, measured
 from mixaug_jax.pages import figures as shared
 
 _CLASSES = 12  # Bars in the figure of classes.
@@ -38,17 +38,15 @@ def write(
     folder: the folder of the PNG files.
 
   Returns:
-    Elements of the page by name: `accuracy`, `difference`, `classes`, and lists
-    of `curves` and of `reliability`.
+    Elements of the page by name: `accuracy`, `difference`, `classes` (None if
+    the best arm is the baseline), and lists of `curves` and of `reliability`.
   """
   arms, best = numbers["arms"], numbers["best"]
   baseline, split = comparison.baseline, comparison.split
   paint = drawing.colours(list(arms), baseline)
   axis = "step" if len(comparison.lengths) == 1 else "share of training, %"
 
-  def drawn(figure: Figure, name: str, description: str) -> Markup:
-    drawing.png(figure, folder / f"{name}.png")
-    return render.drawing(drawing.svg(figure, name, description))
+  drawn = functools.partial(drawing.element, folder=folder)
 
   return {
     "accuracy": drawn(
@@ -83,7 +81,9 @@ def write(
       )
       for number, (name, of_arm) in enumerate(comparison.runs.items())
     ],
-    "classes": drawn(
+    "classes": None
+    if best == baseline
+    else drawn(
       _class_changes(class_names, numbers, paint[best]),
       "classes",
       f"accuracy by class, {best} over {baseline}",

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixaug_jax.pages import drawing
+from mixaug_jax.pages.words import number
 
 
 def accuracy(
@@ -67,7 +68,7 @@ def class_changes(
     for bar, place, name, value in zip(
       bars, places, names, points, strict=True
     ):
-      drawing.hint(bar, f"{name}: {value:+.1f} points")
+      drawing.hint(bar, f"{name}: {number(value, '+')} points")
       axes.text(
         0,
         place + 0.22,
@@ -92,10 +93,10 @@ def _intervals(
     axes = figure.subplots()
     for place, (name, value) in enumerate(reversed(values.items())):
       mean = 100 * value["mean"]
-      text = f"{name}: {mean:.1f}"
+      text = f"{name}: {number(mean)}"
       if value["low"] is not None:
         ends = [100 * value["low"], 100 * value["high"]]
-        text += f" ({ends[0]:.1f} to {ends[1]:.1f})"
+        text += f" ({number(ends[0])} to {number(ends[1])})"
         (band,) = axes.plot(
           ends,
           [place, place],
@@ -115,7 +116,7 @@ def _intervals(
           alpha=0.7,
           markeredgewidth=0,
         )
-        drawing.hint(dot, f"{name}, one seed: {100 * each:.1f}")
+        drawing.hint(dot, f"{name}, one seed: {number(100 * each)}")
       (stroke,) = axes.plot(
         mean,
         place,

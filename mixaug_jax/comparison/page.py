@@ -22,7 +22,7 @@ from mixaug_jax.comparison import (
 )
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data.class_names import readable
-from mixaug_jax.errors import NoActivationMaps, UserError
+from mixaug_jax.errors import UserError
 from mixaug_jax.pages import render
 from mixaug_jax.pages import words as shared
 from mixaug_jax.training import records
@@ -47,7 +47,10 @@ def write(comparison: Comparison, command: str) -> str:
   tuning = comparison.tuning and tuning_numbers.summarise(
     comparison.tuning, comparison.baseline, comparison.pairs
   )
-  classical, notes = baselines.measure(comparison)
+  try:
+    classical, notes = baselines.measure(comparison)
+  except (UserError, OSError) as error:
+    classical, notes = {}, [f"Classical classifiers are left out: {error}."]
   try:
     numbers = summary.summarise(
       comparison.runs,
@@ -113,7 +116,8 @@ def _content(
     "arms": arms,
     "baseline": comparison.baseline,
     "split": split,
-    "split_note": words.SPLIT_NOTE[split],
+    "set": shared.SETS[split],
+    "split_note": words.split_note(comparison),
     "chosen": shared.CHOSEN[first.result.chosen],
     # With five classes or fewer it is always 100 %.
     "top5": len(class_names) > 5,
@@ -144,8 +148,7 @@ def _content(
     ),
     "views": numbers.get("views"),
     "figures": drawings.write(comparison, numbers, class_names, folder),
-    "inputs": pictures.network_inputs(comparison, folder),
-    **_where_networks_look(comparison, best, class_names, folder),
+    **_pictures(comparison, best, class_names, folder),
     "confused": {
       name: mistakes.most_confused(
         summary.confusions(comparison.runs[name]), class_names, _PAIRS
@@ -163,19 +166,36 @@ def _content(
   }
 
 
-def _where_networks_look(
+def _pictures(
   comparison: Comparison,
   best: str,
   class_names: Sequence[str],
   folder: pathlib.Path,
 ) -> dict[str, Any]:
-  """Draws and measures activation maps, or gives the reason for none."""
-  images = pictures.compared_images(comparison)
+  """Draws what the data and the weights allow.
+
+  Returns:
+    `inputs`, `maps`, `inside` and `box_area` of `pictures`; `no_pictures` and
+    `no_maps`, the reason why they are missing.
+  """
+  content = {
+    "inputs": [],
+    "maps": [],
+    "inside": {},
+    "box_area": None,
+    "no_pictures": None,
+    "no_maps": None,
+  }
+  try:
+    images = pictures.compared_images(comparison)
+    content["inputs"] = pictures.network_inputs(comparison, folder)
+  except (UserError, OSError) as error:
+    return content | {"no_pictures": str(error), "no_maps": str(error)}
   try:
     maps = pictures.activation_maps(
       comparison, best, images, class_names, folder
     )
     inside, box_area = pictures.energy_inside_boxes(comparison, images)
-  except NoActivationMaps as error:
-    return {"maps": [], "no_maps": str(error), "inside": {}, "box_area": None}
-  return {"maps": maps, "no_maps": "", "inside": inside, "box_area": box_area}
+  except (UserError, OSError) as error:
+    return content | {"no_maps": str(error)}
+  return content | {"maps": maps, "inside": inside, "box_area": box_area}

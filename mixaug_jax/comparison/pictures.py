@@ -17,7 +17,7 @@ from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
 from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
-from mixaug_jax.pages import drawing, figures, maps, tiles
+from mixaug_jax.pages import drawing, figures, maps, measured, tiles
 
 _SHEET_STEP = 2  # An early step; any would do.
 _SHEET_IMAGES = 8
@@ -93,7 +93,7 @@ def activation_maps(
     predicted = logits.argmax(-1)
     shown, laid = maps.over(network, stored, predicted)
     pictures.append(laid)
-    confidence = run.run.likelihood.probabilities(np.float64(logits)).max(-1)
+    confidence = measured.confidence(logits, run.run.likelihood)
     captions.append(
       [
         f"{class_names[i]}\n{share:.0%}"

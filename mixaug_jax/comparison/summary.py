@@ -55,9 +55,10 @@ def summarise(
     `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
     accuracy on validation; `examples`, their number; `chance`, the accuracy of
     a run that diverged; `references`, the accuracy of each, and the arms that
-    are clearly below it; `best`, see `_best`; `arms` by name, see `_arm` and
-    `_against`; and `pairs`, the same of `_against` for each pair. None stands
-    for a number that cannot be known.
+    are clearly below it; `best`, see `_best`; `unfinished`, the seeds that
+    are missing, by arm; `arms` by name, see `_arm` and `_against`; and `pairs`,
+    the same of `_against` for each pair. None stands for a number that cannot
+    be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
@@ -103,6 +104,11 @@ def summarise(
       for name, correct in (references or {}).items()
     },
     "best": _best(runs, baseline, diverged, planned, chosen_on),
+    "unfinished": {
+      name: missing
+      for name, seeds in planned.items()
+      if (missing := sorted(set(seeds) - outcomes[name].keys()))
+    },
     "arms": arms,
     "pairs": [
       {"arm": name, "other": other, **gain}
@@ -176,6 +182,8 @@ def _arm(
   measured = [_measures(run) for run in data]
   results = [run.result for run in data]
   each = lambda name: [m[name] for m in measured]
+  times = (_seconds_to(run, target) for run in data)
+  reached = [seconds for seconds in times if seconds is not None]
   return {
     "loss_name": data[0].run.likelihood.loss_name if data else None,
     "seeds": sorted(outcomes),
@@ -198,9 +206,9 @@ def _arm(
     "seconds": _mean_or_none([r.seconds for r in results]),
     "compile_seconds": _mean_or_none([r.compile_seconds for r in results]),
     "images_per_second": _mean_or_none([r.images_per_second for r in results]),
-    "seconds_to_target": _mean_or_none(
-      [_seconds_to(run, target) for run in data]
-    ),
+    # The mean of the runs that reach it, and how many do.
+    "seconds_to_target": _mean_or_none(reached),
+    "reached_target": len(reached),
     "convergence": [convergence(run.rows) for run in data],
   }
 
@@ -340,13 +348,13 @@ def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines. `moved`: the change from the second last fifth to the last, as a
     share of the fall. `settled`: the loss is finite, fell, and moved by less
     than 10 %, or by less than two standard errors, because the losses of mixed
-    batches are noisy.
+    batches are noisy. All are None with fewer than two lines.
   """
   losses = np.array(
     [r["loss"] for r in rows if r["split"] == "train" and "loss" in r]
   )
   if len(losses) < 2:
-    return {"first": None, "last": None, "moved": None, "settled": False}
+    return dict.fromkeys(["first", "last", "moved", "settled"])
   fifth = max(1, len(losses) // 5)
   first, before, last = (
     losses[:fifth],

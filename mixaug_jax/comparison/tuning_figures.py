@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mixaug_jax.pages import drawing
+from mixaug_jax.pages.words import number
 
 _BINS = 60  # Dots in the same part of the width are stacked.
 
@@ -23,7 +24,7 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
     paint: the colour of each arm.
   """
   with matplotlib.rc_context(drawing.STYLE):
-    figure = Figure((drawing.WIDTH, 3.4), layout="constrained")
+    figure = Figure((drawing.WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
     dashes = drawing.dashes(paint)
     for name, arm in tuning["arms"].items():
@@ -32,7 +33,7 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
       axes.plot(
         trials,
         values["mean"],
-        dashes[name],
+        linestyle=dashes[name],
         color=paint[name],
         label=drawing.short(name),
         linewidth=1.5,
@@ -51,7 +52,7 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trials")
     axes.set_title("Validation accuracy of the best of k trials, %", loc="left")
-    figure.legend(loc="outside lower center", ncols=3)
+    drawing.legend(figure, map(drawing.short, tuning["arms"]))
   return figure
 
 
@@ -90,7 +91,7 @@ def gains(
       for trial, value, offset in zip(
         trials, gain["each"], offsets, strict=True
       ):
-        text = f"{label}: {100 * value:+.1f} points\n{_recipe(trial)}"
+        text = f"{label}: {number(100 * value, '+')} points\n{_recipe(trial)}"
         ring = not trial["places"]
         _dot(axes, 100 * value, row + offset, paint[name], text, ring=ring)
       axes.plot(

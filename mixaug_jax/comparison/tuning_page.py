@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixaug_jax.comparison import tuning_figures, tuning_words
-from mixaug_jax.pages import drawing, render
+from mixaug_jax.pages import drawing
 
 _ENDS = {"lower": " ▾", "upper": " ▴"}
 
@@ -56,10 +56,7 @@ def content(
       "Stroke: the mean.",
     ),
   ):
-    drawing.png(figure, folder / f"{name}.png")
-    drawn.append(
-      (render.drawing(drawing.svg(figure, name, description)), caption)
-    )
+    drawn.append((drawing.element(figure, name, description, folder), caption))
   keys = [
     key
     for key in tuning["space"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mixaug_jax.comparison import words
 from mixaug_jax.durations import duration
+from mixaug_jax.pages.words import number
 
 
 def headline(numbers: Mapping[str, Any], split: str) -> str:
@@ -156,17 +157,12 @@ def _trials(tuning: Mapping[str, Any], each: str = "") -> str:
 
 def _points(difference: Mapping[str, Any]) -> str:
   """Formats a difference, with its interval if it has one."""
-  text = f"{_number(100 * difference['mean'], '+')} points"
+  text = f"{number(100 * difference['mean'], '+')} points"
   each = difference["each"]
   if difference["low"] is None:
     return f"{text} (one seed, which decides nothing)"
-  low, high = (_number(100 * difference[x]) for x in ("low", "high"))
+  low, high = (number(100 * difference[x]) for x in ("low", "high"))
   return f"{text} ({len(each)} seeds, 95 % interval {low} to {high})"
-
-
-def _number(points: float, sign: str = "") -> str:
-  """Formats with one decimal, and zero without a sign."""
-  return f"{round(points, 1) + 0.0:{sign}.1f}"
 
 
 def _count(count: int, noun: str) -> str:

@@ -1,6 +1,5 @@
 """The sentences of a comparison's page."""
 
-import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +10,6 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, fonts
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.pages import words as shared
-
-SPLIT_NOTE = {
-  "test": "each run reads that set once, at its end.",
-  "validation": "epochs were chosen on it as well.",
-}
 
 
 def verdict(
@@ -42,7 +36,7 @@ def verdict(
   if difference is None:
     return f"{name} shares no finished seed with {baseline}"
   mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
-  points = f"{_number(mean, '+')} points"
+  points = f"{shared.number(mean, '+')} points"
   if unfinished:
     return (
       f"{name} against {baseline} is not decided: {', '.join(unfinished)} "
@@ -54,7 +48,8 @@ def verdict(
       "another one may give another result; set config.seeds to 3 or more"
     )
   level = f"{100 * difference['level']:.3g}"
-  span = f"{level} % interval {_number(low)} to {_number(high)}"
+  ends = f"{shared.number(low)} to {shared.number(high)}"
+  span = f"{level} % interval {ends}"
   if low > 0:
     text = f"{name} is better than {baseline} by {mean:.1f} points, {span}"
   elif high < 0:
@@ -80,7 +75,7 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   best, baseline = numbers["best"], numbers["baseline"]
   others = len(numbers["arms"]) - 1
   if best == baseline and others:
-    return "Every run of the other arms diverged."
+    return _without_others(numbers)
   if best == baseline:
     return f"Only {baseline} is finished; there is nothing to compare it with."
   arm = numbers["arms"][best]
@@ -95,11 +90,38 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   )
 
 
+def _without_others(numbers: Mapping[str, Any]) -> str:
+  """Returns why no arm is compared, if some runs of other arms diverged."""
+  lost = {name: list(x["diverged"]) for name, x in numbers["arms"].items()}
+  listed = {}
+  for state, of in (("unfinished", numbers["unfinished"]), ("diverged", lost)):
+    cells = [
+      f"{name}/{seed}"
+      for name, seeds in of.items()
+      if name != numbers["baseline"]
+      for seed in seeds
+    ]
+    listed[state] = ", ".join(cells)
+  if not listed["unfinished"]:
+    return "Every run of the other arms diverged."
+  return (
+    "No other arm has a finished run; unfinished: {unfinished}; diverged: "
+    "{diverged}.".format(**listed)
+  )
+
+
+def split_note(comparison: Comparison) -> str:
+  """Returns the worth of the figures, a part of a sentence."""
+  if comparison.split == "test":
+    return "each run reads that set once, at its end"
+  return "they may be too good, because " + shared.chosen_on_validation(
+    comparison.first.result.chosen, bool(comparison.trials)
+  )
+
+
 def title(comparison: Comparison) -> str:
-  data = comparison.first.run.config.data
-  files = data.name in ("csv", "folder")
-  name = pathlib.Path(data.dir).name if files else data.name
-  return f"Which augmentation? {name}"
+  data = shared.data_name(comparison.first.run.config)
+  return f"Which augmentation? {data}"
 
 
 def setting(comparison: Comparison) -> str:
@@ -160,9 +182,11 @@ def warnings(comparison: Comparison) -> list[str]:
     )
   warnings += diverged(comparison)
   if comparison.split == "validation":
+    first = comparison.first
     warnings.append(
-      "There is no test set. The figures are those of validation and slightly "
-      "too good, because the epochs were chosen on it."
+      shared.no_test(
+        first.run.config, first.result.chosen, bool(comparison.trials)
+      )
     )
   if identity := comparison.first.run.identity:
     warnings += [*shared.copies(identity), *shared.left_out(identity)]
@@ -251,8 +275,3 @@ def overrides(arm: ConfigDict) -> str:
   """Returns the overrides of an arm as `KEY=VALUE KEY=VALUE`."""
   changed = config_lib.leaves(arm)
   return shlex.join(f"{key}={value}" for key, value in changed.items())
-
-
-def _number(points: float, sign: str = "") -> str:
-  """Formats with one decimal, and zero without a sign."""
-  return f"{round(points, 1) + 0.0:{sign}.1f}"

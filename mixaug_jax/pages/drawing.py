@@ -13,9 +13,10 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import matplotlib
-from markupsafe import escape
+from markupsafe import Markup, escape
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -54,6 +55,8 @@ STYLE = {
 # Inches. The page shows a figure at least at this size, which fits a phone.
 WIDTH = 3.7
 _ENLARGED = 1.35  # At most, by the page.
+# Five, so that more arms than colours differ in colour or dash.
+_DASHES = ("--", "-", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 _HINT = "hint: "
 
 
@@ -66,9 +69,9 @@ def colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
   return {baseline: GREY, **painted}
 
 
-def dashes(arms: Iterable[str]) -> dict[str, str]:
+def dashes(arms: Iterable[str]) -> dict[str, Any]:
   """Returns the line style of each arm, for those who cannot see colours."""
-  return dict(zip(arms, itertools.cycle(("--", "-", "-.", ":")), strict=False))
+  return dict(zip(arms, itertools.cycle(_DASHES), strict=False))
 
 
 def hint(artist: Artist, text: str) -> None:
@@ -78,12 +81,48 @@ def hint(artist: Artist, text: str) -> None:
 
 def short(name: str, most: int = 28) -> str:
   """Returns a name, or its beginning if it is wider than `most` letters."""
-  width = 0
-  for place, character in enumerate(name):
-    width += 1 + (unicodedata.east_asian_width(character) in "WF")
-    if width > most:
+  for place in range(len(name)):
+    if _width(name[: place + 1]) > most:
       return f"{name[: place - 1]}…"
   return name
+
+
+def _width(name: str) -> int:
+  """Returns the width of a name in letters."""
+  return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in name)
+
+
+def legend(figure: Figure, names: Iterable[str]) -> None:
+  """Adds a legend below a figure, which grows by its height.
+
+  Args:
+    figure: of the width WIDTH.
+    names: the labels in it, as `short` returns them.
+  """
+  widths = [_width(name) for name in names]
+  columns = max(1, min(3, 40 // (6 + max(widths, default=0))))
+  rows = -(-len(widths) // columns)
+  figure.set_figheight(figure.get_figheight() + 0.19 * rows)
+  figure.legend(loc="outside lower center", ncols=columns)
+
+
+def element(
+  figure: Figure,
+  name: str,
+  description: str,
+  folder: pathlib.Path | None = None,
+) -> Markup:
+  """Returns a figure as an element of a page.
+
+  Args:
+    figure: a figure in STYLE.
+    name: a name that is unique on the page.
+    description: plain text for readers who cannot see the figure.
+    folder: where to write it as a PNG file too, if anywhere.
+  """
+  if folder is not None:
+    png(figure, folder / f"{name}.png")
+  return Markup(svg(figure, name, description))
 
 
 def png(figure: Figure, path: pathlib.Path, dpi: int = 200) -> None:
@@ -127,9 +166,9 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 def _of_page(tag: re.Match[str]) -> str:
   """Returns a tag of an SVG with the hints and the colours of a page."""
-  if hinted := re.fullmatch(rf"""<g id=(["']){_HINT}(.*)\1>""", tag[0]):
+  if hinted := re.fullmatch(rf"""<g id=(["']){_HINT}(.*)\1>""", tag[0], re.S):
     return f"<g><title>{hinted[2]}</title>"
-  text = re.sub(r'\bid="(?!m|p[0-9a-f]{10})[^"]*"', "", tag[0])
+  text = re.sub(r'\bid="(?![mp][0-9a-f]{10})[^"]*"', "", tag[0])
   return text.replace(TEXT, "currentColor").replace(LINES, "var(--lines)")
 
 

@@ -30,10 +30,8 @@ def curves(
     percent: whether the values are fractions that are shown in per cent.
   """
   dashes = drawing.dashes(paint)
-  columns = max(1, min(3, 40 // (6 + max(map(len, series), default=0))))
-  height = 2.5 + 0.16 * -(-len(series) // columns)
   with matplotlib.rc_context(drawing.STYLE):
-    figure = Figure((drawing.WIDTH, height), layout="constrained")
+    figure = Figure((drawing.WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
     for name, seeds in series.items():
       common = sorted(set.intersection(*(set(steps) for steps, _ in seeds)))
@@ -43,7 +41,7 @@ def curves(
       (line,) = axes.plot(
         common,
         values.mean(0),
-        dashes[name],
+        linestyle=dashes[name],
         color=paint[name],
         label=drawing.short(name),
         linewidth=1.5,
@@ -58,10 +56,10 @@ def curves(
         alpha=0.15,
         linewidth=0,
       )
-      _hint_values(axes, name, common, values, percent)
+      _hint_values(axes, name, common, values, axis, percent)
     axes.set_xlabel(axis)
     axes.set_title(title + (", %" if percent else ""), loc="left")
-    figure.legend(loc="outside lower center", ncols=columns)
+    drawing.legend(figure, map(drawing.short, series))
   return figure
 
 
@@ -70,6 +68,7 @@ def _hint_values(
   name: str,
   steps: Sequence[int],
   values: np.ndarray,
+  axis: str,
   percent: bool,
 ) -> None:
   """Puts dots over a curve that cannot be seen and show its values.
@@ -79,15 +78,18 @@ def _hint_values(
     name: of the curve.
     steps: `[T]`.
     values: by seed and step, `[S, T]`.
-    percent: the unit.
+    axis: the name of the steps, with their unit after a comma.
+    percent: the unit of the values.
   """
+  label, _, unit = axis.partition(", ")
   some = np.linspace(0, len(steps) - 1, min(len(steps), _HINTED), dtype=int)
   for place in dict.fromkeys(some):
     mean = values[:, place].mean()
     text = f"{mean:.1f} %" if percent else f"{mean:.4g}"
     (dot,) = axes.plot(steps[place], mean, "o", markersize=9, alpha=0)
     dot.set_in_layout(False)  # Measuring it takes time.
-    drawing.hint(dot, f"{name}, step {steps[place]:,}: {text}")
+    where = f"{label} {steps[place]:,} {unit}".strip()
+    drawing.hint(dot, f"{name}, {where}: {text}")
 
 
 def reliability(

@@ -25,6 +25,16 @@ def series(
   return [r["step"] for r in some], [r[metric] for r in some]
 
 
+def confidence(logits: np.ndarray, likelihood: Likelihood) -> np.ndarray:
+  """Returns the probability of the predicted class, float64 `[N]`.
+
+  Args:
+    logits: float `[N, C]`.
+    likelihood: the meaning of the logits.
+  """
+  return likelihood.probabilities(np.float64(logits)).max(-1)
+
+
 def reliability(
   name: str,
   colour: str,
@@ -42,7 +52,7 @@ def reliability(
     likelihood: the meaning of the logits.
   """
   finite = ~calibration.undefined(logits)
-  _, confidence, accuracy, count = calibration.reliability(
+  _, confident, accuracy, count = calibration.reliability(
     logits[finite], labels[finite], likelihood=likelihood
   )
-  return figures.reliability(name, colour, confidence, accuracy, count)
+  return figures.reliability(name, colour, confident, accuracy, count)

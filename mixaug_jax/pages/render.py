@@ -11,6 +11,8 @@ import jinja2
 import markupsafe
 
 from mixaug_jax import durations
+from mixaug_jax.errors import UserError, reason
+from mixaug_jax.pages.words import number
 from mixaug_jax.training import records
 
 
@@ -18,9 +20,18 @@ def write(path: pathlib.Path, template: str, **content: Any) -> None:
   """Writes a page; see `render` for the arguments.
 
   Bytes that are not UTF-8, which a path may hold, become escapes.
+
+  Raises:
+    UserError: the file cannot be written.
   """
   html = render(template, **content).encode("utf-8", "backslashreplace")
-  records.write_text(path, html.decode())
+  try:
+    records.write_text(path, html.decode())
+  except OSError as error:
+    raise UserError(
+      f"cannot write {path}: {reason(error)}; repair that and repeat the "
+      "command"
+    ) from None
 
 
 def render(template: str, **content: Any) -> str:
@@ -80,11 +91,6 @@ def download(name: str, content: str) -> markupsafe.Markup:
   ).format(name, data)
 
 
-def drawing(svg: str) -> markupsafe.Markup:
-  """Returns an SVG of `drawing.svg`, whose text is escaped, as an element."""
-  return markupsafe.Markup(svg)
-
-
 def _contents(body: str) -> list[dict[str, markupsafe.Markup]]:
   """Returns the id and the title of each heading of a page."""
   headings = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', body, re.DOTALL)
@@ -109,20 +115,21 @@ def _percent(interval: Mapping[str, Any] | float | None) -> str:
   ):
     return "—"
   if not isinstance(interval, Mapping):
-    return f"{100 * interval:.1f}"
-  text = f"{100 * interval['mean']:.1f}"
-  if interval["low"] is not None:
-    low, high = 100 * interval["low"], 100 * interval["high"]
-    text += f" ({low:.1f} to {high:.1f})"
-  return text
+    return number(100 * interval)
+  return _spanned(interval)
 
 
 def _points(interval: Mapping[str, Any] | None) -> str:
   """Formats a difference as `+8.1 (6.0 to 10.3)`."""
-  if interval is None:
-    return "—"
-  text = _percent(interval)
-  return text if text.startswith("-") else f"+{text}"
+  return "—" if interval is None else _spanned(interval, "+")
+
+
+def _spanned(interval: Mapping[str, Any], sign: str = "") -> str:
+  text = number(100 * interval["mean"], sign)
+  if interval["low"] is None:
+    return text
+  low, high = (number(100 * interval[end]) for end in ("low", "high"))
+  return f"{text} ({low} to {high})"
 
 
 def _p_value(p: float | None) -> str:

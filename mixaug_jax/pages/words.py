@@ -1,5 +1,9 @@
 """Sentences that the pages of runs and of comparisons share."""
 
+import pathlib
+
+from ml_collections import ConfigDict
+
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training.result import Result
 
@@ -8,6 +12,50 @@ CHOSEN = {
   "last": "last epoch",
   "ema": "moving average of the weights at the end",
 }
+
+
+SETS = {"test": "the test set", "validation": "the validation set"}
+
+
+def number(points: float, sign: str = "") -> str:
+  """Formats with one decimal, and without a minus where that is zero."""
+  return f"{round(points, 1) + 0.0:{sign}.1f}"
+
+
+def data_name(config: ConfigDict) -> str:
+  """Returns the name of the data of a run, or that of their folder."""
+  data = config.data
+  files = data.name in ("csv", "folder")
+  return (files and pathlib.Path(data.dir).name) or data.name
+
+
+def chosen_on_validation(chosen: str, tuned: bool = False) -> str:
+  """Returns why the figures of validation may be too good.
+
+  Args:
+    chosen: the weights that are measured, see CHOSEN.
+    tuned: whether the recipes were tuned.
+  """
+  if tuned and chosen == "best":
+    return "the recipes and the epochs were chosen on it"
+  if tuned:
+    return "the recipes were chosen on it"
+  if chosen == "best":
+    return "the epoch was chosen on it"
+  return "settings are usually chosen on it"
+
+
+def no_test(config: ConfigDict, chosen: str, tuned: bool = False) -> str:
+  """Returns the limits of figures that are those of validation."""
+  why = (
+    "There is no test set."
+    if config.data.test
+    else "The test set was not read, because config.data.test=false."
+  )
+  return (
+    f"{why} The figures are those of the validation set and may be too good, "
+    f"because {chosen_on_validation(chosen, tuned)}."
+  )
 
 
 def copies(identity: Identity) -> list[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 import mixaug_jax
 from mixaug_jax.analysis import calibration, mistakes
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.pages import drawing, figures, measured, render
+from mixaug_jax.pages import words as shared
 from mixaug_jax.run_page import numbers, pictures, words
 from mixaug_jax.runs import Run
 
@@ -50,7 +50,8 @@ def write(run: Run) -> str:
     The headline, the warnings, and the path of the page.
 
   Raises:
-    UserError: the predictions or the metrics are damaged.
+    UserError: the predictions or the metrics are damaged, or the page cannot be
+      written.
   """
   content = _content(run)
   template = importlib.resources.files(__package__) / "report.html"
@@ -79,9 +80,10 @@ def _content(run: Run) -> dict[str, Any]:
       *drawn.pop("data_warnings"),
     ],
     "setting": words.setting(run),
-    "written": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+    "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
     "split": split,
+    "set": shared.SETS[split],
     "measures": of_split,
     "accuracies": _accuracies(run, of_split, split),
     # With five classes or fewer it is always 100 %.
@@ -93,7 +95,7 @@ def _content(run: Run) -> dict[str, Any]:
     "names": names,
     "matrix": _matrix(counts) if len(names) <= _MATRIX else None,
     "confused": mistakes.most_confused(counts, names, _PAIRS),
-    "reliability": _drawn(
+    "reliability": drawing.element(
       measured.reliability(
         split,
         drawing.COLOURS[0],
@@ -108,6 +110,7 @@ def _content(run: Run) -> dict[str, Any]:
     **drawn,
     "left_out": words.left_out(run),
     "command": words.command(run),
+    "beyond": words.beyond_command(run),
   }
 
 
@@ -162,12 +165,8 @@ def _curves(run: Run) -> list[Markup]:
       figure.axes[0].axvline(
         run.result.chosen_step, color=drawing.GREY, linestyle="--", linewidth=1
       )
-    drawn.append(_drawn(figure, title, f"{title} by step"))
+    drawn.append(drawing.element(figure, title, f"{title} by step"))
   return drawn
-
-
-def _drawn(figure: Figure, name: str, description: str) -> Markup:
-  return render.drawing(drawing.svg(figure, name, description))
 
 
 def _matrix(counts: np.ndarray) -> list[list[tuple[int, float, float]]]:

@@ -13,7 +13,7 @@ from mixaug_jax import augment, data
 from mixaug_jax.analysis import calibration, contact_sheet, mistakes
 from mixaug_jax.data.class_names import composed
 from mixaug_jax.errors import UserError
-from mixaug_jax.pages import maps, render, tiles
+from mixaug_jax.pages import maps, measured, render, tiles
 from mixaug_jax.runs import Predictions, Run
 
 _MISTAKES = 12
@@ -120,7 +120,7 @@ def _described(
 ) -> list[dict[str, Any]]:
   """Returns the captions of images."""
   logits = shown.logits[positions]
-  confidence = run.likelihood.probabilities(np.float64(logits)).max(-1)
+  confidence = measured.confidence(logits, run.likelihood)
   return [
     {
       "picture": None,

@@ -1,6 +1,5 @@
 """The sentences of one run's page."""
 
-import pathlib
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -15,20 +14,12 @@ from mixaug_jax.pages import words
 from mixaug_jax.runs import Run
 from mixaug_jax.training import records
 
-_CAVEAT = {
-  "best": "the epoch was chosen on it",
-  "last": "settings are usually chosen on it",
-  "ema": "settings are usually chosen on it",
-}
-
 
 def title(run: Run) -> str:
   """Returns the data, the model and the mixing of a run."""
   config = run.config
-  data = config.data.name
-  if data in ("csv", "folder"):
-    data = pathlib.Path(config.data.dir).name or data
   mixing = "" if config.mix.name == "none" else f", {config.mix.name}"
+  data = words.data_name(config)
   return f"One run on {data}: {config.model.name}{mixing}"
 
 
@@ -90,10 +81,7 @@ def warnings(run: Run, numbers: Mapping[str, Any], split: str) -> list[str]:
   """Returns the limits of the figures, one sentence or two each."""
   lines = []
   if split == "validation":
-    lines.append(
-      "There is no test set. The figures are those of validation and may be "
-      f"too good, because {_CAVEAT[run.result.chosen]}."
-    )
+    lines.append(words.no_test(run.config, run.result.chosen))
   if bad := numbers["undefined"]:
     lines.append(
       f"The logits of {bad:,} of {numbers['examples']:,} images are not "
@@ -121,6 +109,20 @@ def command(run: Run) -> str:
   ]
   main = ["python", "-m", "mixaug_jax.main", "--config=configs/default.py"]
   return shlex.join([*main, *changed, f"--workdir={run.workdir}_again"])
+
+
+def beyond_command(run: Run) -> str:
+  """Returns the settings that `command` leaves out; empty without any.
+
+  A recipe may have keys that configs/default.py lacks, such as those of a
+  mixer of the user's own.
+  """
+  known = config_lib.leaves(default.get_config())
+  return ", ".join(
+    f"config.{key}={value}"
+    for key, value in config_lib.leaves(run.config).items()
+    if key not in known
+  )
 
 
 def _changes(config: ConfigDict) -> dict[str, Any]:

@@ -302,8 +302,12 @@ def damage(checkpoint: pathlib.Path) -> str:
 def verify(checkpoint: pathlib.Path) -> None:
   """Raises UserError if a checkpoint is missing or damaged."""
   check_path(checkpoint)
-  why = damage(checkpoint) if checkpoint.is_dir() else "it is missing"
-  if why:
+  if not checkpoint.is_dir():
+    raise UserError(
+      f"the checkpoint {checkpoint} is missing; trials of a comparison keep "
+      "none"
+    )
+  if why := damage(checkpoint):
     raise UserError(f"the checkpoint {checkpoint} is damaged: {why}")
 
 
