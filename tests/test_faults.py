@@ -223,6 +223,7 @@ def test_ctrl_c_saves_the_runs_of_a_comparison(tmp_path, group):
   words = [
     *(sys.executable, "-m", "mixaug_jax.compare", f"--workdir={tmp_path}/all"),
     *("--config=configs/compare.py", "--config.seeds=1"),
+    "--config.tune.trials=0",
     *("--config.base.log.every_steps=100", "--config.base.steps=1000000"),
   ]
   start = lambda: subprocess.Popen(

@@ -166,6 +166,7 @@ def test_a_comparison_outlives_the_run_that_its_arms_started_from(
   def planned():
     overrides = {f"base.{key}": x for key, x in SETTINGS.items()}
     overrides |= {"base.model.pretrained": str(old), "seeds": "1"}
+    overrides["tune.trials"] = "0"
     config = arms.load(str(ROOT / "configs" / "compare.py"), overrides)
     return plan.make(config, tmp_path / "runs")
 

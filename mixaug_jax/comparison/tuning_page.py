@@ -96,6 +96,8 @@ def _row(choice: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+  if value is None:  # As the alpha of a mixer, whose default is the paper's.
+    return "default"
   if isinstance(value, float):
     return f"{value:.3g}"
   return str(value).lower() if isinstance(value, bool) else str(value)
