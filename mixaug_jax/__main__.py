@@ -2,9 +2,9 @@
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import mixaug_jax
 from mixaug_jax.command import exits, invocation
@@ -27,8 +27,8 @@ def run() -> None:
   """Runs the command that the first word of the command line names."""
   # `python -m` finds modules of the user's own in the current folder. A script
   # gets it last, so that no file there replaces an installed module.
-  if not sys.flags.safe_path and os.getcwd() not in sys.path:
-    sys.path.append(os.getcwd())
+  if not sys.flags.safe_path:
+    sys.path.append("")
   name = sys.argv[1] if len(sys.argv) > 1 else ""
   optional = name in COMMANDS and COMMANDS[name].output_is_optional
   exits.run(main, optional)
@@ -37,8 +37,7 @@ def run() -> None:
 def main(argv: Sequence[str]) -> int | None:
   name, *rest = argv or [""]
   if name in COMMANDS:
-    module = importlib.import_module(f"mixaug_jax.{COMMANDS[name].module}")
-    return module.main(rest)
+    return _module(name).main(rest)
   if name in ("-h", "--help"):
     lines = (f"  {name:10}{command.help}" for name, command in COMMANDS.items())
     print(
@@ -51,6 +50,16 @@ def main(argv: Sequence[str]) -> int | None:
   else:
     raise UserError(_unknown(name))
   return 0
+
+
+def _module(name: str) -> ModuleType:
+  try:
+    return importlib.import_module(f"mixaug_jax.{COMMANDS[name].module}")
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f"the package {error.name} is not installed; pip install mixaug-jax "
+      "installs what the commands need"
+    ) from error
 
 
 def _unknown(name: str) -> str:

@@ -95,9 +95,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """
   config = read(spec)
   if "arms" in config:
-    raise UserError(
-      f"{spec} is a comparison; run it by the command compare"
-    )
+    raise UserError(f"{spec} is a comparison; run it by the command compare")
   override(config, overrides or {})
   return resolve(config)
 
