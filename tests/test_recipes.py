@@ -6,6 +6,7 @@ import pytest
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import recipes
+from mixaug_jax.command import flags
 from mixaug_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,3 +82,38 @@ def test_an_import_that_works_only_in_a_clone_is_reported(folder):
   (folder / "mine.py").write_text("from configs import nonesuch")
   with pytest.raises(UserError, match=r"write `from mixaug_jax\.configs"):
     config_lib.load("mine.py")
+
+
+def _parse(*words):
+  parser = flags.parser("train", "")
+  flags.add_config(parser)
+  parser.add_argument("--workdir")
+  return flags.parse(parser, words)
+
+
+@pytest.mark.parametrize(
+  "words",
+  [
+    ["cutmix:folder", "--workdir", "x", "--config.steps=3"],
+    ["--config.steps", "3", "--workdir=x", "cutmix:folder"],
+    ["--workdir", "x", "--config=cutmix:folder", "--config.steps=3"],
+  ],
+)
+def test_the_recipe_is_a_word_or_a_flag(words):
+  arguments = _parse(*words)
+  assert (arguments.spec, arguments.workdir) == ("cutmix:folder", "x")
+  assert (arguments.config.mix.name, arguments.config.steps) == ("cutmix", 3)
+
+
+@pytest.mark.parametrize(
+  "words", [[], ["cutmix", "--config=cutmix"], ["--workdir=x"]]
+)
+def test_one_recipe_is_named(words):
+  with pytest.raises(UserError, match="name one recipe, such as cutmix:folder"):
+    _parse(*words)
+
+
+def test_an_empty_recipe_is_a_mistake():
+  for word in ("", "--config="):
+    with pytest.raises(UserError, match="there is no file or recipe ''"):
+      _parse(word)

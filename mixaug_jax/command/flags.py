@@ -91,16 +91,18 @@ def parse(
     UserError: a wrong flag or value.
   """
   rest, overrides = split_overrides(argv)
+  load_config = flags.get_default("load_config")
+  if load_config is None:
+    if overrides:
+      raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+    return flags.parse_args(rest)
   # The recipe may stand between the flags.
   arguments = flags.parse_intermixed_args(rest)
-  if hasattr(arguments, "load_config"):
-    if (arguments.recipe is None) == (arguments.config is None):
-      flags.error("name one recipe, such as cutmix:folder")
-    arguments.spec = arguments.recipe or arguments.config
-    arguments.overrides = overrides
-    arguments.config = arguments.load_config(arguments.spec, overrides)
-  elif overrides:
-    raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+  given = [x for x in (arguments.recipe, arguments.config) if x is not None]
+  if len(given) != 1:
+    flags.error("name one recipe, such as cutmix:folder")
+  (arguments.spec,), arguments.overrides = given, overrides
+  arguments.config = load_config(arguments.spec, overrides)
   return arguments
 
 
