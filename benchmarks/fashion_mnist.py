@@ -33,6 +33,8 @@ _PER_CLASS = 1000
 
 def get_config(labels: str = "20") -> ConfigDict:
   """Returns the comparison with a number of labels a class, 20 or 100."""
+  if labels not in ("20", "100"):
+    raise ValueError("the number of labels a class must be 20 or 100")
   per_class = int(labels)
   config = compare.get_config("digits")
   base = config.base

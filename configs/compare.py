@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from mixaug_jax.config import difference
-from mixaug_jax.configs import basic, cutmix, default, mixup
+from mixaug_jax.configs import basic, default
 
 
 def get_config(dataset: str = "digits") -> ConfigDict:
@@ -29,10 +29,10 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.views = "shifts" if dataset == "digits" else "identity,flip"
   config.seeds = 5  # 0, 1, ...: of initialisation, data order and split.
 
-  base = default.get_config(dataset)
-  crops_and_colours = difference(base, basic.get_config(dataset))
-  boxes = difference(base, cutmix.get_config(dataset))
-  blends = difference(base, mixup.get_config(dataset))
+  # Without alpha, which is that of the paper unless it is tuned: a key that an
+  # arm sets itself is not tuned in it.
+  crops_and_colours = difference(config.base, basic.get_config(dataset))
+  boxes, blends = {"mix": {"name": "cutmix"}}, {"mix": {"name": "mixup"}}
   config.arms = ConfigDict(
     {
       "baseline": {},
@@ -41,7 +41,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
       "mixup": blends,
       "basic+cutmix": crops_and_colours | boxes,
       "basic+mixup": crops_and_colours | blends,
-      # One or the other with equal chance, each with its paper's alpha.
+      # One or the other with equal chance.
       "basic+mix": crops_and_colours | {"mix": {"name": "cutmix,mixup"}},
     }
   )
@@ -53,10 +53,11 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   tune.design = "studies"
   # log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ...; any key of base.
   # Those of mix apply to the arms that mix.
+  rate = config.base.optimizer.learning_rate
   tune.space = ConfigDict(
     {
       "optimizer": {
-        "learning_rate": "log 0.03 1",
+        "learning_rate": f"log {rate / 10:g} {rate * 10:g}",
         "weight_decay": "log 0.0001 0.1",
       },
       "mix": {

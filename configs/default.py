@@ -187,7 +187,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.allow_partial = False  # Take a weight file that lacks some arrays.
   model.sync_batch_norm = False  # Take batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.
-  model.zero_init_residual = True  # Of a ResNet's blocks: last scale at zero.
+  # Of a ResNet's blocks: last scale at zero. None: true but for small_resnet.
+  model.zero_init_residual = placeholder(bool)
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
   model.remat = False  # Compute blocks twice to save memory.
@@ -247,7 +248,7 @@ def _digits(config: ConfigDict) -> ConfigDict:
   config.steps = 400
   config.mix.per_example = True  # A batch is nearly the whole set: half of it
   config.mix.probability = 0.5  # is mixed and half of it is not.
-  config.optimizer.learning_rate = 0.3
+  config.optimizer.learning_rate = 0.1
   config.evaluate.every_epochs = 40.0
   config.evaluate.checkpoint = "last"  # Validation is too small to choose by.
   return config

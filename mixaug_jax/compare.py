@@ -10,14 +10,19 @@ from mixaug_jax.command import exits, flags, jax_setup
 
 def main(argv: Sequence[str]) -> int:
   # It imports JAX, which takes a second in which Ctrl-C may come.
-  from mixaug_jax.comparison import plan, tuning
+  from mixaug_jax.comparison import estimate, launch, plan, tuning
 
   arguments = _parse(argv)
   make = functools.partial(
-    plan.make, arguments.config, arguments.workdir, arguments.arms
+    plan.make,
+    *(arguments.config, arguments.workdir, arguments.arms),
+    check=not arguments.only,
   )
+  choose = functools.partial(tuning.choose, config=arguments.config)
+  comparison = make()
+  if arguments.only or arguments.report_only:
+    comparison = launch.settled(comparison, make, choose)
   if arguments.only:
-    comparison = make(check=False)
     with flags.naming("--only"):
       cell = comparison.cell(arguments.only)
     if arguments.until_stdin_closes:
@@ -29,10 +34,6 @@ def main(argv: Sequence[str]) -> int:
 
     print(summary.of_run(same_data.train(cell, comparison), cell.workdir))
     return 0
-
-  from mixaug_jax.comparison import estimate, launch
-
-  comparison = make()
   command = ["-m", "mixaug_jax.compare", *flags.words(arguments)]
   if arguments.arms:
     command.append(f"--arms={','.join(arguments.arms)}")
@@ -41,10 +42,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
   failed = []
   if not arguments.report_only:
-    choose = lambda tried: tuning.choose(tried, arguments.config)
     comparison, failed = launch.run_all(
       comparison, make, choose, command, arguments.jobs
     )
+    if any(cell.trial for cell in failed):
+      return 1
   launch.check_finished(comparison, failed)
   jax_setup.prepare()
 

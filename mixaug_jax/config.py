@@ -67,6 +67,9 @@ _RANGES = {
   "log.every_steps": (1, math.inf),
 }
 
+# With few blocks and few images, blocks that start as the identity learn too
+# slowly: the tuning of configs/compare.py chooses against them.
+_NO_ZERO_INIT = ("small_resnet",)
 # A run can resume with other values of these keys and groups: they decide where
 # and how a run is computed, but not what.
 _MAY_CHANGE = (
@@ -112,6 +115,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
       path = names.local_path(f"config.data.{key}", config.data[key])
       config.data[key] = str(path)
   _settle_weights(config.model)
+  if config.model.zero_init_residual is None:
+    config.model.zero_init_residual = config.model.name not in _NO_ZERO_INIT
   config.data.cache_size = stored_size(config)
   _settle_groups(config)
   return config.lock()

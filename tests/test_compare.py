@@ -120,7 +120,7 @@ def test_any_key_of_an_arm_is_set_to_the_type_of_the_base():
   )
   changed = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
   # What is equal to the base is no override.
-  assert changed["cutmix"] == {"mix.alpha": 1.0, "optimizer.learning_rate": 1.0}
+  assert changed["cutmix"] == {"optimizer.learning_rate": 1.0}
   assert type(changed["cutmix"]["optimizer.learning_rate"]) is float
   assert changed["baseline"] == {"ema.decay": 0.9}
   cutmix, mixup = (
@@ -153,7 +153,7 @@ def test_the_overrides_of_an_arm_in_words():
   arms = _plan().arms
   assert words.overrides(arms["baseline"]) == ""
   assert words.overrides(arms["basic+mixup"]) == (
-    "augment.random_crop.padding=2 mix.alpha=0.4 mix.name=mixup"
+    "augment.random_crop.padding=2 mix.name=mixup"
   )
 
 

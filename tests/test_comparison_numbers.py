@@ -98,6 +98,13 @@ def test_losing_the_bad_seed_gains_nothing():
   assert missing["goal"] is None
 
 
+def test_a_seed_that_diverged_keeps_its_place():
+  arms = {"base": STEADY, "a": [0.6, None, 0.7, 0.6, 0.6]}
+  arm = _numbers(arms, diverged={"a": {1: 17}})["arms"]["a"]
+  assert arm["seeds"] == [0, 1, 2, 3, 4]
+  assert arm["accuracy"]["each"] == pytest.approx([0.6, 0.1, 0.7, 0.6, 0.6])
+
+
 def test_an_arm_whose_runs_all_diverged_is_worse_and_has_no_other_figures():
   numbers = _numbers(
     {"base": STEADY, "a": [None] * 5, "b": STEADY},

@@ -235,20 +235,6 @@ _NO_FIGURES = {
 }
 
 
-def test_seeds_that_diverged_keep_their_place():
-  comparison = types.SimpleNamespace(
-    runs={"a": {0: None, 2: None}}, diverged={"a": {1: 7}, "b": {0: 3}}
-  )
-  arms = {
-    "a": {"accuracy": {"each": [0.5, 0.7, 0.1]}},
-    "b": {"accuracy": {"each": [0.1]}},
-  }
-  assert page._by_seed(comparison, arms) == {
-    "a": {0: 0.5, 2: 0.7, 1: 0.1},
-    "b": {0: 0.1},
-  }
-
-
 @pytest.mark.parametrize(
   ("side", "width", "stored"),
   [(8, 112, 8), (28, 112, 28), (32, 96, 32), (112, 112, 112), (300, 112, 160)],

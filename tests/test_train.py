@@ -14,7 +14,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 HANG = 1200.0  # Seconds after which a process hangs, on any machine.
 # 9.6 epochs of 50 images are ten batches of 48.
-SMALL = ("--config.steps=30", "--config.evaluate.every_epochs=9.6")
+SMALL = (
+  "--config.steps=30",
+  "--config.evaluate.every_epochs=9.6",
+  "--config.evaluate.checkpoint=best",
+)
 MAIN = ("-m", "mixaug_jax.main")
 
 
@@ -162,7 +166,7 @@ def test_eight_devices_train_and_the_result_names_the_machine(tmp_path):
   assert "on 8 cpu devices" in done.stdout
   result = _result(workdir)
   assert result["devices"] == 8
-  assert result["validation"]["last"]["examples"] == 399
+  assert result["validation"]["last"]["examples"] == 50
   assert result["test"]["examples"] == 1000
   assert result["device_kind"] == "cpu"
   assert "xla_gpu_deterministic_ops=true" in result["xla_flags"]

@@ -2,8 +2,11 @@
 
 import copy
 import json
+import math
 import pathlib
 import re
+import shutil
+import types
 
 import numpy as np
 import pytest
@@ -33,11 +36,26 @@ def _load(**overrides):
 @pytest.mark.parametrize(
   ("overrides", "said"),
   [
-    ({"tune__trials": "7"}, "must be a multiple of the 2 studies, with at lea"),
+    ({"tune__trials": "7"}, "must be a multiple of the number of studies, 2"),
     ({"tune__trials": "2"}, "try 4, or 0 for no tuning"),
-    ({"tune__trials": "-2"}, "must be a multiple of the 2 studies"),
+    ({"tune__trials": "-2"}, "got -2; try 4"),
     ({"tune__design": "fix"}, "config.tune.design must be one of studies, fix"),
-    ({"tune__space__stepz": "log 1 2"}, "tune.space.stepz is not a config key"),
+    ({"tune__trials": "10000000"}, "at most 10,000, got 10,000,000; try 10,0"),
+    (
+      {"tune__space__stepz": "log 1 2"},
+      "stepz is not a config key; did you",
+    ),
+    ({"tune__space__epochs": "log 1 2"}, "tune one of the two"),
+    ({"tune__space__mix__name": "choice cutmix mixup"}, "not a hyperparameter"),
+    ({"tune__space__log__every_steps": "log 1 9"}, "not a hyperparameter"),
+    (
+      {"tune__space__augment__random_hue__max_delta": "uniform 0.1 0.2"},
+      "config.tune.space.augment.random_hue.max_delta has no effect: in every",
+    ),
+    (
+      {"arms__cutmix__mix__name": "cutmx"},
+      "arm cutmix: config.mix.name must be one of",
+    ),
     (
       {"tune__space__steps": "choice 0 9"},
       "config.tune.space.steps: arm basel",
@@ -54,7 +72,7 @@ def _load(**overrides):
 )
 def test_a_mistake_is_named(overrides, said):
   with pytest.raises(UserError, match=re.escape(said)):
-    _load(**overrides)
+    plan.make(_load(**overrides), NOWHERE)
 
 
 def test_a_range_is_added_and_removed_on_the_command_line():
@@ -66,8 +84,33 @@ def test_a_range_is_added_and_removed_on_the_command_line():
   assert texts["loss.label_smoothing"] == "uniform 0 0.2"
   assert "mix.alpha" not in texts
   removed = {key: "none" for key in arms.space_texts(_load())}
+  removed = {f"tune.space.{key}": text for key, text in removed.items()}
   with pytest.raises(UserError, match=r"config\.tune\.space is empty"):
-    _load(**{f"tune.space.{key}": text for key, text in removed.items()})
+    plan.make(_load(**removed), NOWHERE)
+  del removed["tune.space.mix.alpha"]
+  with pytest.raises(UserError, match="no key that applies to the arm basel"):
+    plan.make(_load(**removed), NOWHERE)
+
+
+@pytest.mark.parametrize("key", ["trials", "design", "space"])
+def test_a_file_with_half_a_tuning_is_refused(key):
+  config = copy.deepcopy(_load())
+  with config.unlocked():
+    del config.tune[key]
+  with pytest.raises(UserError, match=f"config.tune has no '{key}'"):
+    plan.make(config, NOWHERE)
+
+
+def test_what_an_arm_sets_itself_is_not_tuned_in_it():
+  comparison = plan.make(_load(arms__cutmix__mix__alpha="0.5"), NOWHERE)
+  alphas = {
+    name: {
+      cell.config.mix.alpha for cell in comparison.trials if cell.arm == name
+    }
+    for name in ("cutmix", "mixup")
+  }
+  assert alphas["cutmix"] == {0.5}
+  assert len(alphas["mixup"]) == 7  # None, and six points.
 
 
 def test_all_arms_have_the_same_trials_of_what_they_share():
@@ -76,6 +119,7 @@ def test_all_arms_have_the_same_trials_of_what_they_share():
   assert len(comparison.trials) == 7 * 8
   by_name = {cell.name: cell for cell in comparison.trials}
   shared = ("optimizer.learning_rate", "optimizer.weight_decay", "steps")
+  default = arms.of_arm(_load(), "baseline")
   for number in range(8):
     study = number // 4
     of_all = [by_name[f"{arm}/trial_{number:02}"] for arm in comparison.arms]
@@ -90,8 +134,8 @@ def test_all_arms_have_the_same_trials_of_what_they_share():
     if number % 4:
       assert len({(x["mix.alpha"], x["mix.probability"]) for x in mixing}) == 1
   # The first trial of a study is the recipe as it is written.
-  assert by_name["cutmix/trial_04"].config.mix.alpha == 1.0
-  assert by_name["mixup/trial_04"].config.mix.alpha == 0.4
+  assert by_name["cutmix/trial_04"].config.mix.alpha is None
+  assert by_name["mixup/trial_04"].config.optimizer == default.optimizer
   assert by_name["mixup/trial_04"].trial.values == {}
   # Without mixing its keys keep their defaults, whose change has no effect.
   assert by_name["basic/trial_05"].config.mix.probability == 0.5
@@ -124,7 +168,7 @@ def test_arms_are_selected_with_the_baseline():
 
 def test_a_run_waits_for_its_recipe():
   comparison = plan.make(_load(), NOWHERE, ["mixup"])
-  with pytest.raises(UserError, match="recipe of mixup/1 is not chosen yet"):
+  with pytest.raises(UserError, match="mixup/1 is not chosen yet; 16 of 16 tr"):
     comparison.cell("mixup/1")
   with pytest.raises(UserError, match="mixup/2 is not a run of this compar"):
     comparison.cell("mixup/2")
@@ -214,14 +258,13 @@ def test_each_study_chooses_its_best_trial(tuned):
           assert trial.accuracy == 0.1
           assert list(trial.correct) == [0.1] * 50
         assert trial.steps == trial.values["steps"]
-      best = max(
-        trials,
-        key=lambda x: (x.accuracy, -np.inf if x.loss is None else -x.loss),
-      )
+      over = [x for x in trials if x.diverged is None] or trials
+      best = max(over, key=lambda x: (x.accuracy, -(x.loss or 0)))
       assert found.chosen[name][study] is best
       choice = chosen["arms"][name][study]
       assert choice["trial"] == best.number
       assert choice["values"] == best.values
+      assert choice["as_written"] == (best.number % 2 == 0)
       run, tried = (
         copy.deepcopy(comparison.cell(f"{name}/{x}").config)
         for x in (study, f"trial_{best.number:02}")
@@ -237,7 +280,7 @@ def test_the_page_shows_the_tuning(tuned):
   printed = page.write(comparison, "the command")
   html = (workdir / "report.html").read_text("utf-8")
   numbers = json.loads((workdir / "results.json").read_text())
-  assert printed.startswith("Tuned alike (4 trials each in 2 studies), mixup")
+  assert printed.startswith("Tuned alike (4 trials an arm in 2 studies), mi")
   assert "With the recipe as it is written, the difference of mixup" in printed
   found = numbers["tuning"]
   assert found["arms"]["mixup"]["accuracy"] == np.mean(
@@ -282,6 +325,7 @@ def test_choices_of_another_tuning_are_refused(tuned):
     lambda content: content.pop("arms"),
     lambda content: content["arms"]["mixup"].pop(),
     lambda content: content["arms"]["mixup"][0].pop("values"),
+    lambda content: content["arms"]["mixup"].reverse(),
     lambda content: content["arms"].update(mixup=3),
   ],
 )
@@ -292,3 +336,91 @@ def test_damaged_choices_are_reported(tuned, tmp_path, change):
   (tmp_path / "chosen.json").write_text(json.dumps(content))
   with pytest.raises(UserError, match=r"chosen\.json is damaged; delete it"):
     plan.make(config, tmp_path, ["mixup"])
+
+
+def _trial(accuracy, loss=1.0, diverged=None):
+  return types.SimpleNamespace(accuracy=accuracy, loss=loss, diverged=diverged)
+
+
+@pytest.mark.parametrize(
+  ("trials", "best"),
+  [
+    ([_trial(0.5), _trial(0.6)], 1),
+    ([_trial(0.5, 2.0), _trial(0.5, 1.0)], 1),
+    ([_trial(0.5), _trial(0.5)], 0),
+    ([_trial(0.5, math.nan), _trial(0.5, 9.0)], 1),
+    ([_trial(0.1, None, 7), _trial(0.08)], 1),
+    ([_trial(0.1, None, 7), _trial(0.1, None, 3)], 0),
+  ],
+)
+def test_the_best_trial_is_accurate_then_has_a_low_loss(trials, best):
+  assert tuning._best(trials) is trials[best]
+
+
+def test_choices_stand_if_a_trial_is_trained_again(tuned, tmp_path):
+  config, workdir, (comparison, _) = tuned
+  shutil.copytree(workdir, tmp_path / "runs")
+  chosen = comparison.tuning.chosen["mixup"][0]
+  other = 1 - chosen.number
+  path = tmp_path / "runs" / "mixup" / f"trial_{other:02}"
+  if not (path / "predictions_validation.npz").exists():
+    pytest.skip("the other trial diverged")
+  with np.load(path / "predictions_validation.npz") as file:
+    content = dict(file)
+  content["logits"] = np.eye(10, dtype=np.float32)[content["labels"]]
+  np.savez(path / "predictions_validation.npz", **content)
+  again = plan.make(config, tmp_path / "runs", ["mixup"])
+  assert again.tuning.trials["mixup"][0][other].accuracy == 1
+  assert again.tuning.chosen["mixup"][0].number == chosen.number
+
+
+def test_a_missing_trial_is_trained_and_a_missing_choice_is_made(
+  tuned, tmp_path
+):
+  config, workdir, _ = tuned
+  runs = tmp_path / "runs"
+  shutil.copytree(workdir, runs)
+  before = (runs / "chosen.json").read_text()
+  shutil.rmtree(runs / "mixup" / "trial_00")
+  assert _train(config, runs)[1] == ["mixup/trial_00"]
+  assert (runs / "chosen.json").read_text() == before
+  (runs / "chosen.json").unlink()
+  make = lambda: plan.make(config, runs, ["mixup"])
+  comparison = make()
+  assert not comparison.cells
+  settled = launch.settled(comparison, make, lambda x: tuning.choose(x, config))
+  assert (runs / "chosen.json").read_text() == before
+  assert len(settled.cells) == 4
+  assert not settled.unfinished
+
+
+def test_more_arms_are_tuned_later(tuned):
+  config, workdir, _ = tuned
+  comparison = plan.make(config, workdir, ["mixup", "cutmix"])
+  assert {cell.arm for cell in comparison.unfinished_trials} == {"cutmix"}
+  assert {cell.arm for cell in comparison.cells} == {"baseline", "mixup"}
+  with pytest.raises(UserError, match="cutmix/0 is not chosen yet; 4 of 12"):
+    comparison.cell("cutmix/0")
+
+
+def test_runs_without_tuning_are_not_taken_for_tuned_ones(tmp_path):
+  folder = tmp_path / "mixup" / "seed_0"
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text("{}")
+  with pytest.raises(UserError, match="a run whose recipe was not tuned here"):
+    plan.make(_load(), tmp_path)
+
+
+def test_a_run_has_the_data_of_its_trials(tuned, tmp_path):
+  config, workdir, _ = tuned
+  shutil.copytree(workdir, tmp_path / "runs")
+  comparison = plan.make(config, tmp_path / "runs", ["mixup"])
+  cell = comparison.cell("mixup/0")
+  identity = records.read_data(cell.workdir)
+  same_data.check(cell, identity, comparison.trials)
+  for path in (tmp_path / "runs").glob("*/trial_*/data.json"):
+    content = json.loads(path.read_text())
+    content["drawn_from"] = "other"
+    path.write_text(json.dumps(content))
+  with pytest.raises(UserError, match="images of train and validation differ"):
+    same_data.check(cell, identity, comparison.trials)

@@ -193,6 +193,11 @@ def test_the_budget_is_equal_and_trials_that_ended_early_are_named():
     "Trials that diverged: 2 of a. They ended early and count with the "
     "accuracy of chance.",
   ]
+  assert tuning_words.budget(numbers, 60.0)[-1] == (
+    "Training took 32 s in the trials and 60 s in the runs that are compared, "
+    "without compilation, evaluation and saving, and counted one after the "
+    "other."
+  )
   # A diverged trial counts with chance.
   assert arm["gains"]["each"][1] == pytest.approx(CHANCE - 12 / EXAMPLES)
 
@@ -282,13 +287,14 @@ def _numbers(tuning, best, verdict="V", goal="met"):
 def test_the_headline_names_the_budget_and_how_the_arm_was_chosen():
   tuning = tuning_numbers.summarise(_tuning(RIGHTS), "base")
   assert tuning_words.headline(_numbers(tuning, "a+b"), "test") == (
-    "Tuned alike (6 trials each in 2 studies), V. a+b is the best of 2 arms on "
-    "the validation images of the tuning; its figure comes from other networks."
-    " The interval and the test are adjusted for the number of comparisons."
+    "Tuned alike (6 trials an arm in 2 studies), V. a+b is the best of 2 arms "
+    "on the validation images of the tuning; its figure comes from other "
+    "networks. The interval and the test are adjusted for the number of "
+    "comparisons."
   )
   undecided = _numbers(tuning, "a+b", goal=None)
   assert tuning_words.headline(undecided, "test") == (
-    "Tuned alike (6 trials each in 2 studies), V."
+    "Tuned alike (6 trials an arm in 2 studies), V."
   )
   diverged = tuning_words.headline(_numbers(tuning, "base"), "test")
   assert diverged == "Every run of the other arms diverged."

@@ -13,6 +13,7 @@ from mixaug_jax import registry
 from mixaug_jax.augment import mixing
 from mixaug_jax.augment.mixers import MIXERS
 
+_MIXERS_MODULE = "mixaug_jax.augment.mixers"
 # Keys that apply to all mixers with such a setting, and their unset values.
 SHARED = {
   "alpha": None,
@@ -40,7 +41,7 @@ def make_mixer(
     A function `(key, images, labels, *, enabled=True, shard=None) -> (images,
     labels)` like `augment.mix`; `enabled` may be traced, and False returns the
     batch unchanged. It is a pytree. Its arrays are the probability and the
-    alpha of every mixer of MIXERS, which may be replaced by traced values.
+    alpha of the mixers of this package, which may be replaced by traced values.
 
   Raises:
     ValueError: a setting is out of range or belongs to no mixer; the message
@@ -126,7 +127,8 @@ def _configured(
     settings |= own.get(group, {})
     try:
       mixer = kind(**settings)
-      if kind in MIXERS.values() and "alpha" in fields[group]:
+      # Another mixer may branch on its alpha in Python.
+      if kind.__module__ == _MIXERS_MODULE and "alpha" in fields[group]:
         mixer = dataclasses.replace(mixer, alpha=np.float32(mixer.alpha))
       mixers.append(mixer)
     except (TypeError, ValueError) as error:

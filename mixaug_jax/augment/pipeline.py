@@ -345,6 +345,17 @@ def without_effect(config: Any, defaults: Any) -> list[str]:
   ]
 
 
+def is_on(config: Any, name: str) -> bool:
+  """Returns whether an operation is on.
+
+  Args:
+    config: as in `make_augment`.
+    name: of the operation.
+  """
+  rows = [row for row in OPERATIONS if row.name == name]
+  return any(_switched_on(row, config[name]) for row in rows)
+
+
 def _to_float(images):
   return images / 255.0 if images.dtype == jnp.uint8 else images
 

@@ -16,6 +16,7 @@ from mixaug_jax.errors import UserError
 # must agree in these keys.
 _SHARED = ("seed", "data.", "evaluate.checkpoint")
 DESIGNS = ("studies", "fixed")
+_MOST_TRIALS = 10_000
 _SPACE = "tune.space."
 
 
@@ -57,7 +58,6 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
   if len(config.arms) < 2:
     raise UserError("config.arms must hold the baseline and another arm")
   pairs(config)
-  _check_tuning(config)
   return config.lock()
 
 
@@ -150,7 +150,7 @@ def naming(arm: str) -> Iterator[None]:
 
 def tuned(config: ConfigDict) -> bool:
   """Returns whether recipes are tuned; files of the user's own may not."""
-  return bool(config.get("tune") and config.tune.trials)
+  return bool(config.get("tune") and config.tune.get("trials", True))
 
 
 def studies(config: ConfigDict) -> int:
@@ -165,41 +165,74 @@ def space_texts(config: ConfigDict) -> dict[str, str]:
 
 
 def ranges(config: ConfigDict, name: str) -> tuple[space.Range, ...]:
-  """Returns the ranges of the hyperparameters that are tuned in an arm."""
+  """Returns the ranges of the hyperparameters that are tuned in an arm.
+
+  A key that the arm sets itself is not tuned there.
+
+  Raises:
+    UserError: a range, or a mixer of the arm, is wrong.
+  """
+  own = config_lib.leaves(config.arms[name])
   everywhere = space.parse(config.tune.space, config.base)
-  return space.applying(everywhere, of_arm(config, name))
+  try:
+    applying = space.applying(everywhere, of_arm(config, name))
+  except ValueError as error:
+    raise UserError(f"arm {name}: config.{error}") from None
+  return tuple(each for each in applying if each.key not in own)
 
 
-def _check_tuning(config: ConfigDict) -> None:
-  if not tuned(config):
-    return
+def check_tuning(config: ConfigDict) -> None:
+  """Raises UserError if `config.tune` cannot be carried out."""
+  if missing := {"trials", "design", "space"} - set(config.tune):
+    raise UserError(
+      f"config.tune has no {min(missing)!r}; it needs trials, design and "
+      "space, as in configs/compare.py"
+    )
   trials, design = config.tune.trials, config.tune.design
   if design not in DESIGNS:
     raise UserError(
       f"config.tune.design must be one of {', '.join(DESIGNS)}, got {design!r}"
     )
   parts = studies(config)
-  if trials < 2 * parts or trials % parts:
-    near = max(2, round(trials / parts)) * parts
+  if not 2 * parts <= trials <= _MOST_TRIALS or trials % parts:
+    near = min(max(2, round(trials / parts)), _MOST_TRIALS // parts) * parts
     raise UserError(
-      f"config.tune.trials must be a multiple of the {parts} "
-      f"stud{'ies' if parts > 1 else 'y'}, with at least 2 in each, got "
-      f"{trials}; try {near}, or 0 for no tuning"
+      f"config.tune.trials must be a multiple of the number of studies, "
+      f"{parts}, with 2 or more in each, and at most {_MOST_TRIALS:,}, got "
+      f"{trials:,}; try {near:,}, or 0 for no tuning"
     )
-  everywhere = space.parse(config.tune.space, config.base)
-  if not everywhere:
+  if not space.parse(config.tune.space, config.base):
     raise UserError(
       "config.tune.space is empty, so there is nothing to tune; set "
       "config.tune.trials=0"
     )
+  from mixaug_jax.training import experiment  # It imports Flax.
+
+  unused = space_texts(config)
   for name in config.arms:
-    arm = of_arm(config, name)
-    for each in space.applying(everywhere, arm):
+    of_this = ranges(config, name)
+    for each in of_this:
+      unused.pop(each.key, None)
+    if not of_this:
+      raise UserError(
+        f"config.tune.space has no key that applies to the arm {name}, so all "
+        "its trials would be equal; add one, such as optimizer.learning_rate"
+      )
+    stored = config_lib.stored_size(of_arm(config, name))
+    for each in of_this:
       for text in each.texts:
         try:
-          resolved(config, name, config_lib.stored_size(arm), {each.key: text})
+          arm = resolved(config, name, stored, {each.key: text})
+          experiment.create_model(arm, num_classes=2)
         except UserError as error:
-          raise UserError(f"config.tune.space.{each.key}: {error}") from None
+          raise UserError(
+            f"config.tune.space.{each.key}: {error}; none leaves it untuned"
+          ) from None
+  for key in unused:
+    raise UserError(
+      f"config.tune.space.{key} has no effect: in every arm its operation is "
+      f"off, or the arm sets {key} itself; set it to none"
+    )
 
 
 def _override_space(config: ConfigDict, overrides: Mapping[str, str]) -> None:
@@ -210,9 +243,7 @@ def _override_space(config: ConfigDict, overrides: Mapping[str, str]) -> None:
     key = dotted.removeprefix(_SPACE)
     known = config_lib.leaves(config.base)
     if key not in known:
-      raise UserError(
-        config_lib.unknown_key(dotted, [_SPACE + name for name in known])
-      )
+      raise UserError(f"config.{dotted}: {config_lib.unknown_key(key, known)}")
     *parents, leaf = key.split(".")
     node = config.tune.space
     for parent in parents:

@@ -30,13 +30,13 @@ def dry_run(
   Raises:
     UserError: there are fewer GPUs than jobs, or the timed run fails.
   """
-  # Runs come after their trials, and then only the recipes are missing.
-  cells = comparison.cells or comparison.trials
-  later = 0 if comparison.cells else comparison.seeds * len(comparison.arms)
+  cells = (*comparison.trials, *comparison.cells)
+  later = comparison.seeds * len(comparison.arms) - len(comparison.cells)
+  left = [*comparison.unfinished_trials, *comparison.unfinished]
   for cell in cells:
     words = shlex.join(["python", *launch.only(command, cell)])
-    print(f"{cell.name}: {'finished' if cell.finished else words}")
-  left = [x for x in cells if not x.finished and x.diverged is None]
+    over = "diverged" if cell.diverged is not None else "finished"
+    print(f"{cell.name}: {words if cell in left else over}")
   if later:
     print(f"then {later} runs of the recipes that are chosen")
   elif not left:

@@ -140,6 +140,8 @@ def check_finished(comparison: Comparison, failed: Sequence[Cell]) -> None:
     comparison: what was planned.
     failed: the runs that failed, as `run` returns them.
   """
+  if not comparison.cells:
+    raise UserError(f"no recipe is chosen yet: {comparison.waiting}")
   if len(comparison.unfinished) == len(comparison.cells):
     raise UserError(
       f"no run in {comparison.workdir} is finished, so there is nothing to "
@@ -311,21 +313,43 @@ def run_all(
     jobs: as in `run`.
 
   Returns:
-    The comparison with all its runs, and the runs that failed.
+    The comparison with all its runs, and the runs that failed. If a trial
+    failed, they are trials, and no recipe is chosen.
 
   Raises:
-    UserError: a trial failed, so that no recipe can be chosen; see `run`.
-    Interrupted: see `run`.
+    UserError, Interrupted: see `run`.
   """
-  if comparison.trials and not comparison.cells:
-    trials = comparison.trials
-    later = len(comparison.arms) * comparison.seeds
-    failed = run(comparison, trials, command, jobs, later)
+  if comparison.unfinished_trials:
+    later = len(comparison.arms) * comparison.seeds - len(comparison.cells)
+    failed = run(comparison, comparison.trials, command, jobs, later)
     if failed := [cell for cell in failed if cell.diverged is None]:
-      raise UserError(
-        f"{len(failed)} of {len(trials)} trials failed, so no recipe is "
-        f"chosen; see {failed[0].log}"
+      progress.write(
+        f"mixaug_jax: {len(failed)} of {len(comparison.trials)} trials failed, "
+        f"so no recipe is chosen; see {failed[0].log}, and repeat the command "
+        "to train them again"
       )
-    choose(comparison)
-    comparison = plan_again()
+      return comparison, failed
+  comparison = settled(comparison, plan_again, choose)
   return comparison, run(comparison, comparison.cells, command, jobs)
+
+
+def settled(
+  comparison: Comparison,
+  plan_again: Callable[[], Comparison],
+  choose: Callable[[Comparison], None],
+) -> Comparison:
+  """Has the recipes chosen, if all trials are over and they are not yet.
+
+  Args:
+    comparison: what was planned.
+    plan_again: see `run_all`.
+    choose: see `run_all`.
+
+  Returns:
+    The comparison with the runs of the recipes that are chosen.
+  """
+  waiting = comparison.arms.keys() - comparison.choices.keys()
+  if not comparison.trials or comparison.unfinished_trials or not waiting:
+    return comparison
+  choose(comparison)
+  return plan_again()

@@ -127,11 +127,20 @@ def _content(
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
     "seeds": sorted({cell.seed for cell in comparison.cells}),
-    "by_seed": _by_seed(comparison, arms),
+    "by_seed": {
+      name: dict(zip(arm["seeds"], arm["accuracy"]["each"], strict=True))
+      for name, arm in arms.items()
+    },
     "starred": bool(comparison.diverged),
     "tuning": tuning
     and tuning_page.content(
-      tuning, comparison.baseline, comparison.seeds, folder
+      tuning,
+      comparison.baseline,
+      {
+        name: [run.result.seconds for run in of_arm.values()]
+        for name, of_arm in comparison.runs.items()
+      },
+      folder,
     ),
     "views": numbers.get("views"),
     "figures": drawings.write(comparison, numbers, class_names, folder),
@@ -151,23 +160,6 @@ def _content(
     "source": words.source(comparison),
     "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     "version": mixaug_jax.__version__,
-  }
-
-
-def _by_seed(
-  comparison: Comparison, arms: Mapping[str, Any]
-) -> dict[str, dict[int, float]]:
-  """Returns the accuracy by arm and seed; that of chance if it diverged."""
-  diverged = comparison.diverged
-  return {
-    name: dict(
-      zip(
-        [*comparison.runs.get(name, {}), *diverged.get(name, {})],
-        arm["accuracy"]["each"],
-        strict=True,
-      )
-    )
-    for name, arm in arms.items()
   }
 
 

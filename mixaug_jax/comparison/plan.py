@@ -73,11 +73,12 @@ class Comparison:
     workdir: the directory of the comparison.
     cells: the runs that are compared, in the order in which they are trained:
       every arm with the first seed, then with the second, and so on, so that an
-      interrupted comparison holds whole pairs. There are none before the
+      interrupted comparison holds whole pairs. An arm has none before its
       recipes are chosen.
     trials: the runs that the recipes are chosen by, in the same order.
     design: `config.tune.design`, or None without tuning.
     space: the ranges of what is tuned, as text by key.
+    choices: of the arms whose recipes are chosen, as chosen.json holds them.
     seeds: the number of seeds.
     views: the views of test-time augmentation, or None.
   """
@@ -91,6 +92,7 @@ class Comparison:
   trials: tuple[Cell, ...]
   design: str | None
   space: Mapping[str, str]
+  choices: Mapping[str, Sequence[tuning_lib.Choice]]
   seeds: int
   views: str | None
 
@@ -105,11 +107,7 @@ class Comparison:
         return cell
     names = [f"{arm}/{seed}" for seed in range(self.seeds) for arm in self.arms]
     if name in names:
-      raise UserError(
-        f"the recipe of {name} is not chosen yet; first run this comparison "
-        f"without --only, or its {len(self.trials)} trials from "
-        f"{self.trials[0].name} to {self.trials[-1].name}"
-      )
+      raise UserError(f"the recipe of {name} is not chosen yet; {self.waiting}")
     raise UserError(
       f"{name} is not a run of this comparison; it has the arms "
       f"{', '.join(self.arms)} and the seeds 0 to {self.seeds - 1}, as in "
@@ -126,6 +124,16 @@ class Comparison:
   def unfinished_trials(self) -> list[Cell]:
     """The trials that are still to be trained."""
     return _unfinished(self.trials)
+
+  @property
+  def waiting(self) -> str:
+    """Returns which trials the recipes that are not chosen yet wait for."""
+    left = self.unfinished_trials
+    return (
+      f"{len(left)} of {len(self.trials)} trials are not finished, such as "
+      f"{left[0].name}; the same command without --only and --report_only "
+      "trains them"
+    )
 
   @property
   def diverged(self) -> dict[str, dict[int, int]]:
@@ -250,12 +258,16 @@ def make(
 
   trials: tuple[Cell, ...] = ()
   recipes = {name: [{}] * config.seeds for name in names}
+  choices = {}
   if tuned := arms_lib.tuned(config):
+    if check:
+      arms_lib.check_tuning(config)
     trials = tuple(
       cell(x.arm, x.seed, x.values, x)
       for x in tuning_lib.planned(config, names)
     )
-    recipes = tuning_lib.recipes(config, workdir, names)
+    choices = tuning_lib.read_choices(config, workdir, names)
+    recipes = tuning_lib.recipes(config, choices)
   comparison = Comparison(
     arms={name: config.arms[name] for name in names},
     baseline=config.baseline,
@@ -266,15 +278,17 @@ def make(
       cell(name, seed, recipes[name][seed])
       for seed in range(config.seeds)
       for name in names
-      if recipes
+      if name in recipes
     ),
     trials=trials,
     design=config.tune.design if tuned else None,
     space=arms_lib.space_texts(config) if tuned else {},
+    choices=choices,
     seeds=config.seeds,
     views=config.get("views"),
   )
   if check:
+    _check_folders(comparison)
     of_runs = [each.config for each in (*trials, *comparison.cells)]
     if comparison.views:
       from mixaug_jax.comparison import with_views  # This imports JAX.
@@ -283,8 +297,23 @@ def make(
   return comparison
 
 
+def _check_folders(comparison: Comparison) -> None:
+  """Raises UserError if runs are there before their recipes are chosen."""
+  if not comparison.unfinished_trials:
+    return
+  for name in comparison.arms.keys() - comparison.choices.keys():
+    for seed in range(comparison.seeds):
+      folder = comparison.workdir / name / f"seed_{seed}"
+      if (folder / records.CONFIG_FILE).exists():
+        raise UserError(
+          f"{folder} holds a run whose recipe was not tuned here; name another "
+          "directory, or set config.tune.trials=0"
+        )
+
+
 def _select(selected: Sequence[str], names: Sequence[str]) -> list[str]:
   """Returns the baseline, which comes first in `names`, and selected arms."""
+  selected = [name for name in selected if name]
   if unknown := [name for name in selected if name not in names]:
     raise UserError(
       f"--arms: {unknown[0]} is not an arm; the arms are {', '.join(names)}"

@@ -22,7 +22,7 @@ def train(cell: Cell, comparison: Comparison) -> Result:
   """
   from mixaug_jax import train as training
 
-  others = comparison.trials if cell.trial else comparison.cells
+  others = (*comparison.trials, *comparison.cells)
   try:
     return training.train(
       cell.config, cell.workdir, lambda identity: check(cell, identity, others)

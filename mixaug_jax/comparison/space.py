@@ -4,7 +4,6 @@ A range is a text: `log 0.03 1` and `uniform 0.3 1` are intervals, on a
 logarithmic and on a linear scale, and `choice 200 400` is a list of values.
 """
 
-import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +14,13 @@ from scipy.stats import qmc
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import registry
-from mixaug_jax.augment import MIXERS, mixture
+from mixaug_jax.augment import MIXERS, mixture, pipeline
 from mixaug_jax.errors import UserError
 
 _KINDS = ("log", "uniform", "choice")
+_FIXED = ("seed", "data.", "evaluate.", "log.", "checkpoint.", "mix.name")
 _FORMS = "log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ..."
-_DIGITS = 3  # Significant digits of a value.
+_DIGITS = 3  # Of a value, or of its place in a linear range.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,12 @@ class Range:
     low, high = map(float, self.texts)
     if self.kind == "log":
       value = low * (high / low) ** place
+      value = float(f"{value:.{_DIGITS}g}")
     else:
       value = low + (high - low) * place
-    return str(round(value)) if self.whole else f"{value:.{_DIGITS}g}"
+      value = round(value, _DIGITS - math.floor(math.log10(high - low)))
+    value = min(max(value, low), high)
+    return str(round(value)) if self.whole else f"{value:.12g}"
 
 
 def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
@@ -71,15 +74,9 @@ def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
       continue
     name = f"config.tune.space.{key}"
     if key not in known:
-      raise UserError(
-        config_lib.unknown_key(
-          f"tune.space.{key}", [f"tune.space.{key}" for key in known]
-        )
-      )
-    if key.startswith(("seed", "data.", "evaluate.")):
-      raise UserError(
-        f"{name}: {key} is the same in all runs, and cannot be tuned"
-      )
+      raise UserError(f"{name}: {config_lib.unknown_key(key, known)}")
+    if key.startswith(_FIXED):
+      raise UserError(f"{name}: {key} is not a hyperparameter of a recipe")
     kind, *texts = str(text).split() or [""]
     wanted = f"{name} must be {_FORMS}, got {text!r}"
     if kind not in _KINDS or len(texts) < 2:
@@ -105,14 +102,22 @@ def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
     if kind == "log" and low <= 0:
       raise UserError(f"{name}: a logarithmic range must be above 0: {text}")
     ranges.append(Range(key, kind, tuple(texts), of_type is int))
+  keys = {each.key for each in ranges}
+  if keys >= {"steps", "epochs"}:
+    raise UserError(
+      "config.tune.space holds steps and epochs; tune one of the two"
+    )
   return tuple(ranges)
 
 
 def applying(ranges: Iterable[Range], arm: ConfigDict) -> tuple[Range, ...]:
-  """Returns the ranges whose key has an effect in an arm.
+  """Returns the ranges whose key has an effect in an arm, as it is written.
 
   A key of `mix` has one if the arm mixes and one of its mixers has such a
   setting, and a key of `augment` if the operation is on.
+
+  Raises:
+    ValueError: a mixer that is not found.
   """
   return tuple(each for each in ranges if _applies(each, arm))
 
@@ -151,11 +156,5 @@ def _applies(each: Range, arm: ConfigDict) -> bool:
     if leaf in mixture.SHARED:
       return any(leaf in of_mixer for of_mixer in fields.values())
   if group == "augment":
-    changed = copy.deepcopy(arm)
-    with changed.unlocked():
-      config_lib.override(changed, {each.key: each.at(0)})
-    name = f"config.{each.key} has no effect"
-    return not any(
-      text.startswith(name) for text in config_lib.without_effect(changed)
-    )
+    return pipeline.is_on(arm.augment, leaf.partition(".")[0])
   return True

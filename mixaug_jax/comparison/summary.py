@@ -71,10 +71,13 @@ def summarise(
     run.result.validation.last.accuracy for run in runs[baseline].values()
   )
   chance = np.full(len(first.correct), 1 / len(first.result.class_names))
-  outcomes = {
+  measured = {
     name: {seed: run.correct for seed, run in runs.get(name, {}).items()}
     | dict.fromkeys(diverged.get(name, {}), chance)
     for name in planned
+  }
+  outcomes = {
+    name: dict(sorted(of_arm.items())) for name, of_arm in measured.items()
   }
   arms = {
     name: _arm(runs.get(name, {}), of_arm, diverged.get(name, {}), target)

@@ -8,6 +8,7 @@ study has a seed of its own, and its choice is trained with a fresh seed.
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,23 @@ CHOSEN_FILE = "chosen.json"
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+  """The recipe that a study chose, as chosen.json holds it.
+
+  Attributes:
+    trial: the number of the trial.
+    as_written: whether it is the recipe as it is written.
+    validation_accuracy: of the trial.
+    values: of what is tuned, by key.
+  """
+
+  trial: int
+  as_written: bool
+  validation_accuracy: float
+  values: dict[str, int | float | bool | str | None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Planned:
   """A trial that is still to be trained.
 
@@ -39,7 +57,7 @@ class Planned:
     seed: see `Trial`.
     values: as in `Trial`, but as text, and empty for the recipe as written.
     places: see `Trial`.
-    keys: of the hyperparameters that are tuned.
+    keys: the names of the hyperparameters that are tuned.
   """
 
   arm: str
@@ -61,8 +79,8 @@ class Trial:
 
   Attributes:
     arm: the name of its arm.
-    number: of the trial in its arm, from 0 over all studies; trials of the same
-      number have the same values of the shared hyperparameters in all arms.
+    number: its number in its arm, from 0 over all studies. Trials of the same
+      number have the same values of the hyperparameters that their arms share.
     study: the study that it belongs to.
     seed: of the run.
     values: the value of each hyperparameter that is tuned, by its dotted key.
@@ -144,15 +162,13 @@ def planned(config: ConfigDict, names: Sequence[str]) -> list[Planned]:
 def read(comparison: "Comparison") -> Tuning:
   """Reads the finished trials of a comparison, and what they choose.
 
+  Choices that chosen.json holds stand, because runs were trained with them.
+
   Raises:
     UserError: a trial is not finished, or damaged.
   """
-  if missing := comparison.unfinished_trials:
-    raise UserError(
-      f"{len(missing)} of {len(comparison.trials)} trials are not finished, "
-      f"such as {missing[0].name}; the same command without --report_only "
-      "trains them"
-    )
+  if comparison.unfinished_trials:
+    raise UserError(comparison.waiting)
   found: dict[str, list[list[Trial]]] = {name: [] for name in comparison.arms}
   result = _any_result(comparison)
   for cell in comparison.trials:
@@ -161,11 +177,17 @@ def read(comparison: "Comparison") -> Tuning:
       of_arm.append([])
     of_arm[-1].append(_read(cell, result))
   trials = {name: tuple(map(tuple, of_arm)) for name, of_arm in found.items()}
+  chosen = {name: tuple(map(_best, of_arm)) for name, of_arm in trials.items()}
+  for name, choices in comparison.choices.items():
+    chosen[name] = tuple(
+      next(trial for trial in study if trial.number == choice.trial)
+      for study, choice in zip(trials[name], choices, strict=True)
+    )
   return Tuning(
     design=comparison.design,
     space=comparison.space,
     trials=trials,
-    chosen={name: tuple(map(_best, of_arm)) for name, of_arm in trials.items()},
+    chosen=chosen,
   )
 
 
@@ -179,42 +201,56 @@ def choose(comparison: "Comparison", config: ConfigDict) -> None:
   Raises:
     UserError: a trial is damaged, or the file is of another tuning.
   """
-  tuning = comparison.tuning
   recipes = {
     name: [
-      {
-        "trial": trial.number,
-        "validation_accuracy": trial.accuracy,
-        "values": dict(trial.values),
-      }
+      dataclasses.asdict(
+        Choice(
+          trial=trial.number,
+          as_written=not trial.places,
+          validation_accuracy=trial.accuracy,
+          values=dict(trial.values),
+        )
+      )
       for trial in of_arm
     ]
-    for name, of_arm in tuning.chosen.items()
+    for name, of_arm in comparison.tuning.chosen.items()
   }
   path = comparison.workdir / CHOSEN_FILE
-  older = _read_chosen(config, path) or {}
+  older = _read_chosen(config, path)
+  older = {
+    name: [dataclasses.asdict(choice) for choice in of_arm]
+    for name, of_arm in older.items()
+  }
   content = _header(config) | {"arms": older | recipes}
   records.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def recipes(
+def read_choices(
   config: ConfigDict, workdir: pathlib.Path, names: Sequence[str]
-) -> dict[str, list[dict[str, str]]] | None:
-  """Returns the chosen values of each arm and seed, from chosen.json.
-
-  Returns:
-    For each arm, a mapping from key to text for each seed; None if an arm has
-    no choice yet.
+) -> dict[str, tuple[Choice, ...]]:
+  """Returns the choices of each study by arm, for the arms that have them.
 
   Raises:
-    UserError: the file is damaged, or of another tuning.
+    UserError: chosen.json is damaged, or of another tuning.
   """
   chosen = _read_chosen(config, workdir / CHOSEN_FILE)
-  if chosen is None or not chosen.keys() >= set(names):
-    return None
-  values = {name: [_texts(x["values"]) for x in chosen[name]] for name in names}
+  return {name: chosen[name] for name in names if name in chosen}
+
+
+def recipes(
+  config: ConfigDict, choices: Mapping[str, Sequence[Choice]]
+) -> dict[str, list[dict[str, str]]]:
+  """Returns the tuned values of each seed by arm, as text by key.
+
+  Args:
+    config: what `arms.load` returned.
+    choices: of each study by arm.
+  """
   each = 1 if config.tune.design == "studies" else config.seeds
-  return {name: found * each for name, found in values.items()}
+  return {
+    name: [{} if x.as_written else _texts(x.values) for x in of_arm] * each
+    for name, of_arm in choices.items()
+  }
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
@@ -236,30 +272,35 @@ def _header(config: ConfigDict) -> dict[str, Any]:
 
 def _read_chosen(
   config: ConfigDict, path: pathlib.Path
-) -> dict[str, list[dict[str, Any]]] | None:
+) -> dict[str, tuple[Choice, ...]]:
+  """Reads chosen.json; returns nothing without one."""
   try:
     content = json.loads(files.read_text(path))
-    arms_there = content.pop("arms")
-    for of_arm in arms_there.values():
-      for choice in of_arm:
-        from_json(dict[str, int | float | bool | str | None], choice["values"])
-      if len(of_arm) != arms.studies(config) and content == _header(config):
-        raise ValueError("a study is missing")
+    found = from_json(dict[str, tuple[Choice, ...]], content["arms"])
   except FileNotFoundError:
-    return None
+    return {}
   except OSError as error:
     raise UserError(f"cannot read {path}: {error.strerror}") from None
-  except (ValueError, KeyError, TypeError, AttributeError):
-    raise UserError(
-      f"{path} is damaged; delete it, and the same command chooses again"
-    ) from None
+  except (ValueError, KeyError, TypeError):
+    raise _damaged(path) from None
   here = _header(config)
   if changed := [key for key in here if content.get(key) != here[key]]:
     raise UserError(
       f"{path} holds the choices of another tuning; it differs in "
       f"{', '.join(changed)}; name another directory"
     )
-  return arms_there
+  share = config.tune.trials // arms.studies(config)
+  studies = list(range(arms.studies(config)))
+  for of_arm in found.values():
+    if [choice.trial // share for choice in of_arm] != studies:
+      raise _damaged(path)
+  return found
+
+
+def _damaged(path: pathlib.Path) -> UserError:
+  return UserError(
+    f"{path} is damaged; delete it, and the same command chooses again"
+  )
 
 
 def _any_result(comparison: "Comparison") -> Result:
@@ -319,8 +360,14 @@ def _read(cell: "Cell", like: Result) -> Trial:
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-  """Returns the trial of the highest accuracy, then of the lowest loss."""
-  return max(
-    trials,
-    key=lambda x: (x.accuracy, -x.loss if x.loss is not None else -np.inf),
-  )
+  """Returns the trial of the highest accuracy, then of the lowest loss.
+
+  A trial that diverged is chosen only if all did.
+  """
+
+  def merit(trial: Trial) -> tuple[bool, float, float]:
+    known = trial.loss is not None and math.isfinite(trial.loss)
+    loss = trial.loss if known else math.inf
+    return trial.diverged is None, trial.accuracy, -loss
+
+  return max(trials, key=merit)

@@ -11,14 +11,17 @@ _ENDS = {"lower": " ▾", "upper": " ▴"}
 
 
 def content(
-  tuning: Mapping[str, Any], baseline: str, seeds: int, folder: pathlib.Path
+  tuning: Mapping[str, Any],
+  baseline: str,
+  seconds: Mapping[str, Sequence[float]],
+  folder: pathlib.Path,
 ) -> dict[str, Any]:
   """Returns what the template shows, drawing the figures on the way.
 
   Args:
     tuning: the numbers of the tuning.
     baseline: the arm that the others are measured against.
-    seeds: the number of runs of each arm that are compared.
+    seconds: of training, of each run that is compared, by arm.
     folder: the folder of the PNG files.
 
   Returns:
@@ -47,9 +50,10 @@ def content(
       "gains",
       tuning_figures.gains(tuning, paint, baseline),
       "gain of every arm at every recipe",
-      "The gain at every recipe, on validation: a dot is the difference to the "
-      f"{baseline} with the same values, seed and images. Ring: the recipe as "
-      "it is written. Stroke: the mean.",
+      "The gain at every recipe, on validation: a dot is the difference to "
+      f"{baseline}, or to the arm that is named, with the same values of what "
+      "both tune, the same seed and images. Ring: the recipe as it is written. "
+      "Stroke: the mean.",
     ),
   ):
     drawing.png(figure, folder / f"{name}.png")
@@ -74,8 +78,8 @@ def content(
       for choice in arm["chosen"]
     ],
     "notes": [
-      tuning_words.design(tuning, seeds),
-      *tuning_words.budget(tuning),
+      tuning_words.design(tuning, max(map(len, seconds.values()))),
+      *tuning_words.budget(tuning, sum(map(sum, seconds.values()))),
       "▾ and ▴ mark values at the lower and the upper end of their range.",
     ],
   }

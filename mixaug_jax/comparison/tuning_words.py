@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixaug_jax.comparison import words
+from mixaug_jax.durations import duration
 
 
 def headline(numbers: Mapping[str, Any], split: str) -> str:
@@ -16,13 +17,19 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
   if best == numbers["baseline"]:
     return words.headline(numbers, split)
   arm, tuning = numbers["arms"][best], numbers["tuning"]
-  text = f"Tuned alike ({_trials(tuning, ' each')}), {arm['verdict']}."
+  text = f"Tuned alike ({_trials(tuning, ' an arm')}), {arm['verdict']}."
   if others < 2 or arm["goal"] is None:
     return text
+  images = (
+    ""
+    if split == "test"
+    else ", but there is no test set, and recipes and arm were chosen on "
+    "validation images as well, so the mean is slightly too high"
+  )
   return (
     f"{text} {best} is the best of {others} arms on the validation images of "
-    "the tuning; its figure comes from other networks. The interval and the "
-    "test are adjusted for the number of comparisons."
+    f"the tuning; its figure comes from other networks{images}. The interval "
+    "and the test are adjusted for the number of comparisons."
   )
 
 
@@ -67,8 +74,15 @@ def design(tuning: Mapping[str, Any], seeds: int) -> str:
   )
 
 
-def budget(tuning: Mapping[str, Any]) -> list[str]:
-  """Returns what each arm had for its tuning, and what some did not use."""
+def budget(
+  tuning: Mapping[str, Any], seconds: float | None = None
+) -> list[str]:
+  """Returns what each arm had for its tuning, and what some did not use.
+
+  Args:
+    tuning: the numbers of the tuning.
+    seconds: of training, of all runs that are compared; None if unknown.
+  """
   arms = tuning["arms"]
   steps = {name: arm["steps"] for name, arm in arms.items()}
   lines = [f"Each arm was tuned with {_trials(tuning)}, "]
@@ -88,6 +102,13 @@ def budget(tuning: Mapping[str, Any]) -> list[str]:
     lines.append(
       f"Trials that diverged: {listed}. They ended early and count with the "
       "accuracy of chance."
+    )
+  if seconds is not None:
+    of_trials = sum(arm["seconds"] for arm in arms.values())
+    lines.append(
+      f"Training took {duration(of_trials)} in the trials and "
+      f"{duration(seconds)} in the runs that are compared, without "
+      "compilation, evaluation and saving, and counted one after the other."
     )
   return lines
 

@@ -192,6 +192,16 @@ def warnings(comparison: Comparison) -> list[str]:
           f"The logits of {name}/{seed} are not numbers for {bad:,} examples, "
           "which count as wrong; its loss and calibration are unknown."
         )
+  sizes = {
+    name: next(iter(of_arm.values())).run.config.batch_size
+    for name, of_arm in comparison.runs.items()
+  }
+  if len(set(sizes.values())) > 1:
+    listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    warnings.append(
+      f"The arms have batches of different sizes ({listed}), so equal steps "
+      "are not an equal number of images."
+    )
   if len(by_loss) > 1:
     kinds = "; ".join(f"{x}: {', '.join(y)}" for x, y in by_loss.items())
     warnings.append(

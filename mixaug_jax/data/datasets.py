@@ -217,9 +217,10 @@ def _divide(
   """Holds out the splits that the data set does not have."""
   if "all" in parts:
     parts["train"] = parts.pop("all")
-    if config.test:
-      own = np.random.default_rng(config.test_seed)
-      _hold_out(parts, "test", config.test_fraction, own)
+    own = np.random.default_rng(config.test_seed)
+    _hold_out(parts, "test", config.test_fraction, own)
+    if not config.test:  # It is held out all the same, and never trained on.
+      del parts["test"]
   if "validation" not in parts:
     _hold_out(parts, "validation", config.validation_fraction, rng)
 

@@ -136,8 +136,12 @@ def draws_from(
 
 
 def changes_of_seed(there: Identity, here: Identity) -> list[str]:
-  """Returns what differs apart from what the seed draws, as `changes` does."""
-  lines = changes(there, here, ["test"])
+  """Returns what differs apart from what the seed draws, as `changes` does.
+
+  A test split that only one of them read is no difference.
+  """
+  both = there.splits.keys() & here.splits.keys()
+  lines = changes(there, here, both & {"test"})
   if there.drawn_from != here.drawn_from and there.pillow == here.pillow:
     lines.append("the images of train and validation differ")
   return lines
