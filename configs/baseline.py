@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import default
+from mixaug_jax.configs import default
 
 
 def get_config(dataset: str = "digits") -> ConfigDict:

@@ -13,8 +13,8 @@ tested. `--config.tune.trials=0` gives all arms the recipe of `base`.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import basic, default
 from mixaug_jax.config import difference
+from mixaug_jax.configs import basic, default
 
 
 def get_config(dataset: str = "digits") -> ConfigDict:

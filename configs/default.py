@@ -8,6 +8,7 @@ names an object of a registry, `package.module:Name` names one of your own.
 """
 
 import dataclasses
+import difflib
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -234,9 +235,10 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # metrics.jsonl is always written. A writer of your own: package.module:Name.
   log.writers = "console,tensorboard"
 
-  return {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}.get(
-    dataset, _unknown
-  )(config)
+  if dataset not in DATASETS:
+    raise ValueError(_unknown(dataset))
+  settle = {"digits": _digits, "folder": _folder, "stanford_dogs": _dogs}
+  return settle[dataset](config)
 
 
 def _digits(config: ConfigDict) -> ConfigDict:
@@ -286,6 +288,12 @@ def _dogs(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def _unknown(config: ConfigDict) -> ConfigDict:
-  del config
-  raise ValueError(f"the data set must be one of {', '.join(DATASETS)}")
+def _unknown(dataset: str) -> str:
+  near = difflib.get_close_matches(dataset.lower(), DATASETS, 1)
+  name = dataset.removeprefix("tfds:")
+  hint = (
+    f"did you mean :{near[0]}?"
+    if near
+    else f"a data set of TFDS is :folder --config.data.name=tfds:{name}"
+  )
+  return f"the data set must be one of {', '.join(DATASETS)}; {hint}"

@@ -1,3 +1,3 @@
 """Train and compare image classifiers with mixing augmentations in JAX."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

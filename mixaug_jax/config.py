@@ -3,14 +3,13 @@
 import difflib
 import json
 import math
-import os
 import runpy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from mixaug_jax import names, registry
+from mixaug_jax import names, recipes, registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -88,7 +87,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """Reads a recipe, applies overrides, checks every value.
 
   Args:
-    spec: `PATH` or `PATH:DATASET`; the file defines `get_config`.
+    spec: `RECIPE` or `RECIPE:DATASET`, see `read`.
     overrides: dotted keys and their values as text.
 
   Returns:
@@ -99,9 +98,7 @@ def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
   """
   config = read(spec)
   if "arms" in config:
-    raise UserError(
-      f"{spec} is a comparison; run it by python -m mixaug_jax.compare"
-    )
+    raise UserError(f"{spec} is a comparison; run it by the command compare")
   override(config, overrides or {})
   return resolve(config)
 
@@ -177,27 +174,27 @@ def _settle_weights(model: ConfigDict) -> None:
 
 
 def read(spec: str) -> ConfigDict:
-  """Returns what `get_config` of a file returns.
+  """Returns what `get_config` of a recipe returns.
 
   Args:
-    spec: `PATH` or `PATH:DATASET`.
+    spec: `RECIPE` or `RECIPE:DATASET`; the recipe is a name or a path, as in
+      `recipes.find`, and its file defines `get_config`.
 
   Raises:
     UserError: the file is missing, does not run, or returns no ConfigDict.
   """
   path, _, dataset = spec.partition(":")
-  path = os.path.expanduser(path)
-  if not os.path.isfile(path):
-    raise UserError(
-      f"there is no file {path!r}; name a recipe such as configs/cutmix.py"
-    )
+  path = recipes.find(path)
   try:
     get_config = runpy.run_path(path)["get_config"]
   except KeyError:
     raise UserError(f"{path} defines no function get_config") from None
   except Exception as error:
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, ImportError) and error.name == "configs":
+      reason += "; write `from mixaug_jax.configs import ...`"
     raise UserError(
-      f"{path} does not run as a config file: {type(error).__name__}: {error}"
+      f"{path} does not run as a config file: {reason}"
     ) from error
   try:
     config = get_config(*([dataset] if dataset else []))
@@ -281,7 +278,7 @@ def check_stored(content: Mapping[str, Any]) -> None:
   Raises:
     UserError: naming the key or value that is wrong.
   """
-  from configs import default
+  from mixaug_jax.configs import default
 
   config = default.get_config()
   values = _flat(content)
@@ -410,7 +407,7 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
   They have their defaults, which change nothing.
   """
-  from configs import default
+  from mixaug_jax.configs import default
 
   config = _merged(default.get_config().to_dict(), content)
   if config["data"]["cache_size"] is None:  # Older runs did not settle it.
@@ -423,8 +420,8 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_effect(config: ConfigDict) -> list[str]:
   """Reports the settings of what is off, a sentence each."""
-  from configs import default
   from mixaug_jax.augment import pipeline
+  from mixaug_jax.configs import default
 
   defaults = default.get_config()
   names = pipeline.without_effect(config.augment, defaults.augment)

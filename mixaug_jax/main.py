@@ -9,7 +9,7 @@ from mixaug_jax.command import distributed, exits, flags, jax_setup, summary
 
 def main(argv: Sequence[str]) -> None:
   parser = flags.parser(
-    "main", "Trains an image classifier; the same command resumes."
+    "train", "Trains an image classifier; the same command resumes."
   )
   flags.add_config(parser)
   parser.add_argument(
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def default_workdir(spec: str) -> pathlib.Path:
-  """Returns runs/cutmix-digits for `configs/cutmix.py:digits`."""
+  """Returns runs/cutmix-digits for `cutmix` and `configs/cutmix.py:digits`."""
   path, _, dataset = spec.partition(":")
   name = f"{pathlib.Path(path).stem}-{dataset or 'digits'}"
   return pathlib.Path("runs", name)

@@ -6,7 +6,9 @@ device never waits for the host. `training/session.py` holds what a turn does.
 """
 
 import contextlib
+import importlib
 import pathlib
+import sys
 from collections.abc import Callable
 
 import jax
@@ -108,3 +110,8 @@ def _train(
       state, metrics = session.step(state, batch)
       session.read_previous(step + 1, metrics)
   return state
+
+
+if __name__ == "__main__":  # The command that trains is mixaug_jax.main.
+  sys.argv.insert(1, "train")
+  importlib.import_module("mixaug_jax.__main__").run()

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mixaug_jax import main
+from mixaug_jax.comparison import arms
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "extending.md").read_text("utf-8")
@@ -24,7 +25,7 @@ def folder(tmp_path, monkeypatch):
   for name, code in MODULES.items():
     (tmp_path / name).write_text(code, "utf-8")
   monkeypatch.syspath_prepend(str(tmp_path))
-  monkeypatch.chdir(ROOT)
+  monkeypatch.chdir(tmp_path)  # The recipes are found in any folder.
   yield tmp_path
   for name in MODULES:
     sys.modules.pop(name.removesuffix(".py"), None)
@@ -39,7 +40,7 @@ def _train(command, workdir):
 
 
 def test_every_module_of_the_page_is_named_by_a_command():
-  assert len(MODULES) == 5
+  assert len(MODULES) == 6
   for name in MODULES:
     assert any(name.removesuffix(".py") in command for command in COMMANDS)
 
@@ -53,6 +54,20 @@ def test_a_command_of_the_page_trains(folder, command):
   if "my_writers" in command:
     rows = (folder / "run" / "metrics.csv").read_text().splitlines()
     assert rows[0].startswith("2,train/loss,")
+
+
+def test_a_recipe_of_the_page_adds_an_arm(folder):
+  (arm,) = re.findall(r"`(config\.arms\.strong = .*)`", TEXT)
+  (folder / "mine.py").write_text(
+    "from mixaug_jax.configs import compare\n\n"
+    "def get_config(dataset='digits'):\n"
+    "  config = compare.get_config(dataset)\n"
+    f"  {arm}\n"
+    "  return config\n"
+  )
+  config = arms.load("mine", {})
+  resolved = arms.resolved(config, "strong", config.base.data.image_size, {})
+  assert (resolved.mix.name, resolved.mix.alpha) == ("cutmix", 2.0)
 
 
 def test_a_recipe_sets_the_fields_of_a_mixer_of_its_own(folder):

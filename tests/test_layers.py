@@ -13,7 +13,7 @@ LAYERS = (
   ("models",),
   ("weights",),
   ("data",),
-  ("config", "training"),
+  ("config", "configs", "recipes", "training"),
   ("analysis",),
   ("classifier",),
   ("runs",),
@@ -23,7 +23,7 @@ LAYERS = (
   ("command",),
 )
 COMMANDS = {"main", "compare", "evaluate", "predict", "preview", "export"}
-COMMANDS |= {"data.__main__", "report"}
+COMMANDS |= {"__main__", "data.__main__", "report"}
 LEVEL = {part: n for n, layer in enumerate(LAYERS) for part in layer}
 
 

@@ -1,4 +1,4 @@
-"""Command-line flags: the parser, paths, `--config` and its overrides."""
+"""Command-line flags: the parser, paths, the recipe and its overrides."""
 
 import argparse
 import contextlib
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import names
+from mixaug_jax import names, recipes
+from mixaug_jax.command import invocation
 from mixaug_jax.errors import UserError, reason
 
 _PREFIX = "--config."
@@ -20,13 +21,15 @@ class _Parser(argparse.ArgumentParser):
   """An argument parser that raises UserError."""
 
   def error(self, message: str):
-    raise UserError(f"{message}; see python -m {self.prog} --help")
+    raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-  """Returns a parser for `python -m mixaug_jax.COMMAND`."""
+  """Returns a parser for a command, a key of `invocation.COMMANDS`."""
   return _Parser(
-    prog=f"mixaug_jax.{command}", description=description, allow_abbrev=False
+    prog=invocation.called(command),
+    description=description,
+    allow_abbrev=False,
   )
 
 
@@ -61,14 +64,17 @@ def add_config(
   flags: argparse.ArgumentParser,
   load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
 ) -> None:
-  """Adds `--config`, which `parse` gives to `load` with its overrides."""
+  """Adds the recipe, which `parse` gives to `load` with its overrides."""
   flags.set_defaults(load_config=load)
   flags.add_argument(
-    "--config",
-    required=True,
-    metavar="FILE[:DATASET]",
-    help="a recipe, e.g. configs/cutmix.py:digits; --config.KEY=VALUE sets "
-    "any of its keys",
+    "recipe",
+    nargs="?",
+    metavar="RECIPE[:DATASET]",
+    help=f"{', '.join(recipes.NAMES)} or a file of yours, and the data set, "
+    "e.g. cutmix:folder; --config.KEY=VALUE sets any of its keys",
+  )
+  flags.add_argument(
+    "--config", metavar="RECIPE[:DATASET]", help="the recipe, as a flag"
   )
 
 
@@ -79,18 +85,24 @@ def parse(
 
   Returns:
     The arguments. `config` is the ConfigDict with its overrides, `spec` the
-    text of `--config`, and `overrides` the texts of the overrides by key.
+    text of the recipe, and `overrides` the texts of the overrides by key.
 
   Raises:
     UserError: a wrong flag or value.
   """
   rest, overrides = split_overrides(argv)
-  arguments = flags.parse_args(rest)
-  if hasattr(arguments, "config"):
-    arguments.spec, arguments.overrides = arguments.config, overrides
-    arguments.config = arguments.load_config(arguments.config, overrides)
-  elif overrides:
-    raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+  load_config = flags.get_default("load_config")
+  if load_config is None:
+    if overrides:
+      raise UserError(f"{flags.prog} takes no --config.KEY overrides")
+    return flags.parse_args(rest)
+  # The recipe may stand between the flags.
+  arguments = flags.parse_intermixed_args(rest)
+  given = [x for x in (arguments.recipe, arguments.config) if x is not None]
+  if len(given) != 1:
+    flags.error("name one recipe, such as cutmix:folder")
+  (arguments.spec,), arguments.overrides = given, overrides
+  arguments.config = load_config(arguments.spec, overrides)
   return arguments
 
 

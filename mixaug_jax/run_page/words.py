@@ -6,10 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
 from mixaug_jax import config as config_lib
 from mixaug_jax import durations
 from mixaug_jax.augment import pipeline
+from mixaug_jax.configs import default
 from mixaug_jax.pages import words
 from mixaug_jax.runs import Run
 from mixaug_jax.training import records

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+import mixaug_jax
 from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.data import selection
@@ -104,7 +105,10 @@ def result(
     processes=jax.process_count(),
     class_names=list(exp.datasets.class_names),
     examples=Examples(len(exp.datasets.train), len(exp.datasets.validation)),
-    versions={name: metadata.version(name) for name in _PACKAGES},
+    versions={
+      "mixaug_jax": mixaug_jax.__version__,
+      **{name: metadata.version(name) for name in _PACKAGES},
+    },
     xla_flags=os.environ.get("XLA_FLAGS", ""),
     commit=_commit(),
     config_crc32=records.checksum(exp.config.to_dict()),

@@ -131,7 +131,7 @@ class Result:
     processes: their number.
     class_names: by class id.
     examples: of each split.
-    versions: of the packages that compute.
+    versions: of this package and of those that compute.
     xla_flags: of the environment.
     commit: of this package's repository, where it is in one.
     config_crc32: of config.json.

@@ -42,6 +42,7 @@ def get_config():
   config.base.batch_size = 48
   config.base.evaluate.batch_size = 252
   config.seeds = 1
+  config.tune.trials = 0
   config.arms = {"baseline": {}, "cut": {"mix": {"name": "cutmix"}}}
   return config
 """
