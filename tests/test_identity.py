@@ -276,7 +276,7 @@ def test_evaluation_reports_changed_data(place, original, capsys):
 
 def test_runs_of_a_comparison_have_the_same_data(original):
   mine = runs.open_run(original / "run").identity
-  cell = lambda seed: plan.Cell("arm", seed, None, original / "run")
+  cell = lambda seed: plan.Cell("arm", seed, original / "run", lambda: None)
   same_data.check(cell(0), mine, [cell(0), cell(1)])
   other = dataclasses.replace(
     mine.splits["train"], ids="others", pixels="others"
