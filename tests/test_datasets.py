@@ -257,7 +257,11 @@ def test_a_source_without_splits_is_divided():
   assert other.test.ids == sets.test.ids
   assert other.validation.ids != sets.validation.ids
   assert _divided(test_seed=1).test.ids != sets.test.ids
-  assert _divided(test=False).test is None
+  unread = _divided(test=False)
+  assert unread.test is None
+  # What would be test is not trained on instead.
+  assert list(unread.train.ids) == list(_divided().train.ids)
+  assert list(unread.validation.ids) == list(_divided().validation.ids)
 
 
 def test_the_test_split_can_be_switched_off(folder):
