@@ -96,7 +96,7 @@ def of_arm(config: ConfigDict, name: str) -> ConfigDict:
       f"{{'mix': {{'alpha': 0.5}}}}, got {overrides!r}"
     )
   arm = copy.deepcopy(config.base)
-  with arm.unlocked(), naming(name):
+  with arm.unlocked(), _naming(name):
     config_lib.update(arm, overrides)
   return arm
 
@@ -128,7 +128,7 @@ def resolved(
         f"config.base.{key} instead"
       )
   arm.data.cache_size = stored
-  with naming(name):
+  with _naming(name):
     config_lib.override(arm, values)
     config_lib.resolve(arm)
     try:
@@ -140,7 +140,7 @@ def resolved(
 
 
 @contextlib.contextmanager
-def naming(arm: str) -> Iterator[None]:
+def _naming(arm: str) -> Iterator[None]:
   """Puts the name of an arm before the sentence of a UserError."""
   try:
     yield
@@ -272,6 +272,6 @@ def _override_arms(config: ConfigDict, overrides: Mapping[str, str]) -> None:
     by_arm.setdefault(name, {})[leaf] = text
   for name, texts in by_arm.items():
     arm = of_arm(config, name)
-    with naming(name):
+    with _naming(name):
       config_lib.override(arm, texts)
     config.arms[name] = ConfigDict(config_lib.difference(config.base, arm))
