@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import harness
-from mixaug_jax import data
-from mixaug_jax.command import exits, flags, jax_setup
+from mixaug_jax import data, jax_setup
+from mixaug_jax.command import exits, flags
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment
 

@@ -269,7 +269,7 @@ def our_steps(
     random: batch size, pixels a side and classes of random images, which stay
       on the devices; None: the data of the config.
   """
-  from mixaug_jax.command import jax_setup
+  from mixaug_jax import jax_setup
 
   jax_setup.prepare()
 

@@ -112,7 +112,8 @@ def waiting(
   placement: str, folder: str, cache_dir: str
 ) -> tuple[int, float, float]:
   """Returns steps, seconds and, of them, those spent in `next(batches)`."""
-  from mixaug_jax import data, train
+  from mixaug_jax import data
+  from mixaug_jax.training import loop
 
   overrides = {
     "data.dir": folder,
@@ -139,7 +140,7 @@ def waiting(
 
   data.train_batches = timed
   config = harness.config("cutmix.py:folder", overrides)
-  train.train(config, pathlib.Path(cache_dir, "run"))
+  loop.train(config, pathlib.Path(cache_dir, "run"))
   # From the second batch on: the first step compiles.
   waited = sum(end - begin for begin, end in waits[2:])
   return len(waits) - 2, waits[-1][1] - waits[1][1], waited

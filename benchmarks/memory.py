@@ -60,8 +60,7 @@ def main() -> None:
   flags.add_argument("--keep_leak", action="store_true")
   arguments = flags.parse_args()
   harness.use_cpu()
-  from mixaug_jax import train
-  from mixaug_jax.training import tensorstore_leak
+  from mixaug_jax.training import loop, tensorstore_leak
 
   if arguments.keep_leak:
     tensorstore_leak.avoid = lambda: None
@@ -77,7 +76,7 @@ def main() -> None:
   }
   with tempfile.TemporaryDirectory() as folder:
     config = harness.config("cutmix.py", overrides)
-    train.train(config, pathlib.Path(folder, "run"))
+    loop.train(config, pathlib.Path(folder, "run"))
 
 
 if __name__ == "__main__":

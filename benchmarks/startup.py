@@ -123,12 +123,12 @@ def where() -> dict[str, float]:
 
   begin = time.perf_counter()
   timed("importing JAX", importlib.import_module)("jax")
-  timed("importing the rest", importlib.import_module)("mixaug_jax.train")
+  rest = "mixaug_jax.training.loop"
+  timed("importing the rest", importlib.import_module)(rest)
   import jax
 
-  from mixaug_jax import data, train
-  from mixaug_jax.command import jax_setup
-  from mixaug_jax.training import experiment, parallel
+  from mixaug_jax import data, jax_setup
+  from mixaug_jax.training import experiment, loop, parallel
 
   built, make = experiment.Experiment, parallel.train_step
   data.load = timed("reading the data", data.load)
@@ -137,7 +137,7 @@ def where() -> dict[str, float]:
   with tempfile.TemporaryDirectory() as folder:
     jax_setup.prepare()
     with contextlib.suppress(FirstStepDone):
-      train.train(harness.config(RECIPE, {}), pathlib.Path(folder, "run"))
+      loop.train(harness.config(RECIPE, {}), pathlib.Path(folder, "run"))
   rest = time.perf_counter() - begin - sum(taken.values())
   return {**taken, "all else": rest}
 

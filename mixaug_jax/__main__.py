@@ -1,13 +1,11 @@
 """`mixaug COMMAND ...` and `python -m mixaug_jax COMMAND ...`."""
 
 import difflib
-import importlib
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 import mixaug_jax
-from mixaug_jax.command import exits, invocation
+from mixaug_jax.command import exits, invocation, start
 from mixaug_jax.command.invocation import COMMANDS
 from mixaug_jax.errors import UserError
 
@@ -37,7 +35,7 @@ def run() -> None:
 def main(argv: Sequence[str]) -> int | None:
   name, *rest = argv or [""]
   if name in COMMANDS:
-    return _module(name).main(rest)
+    return start.call(name, rest)
   if name in ("-h", "--help"):
     lines = (f"  {name:10}{command.help}" for name, command in COMMANDS.items())
     print(
@@ -50,16 +48,6 @@ def main(argv: Sequence[str]) -> int | None:
   else:
     raise UserError(_unknown(name))
   return 0
-
-
-def _module(name: str) -> ModuleType:
-  try:
-    return importlib.import_module(f"mixaug_jax.{COMMANDS[name].module}")
-  except ModuleNotFoundError as error:
-    raise UserError(
-      f"the package {error.name} is not installed; pip install mixaug-jax "
-      "installs what the commands need"
-    ) from error
 
 
 def _unknown(name: str) -> str:

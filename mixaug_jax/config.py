@@ -83,12 +83,12 @@ _MAY_CHANGE = (
 )
 
 
-def load(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+def load(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
   """Reads a recipe, applies overrides, checks every value.
 
   Args:
     spec: `RECIPE` or `RECIPE:DATASET`, see `read`.
-    overrides: dotted keys and their values as text.
+    overrides: as in `override`.
 
   Returns:
     The resolved, locked config.
@@ -219,8 +219,8 @@ def difference(base: ConfigDict, other: ConfigDict) -> dict[str, Any]:
   return changed
 
 
-def override(config: ConfigDict, values: Mapping[str, str]) -> None:
-  """Sets dotted keys from text, to the type that each key has.
+def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
+  """Sets dotted keys, from a value or from text of the type that a key has.
 
   Raises:
     UserError: an unknown key, or a text that is not of the key's type.
@@ -233,7 +233,8 @@ def override(config: ConfigDict, values: Mapping[str, str]) -> None:
     parent, _, name = key.rpartition(".")
     kind = _node(config, parent).get_type(name)
     optional = isinstance(references[key], FieldReference)
-    parsed[key] = _parse(key, text, kind, optional)
+    is_text = isinstance(text, str)
+    parsed[key] = _parse(key, text, kind, optional) if is_text else text
   _set(config, parsed)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, reason
 
 
 @contextlib.contextmanager
@@ -68,6 +68,16 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         part.unlink()
       raise
     sync(path.parent)
+
+
+def make_folder(name: str, folder: pathlib.Path) -> None:
+  """Makes a folder; raises UserError, which calls it `name`."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"cannot make {name}={folder}: {reason(error)}; name another folder"
+    ) from None
 
 
 def sync(path: pathlib.Path) -> None:

@@ -1,23 +1,6 @@
-"""`python -m mixaug_jax.report`: writes the page of one finished run."""
+"""`python -m mixaug_jax.report`, which is `mixaug report`."""
 
-from collections.abc import Sequence
-
-from mixaug_jax.command import exits, flags, jax_setup
-
-
-def main(argv: Sequence[str]) -> None:
-  parser = flags.parser(
-    "report", "Writes report.html into the directory of a finished run."
-  )
-  parser.add_argument("--workdir", type=flags.path, required=True)
-  arguments = flags.parse(parser, argv)
-  jax_setup.prepare()
-
-  from mixaug_jax import runs
-  from mixaug_jax.run_page import page
-
-  print(page.write(runs.open_run(arguments.workdir)))
-
+from mixaug_jax.command import start
 
 if __name__ == "__main__":
-  exits.run(main, output_is_optional=True)
+  start.run("report")

@@ -21,10 +21,12 @@ import sys
 import tempfile
 import time
 
-from mixaug_jax import main as _main  # noqa: F401
-from mixaug_jax import train  # noqa: F401
-from mixaug_jax.command import exits
+from mixaug_jax.command import (
+  exits,
+  train,  # noqa: F401
+)
 from mixaug_jax.comparison import page  # noqa: F401
+from mixaug_jax.training import loop  # noqa: F401
 from mixaug_jax.training.writers import TensorBoardWriter
 
 with tempfile.TemporaryDirectory() as _folder:  # Imports tensorboardX.

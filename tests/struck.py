@@ -74,7 +74,7 @@ def main():
 def _train(strike, argv):
   strike.begins("starting")
 
-  from mixaug_jax import main as command
+  from mixaug_jax.command import train as command
   from mixaug_jax.training import preemption
   from mixaug_jax.training.bar import TrainingBar
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import special
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import evaluate, predict, runs, train
+from mixaug_jax import runs
 from mixaug_jax.analysis import (
   calibration,
   likelihood,
@@ -16,8 +16,9 @@ from mixaug_jax.analysis import (
   statistics,
   views,
 )
+from mixaug_jax.command import evaluate, predict
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import losses
+from mixaug_jax.training import loop, losses
 
 ROOT = pathlib.Path(__file__).parent.parent
 KINDS = (likelihood.SOFTMAX, likelihood.SIGMOID)
@@ -286,7 +287,7 @@ def sigmoid_run(tmp_path_factory):
     },
   )
   workdir = tmp_path_factory.mktemp("sigmoid") / "run"
-  return workdir, train.train(config, workdir)
+  return workdir, loop.train(config, workdir)
 
 
 def _evaluate(workdir, capsys, *extra):

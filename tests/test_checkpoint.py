@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixaug_jax import config, train
+from mixaug_jax import config
 from mixaug_jax.command import failures
 from mixaug_jax.errors import UserError
+from mixaug_jax.training import loop
 from mixaug_jax.training.checkpoint import Checkpoints, read_loop
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Evaluation
@@ -87,7 +88,7 @@ def test_a_link_to_a_missing_folder_is_named(tmp_path):
 def test_a_path_that_is_not_utf8_is_refused_before_anything_is_read(tmp_path):
   workdir = tmp_path / os.fsdecode(b"w\xff")
   for use in (
-    lambda: train.train(config.load("configs/cutmix.py:digits", {}), workdir),
+    lambda: loop.train(config.load("configs/cutmix.py:digits", {}), workdir),
     lambda: read_loop(workdir / "checkpoints" / "1"),
   ):
     with pytest.raises(UserError, match=r"w\\udcff\S* is not UTF-8"):
@@ -100,7 +101,7 @@ def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path, name):
   workdir = tmp_path / name / "run"
   loaded = config.load("configs/cutmix.py:digits", {})
   with pytest.raises(UserError, match=r"has a \[, \* or \? in its name"):
-    train.train(loaded, workdir)
+    loop.train(loaded, workdir)
   assert not workdir.parent.exists()
 
 

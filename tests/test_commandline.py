@@ -10,14 +10,16 @@ import sys
 import jaxlib.version
 import pytest
 
-from mixaug_jax.command import exits, flags, jax_setup
+from mixaug_jax import jax_setup
+from mixaug_jax.command import exits, flags
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Prints the program of a convolution, and the errors of its output and its
 # gradients relative to the largest value, against float64 sums over windows.
 _PROGRAM = """
 import numpy as np
-from mixaug_jax.command import exits, flags, jax_setup
+from mixaug_jax import jax_setup
+from mixaug_jax.command import exits, flags
 jax_setup.prepare()
 import jax
 from mixaug_jax.models.cpu import convolve
@@ -149,7 +151,7 @@ def test_an_impossible_path_is_refused(tmp_path):
 
 def test_compiled_programs_are_cached_below_the_users_cache(tmp_path):
   code = (
-    "from mixaug_jax.command import jax_setup; jax_setup.prepare(); "
+    "from mixaug_jax import jax_setup; jax_setup.prepare(); "
     "import jax; print(jax.config.jax_compilation_cache_dir)"
   )
   env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

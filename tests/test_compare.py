@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mixaug_jax import classifier, compare, train
+from mixaug_jax import classifier
 from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, likelihood
+from mixaug_jax.command import compare
 from mixaug_jax.comparison import (
   arms,
   drawings,
@@ -29,6 +30,7 @@ from mixaug_jax.comparison import (
   words,
 )
 from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
+from mixaug_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs" / "compare.py")
@@ -252,7 +254,7 @@ def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):
   overrides = {"seeds": "1", "base.evaluate.batch_size": "200"}
   overrides |= {"base.batch_size": "48", "base.log.writers": "console"}
   comparison = plan.make(arms.load(str(path), overrides), tmp_path / "runs")
-  results = {c.arm: train.train(c.config, c.workdir) for c in comparison.cells}
+  results = {c.arm: loop.train(c.config, c.workdir) for c in comparison.cells}
   page.write(comparison, "command")
   numbers = json.loads((tmp_path / "runs" / "results.json").read_text())
   of_arms, best = numbers["arms"], numbers["best"]

@@ -14,7 +14,8 @@ import pytest
 from flax import linen as nn
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import export, models
+from mixaug_jax import models
+from mixaug_jax.command import export
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, optim, records, state
 from mixaug_jax.training.checkpoint import Checkpoints

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mixaug_jax import main
+from mixaug_jax.command import train
 from mixaug_jax.comparison import arms
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def _train(command, workdir):
   argv = [*shlex.split(command), f"--workdir={workdir}"]
   argv += ["--config.steps=4", "--config.batch_size=48", "--config.epochs=none"]
   argv += ["--config.evaluate.batch_size=100", "--config.log.every_steps=2"]
-  main.main(argv)
+  train.main(argv)
   return json.loads((workdir / "result.json").read_text())
 
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import data, evaluate, main, runs
+from mixaug_jax import data, runs
+from mixaug_jax.command import evaluate, train
 from mixaug_jax.comparison import plan, same_data
 from mixaug_jax.data import identity, labelled
 from mixaug_jax.errors import UserError
-from mixaug_jax.train import train
-from mixaug_jax.training import records
+from mixaug_jax.training import loop, records
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 220, 40), "ant": (40, 40, 220)}
@@ -57,7 +57,7 @@ def original(tmp_path_factory):
   for name in ("cat", "dog"):
     _images(root / "set" / "train" / name, 12, 1)
     _images(root / "set" / "test" / name, 6, 2)
-  train(_config(root / "set"), root / "run")
+  loop.train(_config(root / "set"), root / "run")
   return root
 
 
@@ -134,14 +134,14 @@ def test_a_run_does_not_resume_on_other_data(place, change, sentence):
   change(place / "set")
   before = (place / "run" / "data.json").read_bytes()
   with pytest.raises(UserError, match=sentence):
-    train(_config(place / "set"), place / "run")
+    loop.train(_config(place / "set"), place / "run")
   assert (place / "run" / "data.json").read_bytes() == before
   assert not (place / "run" / "result.json").exists()
 
 
 def test_a_run_resumes_on_moved_data_and_prints_what_differs(place, capsys):
   (place / "set").rename(place / "moved")
-  train(_config(place / "moved", **{"checkpoint.keep": 3}), place / "run")
+  loop.train(_config(place / "moved", **{"checkpoint.keep": 3}), place / "run")
   printed = capsys.readouterr().out
   assert "resuming with other values of checkpoint.keep (there 2, here 3)" in (
     printed
@@ -159,7 +159,7 @@ def test_the_draw_of_the_seed_is_from_the_same_images(original):
 
 def test_a_run_without_data_json_resumes_with_a_warning(place, capsys):
   (place / "run" / "data.json").unlink()
-  train(_config(place / "set"), place / "run")
+  loop.train(_config(place / "set"), place / "run")
   assert "it is unknown whether the data changed" in capsys.readouterr().err
   assert (place / "run" / "data.json").exists()
 
@@ -169,13 +169,13 @@ def test_a_damaged_data_json_is_reported(place):
   content["splits"]["train"]["per_class"] = [18]
   (place / "run" / "data.json").write_text(json.dumps(content))
   with pytest.raises(UserError, match=r"data\.json is damaged"):
-    train(_config(place / "set"), place / "run")
+    loop.train(_config(place / "set"), place / "run")
 
 
 def test_a_new_run_may_replace_one_that_saved_nothing(place):
   shutil.rmtree(place / "run" / "checkpoints")
   _add_images(place / "set")
-  train(_config(place / "set"), place / "run")
+  loop.train(_config(place / "set"), place / "run")
   there = records.read_data(place / "run")
   assert there.splits["train"].examples > 18
 
@@ -299,7 +299,7 @@ def test_a_comparison_refuses_to_train_on_other_data(original):
     raise UserError("other data")
 
   with pytest.raises(UserError, match="other data"):
-    train(_config(original / "set", seed=0), original / "new", refuse)
+    loop.train(_config(original / "set", seed=0), original / "new", refuse)
   assert not (original / "new").exists()
 
 
@@ -309,7 +309,7 @@ def test_a_finished_run_prints_what_plays_no_part(original, capsys):
   flags = [f"--config.data.{key}={config.data[key]}" for key in keys]
   keys = ("batch_size", "steps", "evaluate.batch_size")
   flags += [f"--config.{key}={config_lib.leaves(config)[key]}" for key in keys]
-  main.main(
+  train.main(
     [
       f"--config={ROOT}/configs/baseline.py:folder",
       f"--workdir={original / 'run'}",
@@ -326,7 +326,7 @@ def test_a_finished_run_prints_what_plays_no_part(original, capsys):
 def test_lost_rows_of_metrics_are_reported(place, capsys):
   metrics = place / "run" / "metrics.jsonl"
   metrics.write_bytes(metrics.read_bytes()[:30])
-  train(_config(place / "set"), place / "run")
+  loop.train(_config(place / "set"), place / "run")
   assert "rows of earlier steps are lost" in capsys.readouterr().err
   for line in metrics.read_text().splitlines():
     json.loads(line)

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import files, train
+from mixaug_jax import files
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import checkpoint
+from mixaug_jax.training import checkpoint, loop
 
 RUNS = pathlib.Path(__file__).parent / "data" / "runs"
 
@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch):
     },
   )
   workdir.mkdir()
-  return workdir, lambda: train.train(config, workdir)
+  return workdir, lambda: loop.train(config, workdir)
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import models, runs, train
+from mixaug_jax import models, runs
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment
+from mixaug_jax.training import experiment, loop
 
 # The whole of a model family: this file, named on the command line.
 MY_NET = '''
@@ -113,7 +113,7 @@ def test_every_model_runs_in_stages(name):
 def test_a_model_of_the_users_own_trains_and_predicts(my_net, tmp_path):
   workdir = tmp_path / "run"
   config = _config("my_net:MyNet", **{"model.dropout": "0.1"})
-  assert train.train(config, workdir).steps == 4
+  assert loop.train(config, workdir).steps == 4
   network = runs.open_run(workdir).classifier()
   images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
   assert network.predictor()(images).shape == (1, 3, 10)

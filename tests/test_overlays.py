@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixaug_jax import main, predict
 from mixaug_jax.analysis import cam, marked_png, overlays
 from mixaug_jax.augment import center_crop
+from mixaug_jax.command import predict, train
 from mixaug_jax.data import boxes, image_files
 from mixaug_jax.data.decode import Settings, decode_square
 from mixaug_jax.errors import UserError
@@ -238,7 +238,7 @@ def test_a_map_beyond_the_picture_and_a_picture_smaller_than_the_map():
 def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run") / "run"
   flags = ("steps=1", "batch_size=48", "evaluate.batch_size=252")
-  main.main(
+  train.main(
     [
       *(f"--config={CONFIG}", f"--workdir={workdir}"),
       *(f"--config.{flag}" for flag in flags),

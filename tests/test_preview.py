@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import preview
 from mixaug_jax.analysis import contact_sheet, fonts
+from mixaug_jax.command import preview
 from mixaug_jax.errors import UserError
 
 

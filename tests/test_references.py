@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import runs, train
+from mixaug_jax import runs
 from mixaug_jax.analysis import references
 from mixaug_jax.comparison import arms, baselines, plan, same_data
-from mixaug_jax.training import pretrained
+from mixaug_jax.training import loop, pretrained
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = {
@@ -153,7 +153,7 @@ def donor(request, tmp_path_factory):
     settings["model.last_stage"] = last_stage
   config = config_lib.load(str(ROOT / "configs" / "baseline.py"), settings)
   workdir = tmp_path_factory.mktemp("donor") / "run"
-  train.train(config, workdir)
+  loop.train(config, workdir)
   return workdir
 
 

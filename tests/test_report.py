@@ -17,10 +17,9 @@ from PIL import Image
 from scipy import special
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import main, report
 from mixaug_jax.analysis import calibration, mistakes, statistics
 from mixaug_jax.analysis.likelihood import SIGMOID, SOFTMAX
-from mixaug_jax.command import flags
+from mixaug_jax.command import flags, report, train
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.run_page import numbers, words
@@ -73,7 +72,7 @@ def trained(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(RUNS)
     patch.chdir(ROOT)
-    main.main(
+    train.main(
       [
         "--config=configs/default.py:folder",
         "--config.model.name=tiny_model:Tiny",

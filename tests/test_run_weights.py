@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import runs, train
+from mixaug_jax import runs
 from mixaug_jax.comparison import arms, plan
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, pretrained, records
+from mixaug_jax.training import experiment, loop, pretrained, records
 from mixaug_jax.weights import dialects
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def model(request):
 def old(model, tmp_path_factory):
   """A finished run of four steps, with weights that differ by kind."""
   workdir = tmp_path_factory.mktemp("old") / model
-  train.train(_config(model__name=model, evaluate__checkpoint="ema"), workdir)
+  loop.train(_config(model__name=model, evaluate__checkpoint="ema"), workdir)
   return workdir
 
 
@@ -128,7 +128,7 @@ def resnet(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("resnet") / "old"
   settings = {"model__last_stage": "stage2", "model__version": "v1"}
   settings |= {"model__preprocessing": "caffe", "model__conv_bias": "true"}
-  train.train(_config(**settings, model__bn_epsilon="1.001e-5"), workdir)
+  loop.train(_config(**settings, model__bn_epsilon="1.001e-5"), workdir)
   return workdir
 
 
@@ -141,19 +141,19 @@ def test_the_model_follows_the_run_and_outlives_it(resnet, tmp_path, capsys):
   for key in ("last_stage", "version", "preprocessing", "conv_bias"):
     assert config.model[key] == theirs[key] is not None
   assert config.model.bn_epsilon == 1.001e-5
-  whole = train.train(config, tmp_path / "whole")
+  whole = loop.train(config, tmp_path / "whole")
   lines = capsys.readouterr().out.splitlines()
   assert any(f"loaded from {old} (step " in line for line in lines)
   shutil.copytree(tmp_path / "whole", new)
   (new / "result.json").unlink()
   shutil.rmtree(new / "checkpoints" / "4")
   shutil.rmtree(old)
-  resumed = train.train(_config(**settings), new)
+  resumed = loop.train(_config(**settings), new)
   assert "resuming from step 3" in capsys.readouterr().out
   assert resumed.test == whole.test
   # Without a start to resume from, the run that is gone is missing.
   with pytest.raises(UserError, match=f"{old} is not a run directory with a"):
-    train.train(_config(**settings), tmp_path / "another")
+    loop.train(_config(**settings), tmp_path / "another")
   assert not (tmp_path / "another").exists()
 
 
@@ -171,7 +171,7 @@ def test_a_comparison_outlives_the_run_that_its_arms_started_from(
     return plan.make(config, tmp_path / "runs")
 
   cell = planned().cells[0]
-  train.train(cell.config, cell.workdir)
+  loop.train(cell.config, cell.workdir)
   shutil.rmtree(old)
   again = planned()
   assert again.cells[0].config == cell.config
@@ -250,7 +250,7 @@ def test_a_run_without_its_weights_is_refused_before_anything_compiles(
   damage(workdir)
   monkeypatch.setattr(jax, "jit", None)
   with pytest.raises(UserError, match=sentence):
-    train.train(_config(model__pretrained=workdir), tmp_path / "new")
+    loop.train(_config(model__pretrained=workdir), tmp_path / "new")
   assert not (tmp_path / "new").exists()
 
 

@@ -224,7 +224,8 @@ def test_it_is_downloaded_prepared_and_trained_on_without_tensorflow(
 ):
   address, asked = proxy
   code = (
-    "import sys; from mixaug_jax import main; main.main(sys.argv[1:]); "
+    "import sys; from mixaug_jax.command import train; "
+    "train.main(sys.argv[1:]); "
     "sys.exit('tensorflow' in sys.modules)"
   )
   done = subprocess.run(

@@ -124,7 +124,8 @@ def test_training_on_it_imports_no_tensorflow(prepared, tmp_path):
     f"--workdir={tmp_path / 'run'}",
   ]
   code = (
-    "import sys; from mixaug_jax import main; main.main(sys.argv[1:]); "
+    "import sys; from mixaug_jax.command import train; "
+    "train.main(sys.argv[1:]); "
     "sys.exit('tensorflow' in sys.modules)"
   )
   subprocess.run([sys.executable, "-c", code, *flags], check=True, cwd=ROOT)

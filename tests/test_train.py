@@ -290,8 +290,8 @@ def test_a_writer_and_a_loss_of_the_users_own_are_named_in_the_config(tmp_path):
 
 def test_tensorflow_is_never_imported(tmp_path):
   code = (
-    "import sys; from mixaug_jax import main; "
-    f"main.main(['--config=configs/cutmix.py', '--workdir={tmp_path}/run', "
+    "import sys; from mixaug_jax.command import train; "
+    f"train.main(['--config=configs/cutmix.py', '--workdir={tmp_path}/run', "
     f"*{SMALL}]); "
     "sys.exit('tensorflow' in sys.modules)"
   )

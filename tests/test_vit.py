@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import evaluate, models, predict, runs, train
+from mixaug_jax import models, runs
+from mixaug_jax.command import evaluate, predict
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import vit
-from mixaug_jax.training import experiment
+from mixaug_jax.training import experiment, loop
 
 QUICKLY = {"xla_backend_optimization_level": 1}  # To compile, not to run.
 
@@ -187,13 +188,13 @@ def test_it_trains_resumes_evaluates_and_predicts(tmp_path, capsys):
   }
   config = lambda: config_lib.load("configs/cutmix.py", settings)
   whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-  result = train.train(config(), whole)
+  result = loop.train(config(), whole)
   assert result.validation.last.loss < math.log(10)  # That of a guess.
 
   shutil.copytree(whole, resumed)
   (resumed / "result.json").unlink()
   shutil.rmtree(resumed / "checkpoints" / "30")
-  train.train(config(), resumed)
+  loop.train(config(), resumed)
   assert "resuming from step 15" in capsys.readouterr().out
   first, second = (
     runs.open_run(run).predictions("test").logits for run in (whole, resumed)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import config as config_lib
 from mixaug_jax import names, recipes
 from mixaug_jax.command import invocation
-from mixaug_jax.errors import UserError, reason
+from mixaug_jax.errors import UserError
 
 _PREFIX = "--config."
 
@@ -48,16 +48,6 @@ def path(text: str) -> pathlib.Path:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
   return converted
-
-
-def make_folder(flag: str, folder: pathlib.Path) -> None:
-  """Makes the folder that a flag names; raises UserError."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f"cannot make {flag}={folder}: {reason(error)}; name another folder"
-    ) from None
 
 
 def add_config(

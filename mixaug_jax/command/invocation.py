@@ -6,28 +6,26 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-  """A command of the package.
+  """A command; its function is `main` of the module `command.NAME`.
 
   Attributes:
-    module: the module whose function `main` takes the words after the name.
     help: what it does, in a line.
     output_is_optional: see `exits.run`.
   """
 
-  module: str
   help: str
   output_is_optional: bool = False
 
 
 COMMANDS = {
-  "train": Command("main", "train an image classifier, or resume it", True),
-  "compare": Command("compare", "train and compare several recipes", True),
-  "evaluate": Command("evaluate", "measure a run on any split and views"),
-  "predict": Command("predict", "classify image files"),
-  "report": Command("report", "write the page of one run", True),
-  "preview": Command("preview", "draw what the network is trained on"),
-  "export": Command("export", "write the weights for another framework"),
-  "data": Command("data.__main__", "list or remove caches of images"),
+  "train": Command("train an image classifier, or resume it", True),
+  "compare": Command("train and compare several recipes", True),
+  "evaluate": Command("measure a run on any split and views"),
+  "predict": Command("classify image files"),
+  "report": Command("write the page of one run", True),
+  "preview": Command("draw what the network is trained on"),
+  "export": Command("write the weights for another framework"),
+  "data": Command("list or remove caches of images"),
 }
 
 
@@ -51,5 +49,4 @@ def called(command: str) -> str:
   """
   if words := program():
     return f"{words} {command}"
-  module = COMMANDS[command].module.removesuffix(".__main__")
-  return f"python -m mixaug_jax.{module}"
+  return f"python -m mixaug_jax.{'main' if command == 'train' else command}"

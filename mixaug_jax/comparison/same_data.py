@@ -17,14 +17,14 @@ def train(cell: Cell, comparison: Comparison) -> Result:
   The checkpoints of a trial are deleted at its end, because nothing reads them.
 
   Raises:
-    UserError: see `check` and `mixaug_jax.train.train`.
-    Diverged, Interrupted: see `mixaug_jax.train.train`.
+    UserError: see `check` and `training.loop.train`.
+    Diverged, Interrupted: see `training.loop.train`.
   """
-  from mixaug_jax import train as training
+  from mixaug_jax.training import loop  # It imports Orbax.
 
   others = (*comparison.trials, *comparison.cells)
   try:
-    return training.train(
+    return loop.train(
       cell.config, cell.workdir, lambda identity: check(cell, identity, others)
     )
   finally:

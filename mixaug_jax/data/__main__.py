@@ -1,34 +1,6 @@
-"""`python -m mixaug_jax.data`: lists or removes caches of decoded images."""
+"""`python -m mixaug_jax.data`, which is `mixaug data`."""
 
-from collections.abc import Sequence
-
-from mixaug_jax.command import exits, flags
-
-
-def main(argv: Sequence[str]) -> None:
-  parser = flags.parser("data", "Lists or removes caches of images.")
-  action = parser.add_mutually_exclusive_group(required=True)
-  action.add_argument("--info", action="store_true", help="list the caches")
-  action.add_argument("--clear", action="store_true", help="remove all caches")
-  parser.add_argument(
-    "--cache_dir", type=flags.path, help="default: the user's cache directory"
-  )
-  arguments = flags.parse(parser, argv)
-
-  from mixaug_jax.data import cache
-
-  if arguments.clear:
-    freed = cache.clear(arguments.cache_dir)
-    print(
-      f"freed {freed / 2**20:,.1f} MiB in {cache.root(arguments.cache_dir)}"
-    )
-    return
-  caches = cache.info(arguments.cache_dir)
-  for path, size, state in caches:
-    print(f"{size / 2**20:10,.1f} MiB  {state}  {path}")
-  total = sum(size for _, size, _ in caches)
-  print(f"{total / 2**20:10,.1f} MiB  in total")
-
+from mixaug_jax.command import start
 
 if __name__ == "__main__":
-  exits.run(main)
+  start.run("data")

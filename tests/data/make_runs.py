@@ -13,7 +13,7 @@ import pathlib
 import shutil
 
 import mixaug_jax
-from mixaug_jax import compare, main
+from mixaug_jax.command import compare, train
 
 RUNS = pathlib.Path(__file__).parent / "runs"
 TRAIN = (
@@ -45,7 +45,7 @@ COMPARE = ("--config=tests/data/runs/tiny_comparison.py",)
 def make(root: pathlib.Path) -> None:
   """Writes the runs into an empty folder."""
   finished, unfinished = root / "finished", root / "unfinished"
-  main.main([*TRAIN, f"--workdir={finished}"])
+  train.main([*TRAIN, f"--workdir={finished}"])
   shutil.copytree(finished, unfinished)
   shutil.rmtree(unfinished / "checkpoints" / "6")
   for path in [unfinished / "result.json", *unfinished.glob("*.npz")]:

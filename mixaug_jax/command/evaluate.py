@@ -1,0 +1,51 @@
+"""The command that measures a run on any split and views."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from mixaug_jax.api import SPLITS
+from mixaug_jax.command import flags
+
+
+def main(argv: Sequence[str]) -> None:
+  parser = flags.parser(
+    "evaluate",
+    "Evaluates the chosen weights of a finished run, on one or several views "
+    "of each image.",
+  )
+  parser.add_argument("--workdir", type=flags.path, required=True)
+  parser.add_argument("--split", default="test", choices=SPLITS)
+  parser.add_argument(
+    "--data_dir",
+    metavar="DIR",
+    help="score other labelled images: DIR/<class>/*, or a folder with splits; "
+    "default: the data of the run",
+  )
+  parser.add_argument(
+    "--views",
+    default="identity",
+    help="identity, flip, five_crops, ten_crops, scales, shifts; commas "
+    "between several",
+  )
+  parser.add_argument(
+    "--average",
+    default="logits",
+    choices=("logits", "probabilities"),
+    help="what is averaged over the views",
+  )
+  parser.add_argument("--json", action="store_true", help="print JSON")
+  arguments = flags.parse(parser, argv)
+
+  from mixaug_jax.analysis import views
+  from mixaug_jax.api import open_run
+
+  report = open_run(arguments.workdir).evaluate(
+    arguments.split,
+    views=arguments.views,
+    average=arguments.average,
+    data_dir=arguments.data_dir,
+  )
+  for note in report.pop("notes"):
+    print(f"mixaug_jax: {note}", file=sys.stderr)
+  print(json.dumps(report, indent=2) if arguments.json else views.table(report))
