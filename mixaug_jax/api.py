@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -242,7 +243,13 @@ def train(
     folder = workdirs.default(config)
   else:
     raise UserError("a ConfigDict has no directory of its own; name a workdir")
-  jax_setup.prepare(resolved.deterministic)
+  if late := jax_setup.prepare(resolved.deterministic):
+    warnings.warn(
+      f"JAX is in use already, so that {' '.join(late)} has no effect: this "
+      "run has other bits than that of the command, and may take longer; call "
+      "mixaug_jax.prepare() before anything else",
+      stacklevel=2,
+    )
   loop.train(resolved, folder)
   return open_run(folder)
 

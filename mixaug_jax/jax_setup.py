@@ -1,7 +1,6 @@
 """JAX's settings: XLA flags and the compilation cache."""
 
 import os
-import warnings
 
 # On a CPU these versions of jaxlib give convolutions to YNNPACK, which needs
 # longer for a train step than Eigen. Other versions were not measured and keep
@@ -11,7 +10,7 @@ _YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
 
-def prepare(deterministic: bool = False) -> None:
+def prepare(deterministic: bool = False) -> list[str]:
   """Applies the settings that JAX needs before it initialises its devices.
 
   Every command starts with it. A program that uses JAX before it trains calls
@@ -22,6 +21,9 @@ def prepare(deterministic: bool = False) -> None:
 
   Args:
     deterministic: whether GPUs must give the same bits in every run.
+
+  Returns:
+    The XLA flags that come too late, because JAX is in use already.
   """
   flags = ["--xla_gpu_deterministic_ops=true"] if deterministic else []
   import jax
@@ -33,17 +35,12 @@ def prepare(deterministic: bool = False) -> None:
     flags.append(f"{_YNNPACK_FLAG}=-{_CONVOLUTIONS}")
   given = os.environ.get("XLA_FLAGS", "")
   flags = [flag for flag in flags if flag.partition("=")[0] not in given]
-  if flags and xla_bridge.backends_are_initialized():
-    warnings.warn(
-      f"JAX is in use already, so that {' '.join(flags)} has no effect: this "
-      "run is slower or has other bits than that of the command; call "
-      "mixaug_jax.prepare() before anything else",
-      stacklevel=3,
-    )
-  elif flags:
+  late = bool(flags) and xla_bridge.backends_are_initialized()
+  if flags and not late:
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [given, *flags]))
 
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
     jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  return flags if late else []
