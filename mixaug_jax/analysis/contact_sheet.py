@@ -1,5 +1,6 @@
 """Contact sheets: training images before and after augmentation."""
 
+import itertools
 import math
 import types
 from collections.abc import Sequence
@@ -23,18 +24,22 @@ _CAPTION = 2 * (_FONT + 3)
 _GAP = 6
 
 
-def training_batch(
-  config: ConfigDict, step: int
-) -> tuple[np.ndarray, list[str], np.ndarray, list[str]]:
-  """Returns the batch of a training step, by the code and keys of training.
+# Stored images uint8 `[B, S, S, 3]` and their classes; what the network sees,
+# float32 in [0, 1] `[B, H, W, 3]`, and its soft labels in words.
+Batch = tuple[np.ndarray, list[str], np.ndarray, list[str]]
+
+
+def training_batch(config: ConfigDict, step: int) -> Batch:
+  """Returns the batch of a training step, see `training_batches`."""
+  return training_batches(config, range(step, step + 1))[0]
+
+
+def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
+  """Returns batches of training, by its code and keys.
 
   Args:
     config: resolved and checked.
-    step: the training step.
-
-  Returns:
-    Stored images uint8 `[B, S, S, 3]` and their classes; what the network
-    sees, float32 in [0, 1] `[B, H, W, 3]`, and its soft labels in words.
+    steps: consecutive training steps.
 
   Raises:
     UserError: a mistake in the config or the data.
@@ -53,11 +58,10 @@ def training_batch(
     datasets.train,
     batch_size=config.batch_size,
     seed=config.seed,
-    start_step=step,
+    start_step=steps.start,
   )
-  stored = next(batches)
+  stored = list(itertools.islice(batches, len(steps)))
   batches.close()
-  images, class_ids = stored["image"], stored["label"]
   off = config.mix.off_after_epoch
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   recipe = types.SimpleNamespace(
@@ -66,15 +70,16 @@ def training_batch(
     num_classes=len(names),
     mix_until=np.inf if off is None else off * per_epoch,
   )
-  seen, labels = jax.jit(lambda *args: network_input(recipe, *args, Devices()))(
-    jnp.uint32(config.seed), step, images, class_ids
-  )
-  return (
-    images,
-    [names[i] for i in class_ids],
-    np.asarray(seen),
-    [in_words(label, names) for label in np.asarray(labels)],
-  )
+  seed = jnp.uint32(config.seed)
+  feed = jax.jit(lambda *args: network_input(recipe, seed, *args, Devices()))
+  made = []
+  for step, batch in zip(steps, stored, strict=True):
+    images, class_ids = batch["image"], batch["label"]
+    seen, labels = feed(step, images, class_ids)
+    words = [in_words(label, names) for label in np.asarray(labels)]
+    classes = [names[i] for i in class_ids]
+    made.append((images, classes, np.asarray(seen), words))
+  return made
 
 
 def in_words(label: np.ndarray, names: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
 from mixaug_jax.pages import drawing, figures, maps, measured, tiles
 
-_SHEET_STEP = 2  # An early step; any would do.
+_SHEET_STEPS = range(8)
 _SHEET_IMAGES = 8
 _CAM_IMAGES = 6
 _BOX_IMAGES = 512
@@ -45,7 +45,10 @@ def compared_images(comparison: Comparison) -> data.Split:
 def network_inputs(
   comparison: Comparison, folder: pathlib.Path
 ) -> list[dict[str, Any]]:
-  """Draws an early training batch of the first seed of each arm.
+  """Draws a training batch of the first seed of each arm.
+
+  Arms that mix leave some batches or examples as they are. So the batch is that
+  of the first eight in which the arms mix most of the images that are shown.
 
   Args:
     comparison: the comparison.
@@ -56,10 +59,20 @@ def network_inputs(
     An arm whose stored images differ from those of the arm above has a row of
     its own for them.
   """
+  batches = {
+    name: contact_sheet.training_batches(
+      next(iter(of_arm.values())).run.config, _SHEET_STEPS
+    )
+    for name, of_arm in comparison.runs.items()
+  }
+  mixed = [
+    sum("+" in words for *_, labels in step for words in labels[:_SHEET_IMAGES])
+    for step in zip(*batches.values(), strict=True)
+  ]
+  step = int(np.argmax(mixed))
   rows, stored = [], None
-  for number, (name, of_arm) in enumerate(comparison.runs.items()):
-    run = next(iter(of_arm.values())).run
-    batch = contact_sheet.training_batch(run.config, _SHEET_STEP)
+  for number, (name, of_arm) in enumerate(batches.items()):
+    batch = of_arm[step]
     path = folder / f"network_input_{number}.png"
     with files.replacing(path) as part:
       contact_sheet.sheet(*batch, _SHEET_IMAGES).save(part)
