@@ -1,0 +1,93 @@
+"""Settings of the site, which Sphinx builds from this folder.
+
+python -m sphinx -W --keep-going -b html docs build/site
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import pathlib
+import sys
+from unittest import mock
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import mixaug_jax
+from mixaug_jax.command.invocation import COMMANDS
+
+project = "mixaug_jax"
+author = "The mixaug_jax authors"
+release = mixaug_jax.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions += ["sphinx.ext.viewcode"]
+
+nb_execution_mode = "off"  # The notebooks are stored with their outputs.
+myst_heading_anchors = 3
+# Docstrings quote names and code by single backticks.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 72
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"mixaug_jax {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+
+# Pages of the root folder, and those of the site that include them.
+PAGES = {"README.md": "index.md"}
+PAGES |= {
+  f"{name}.md": f"{name.lower()}.md"
+  for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")
+}
+
+
+def lead_to_pages(_: Sphinx, *where_and_text: object) -> None:
+  """Redirects links to files of the root folder to the pages of the site."""
+  text = where_and_text[-1]
+  for file, page in PAGES.items():
+    for link in (f"](../{file}", f"]({file}"):
+      text[0] = text[0].replace(link, f"]({page}")
+
+
+class Commands(SphinxDirective):
+  """A section for each command, with the text that `--help` prints."""
+
+  def run(self) -> list[nodes.Node]:
+    sections = []
+    for name in COMMANDS:
+      title = f"mixaug {name}"
+      section = nodes.section(ids=[nodes.make_id(title)])
+      text = _help(name)
+      section += [nodes.title("", title), nodes.literal_block(text, text)]
+      section[-1]["language"] = "none"
+      sections.append(section)
+    return sections
+
+
+def _help(name: str) -> str:
+  module = importlib.import_module(f"mixaug_jax.command.{name}")
+  text = io.StringIO()
+  with (
+    mock.patch.object(sys, "argv", ["mixaug"]),
+    mock.patch.dict(os.environ, COLUMNS="80", NO_COLOR="1"),
+    contextlib.redirect_stdout(text),
+    contextlib.suppress(SystemExit),
+  ):
+    module.main(["--help"])
+  return text.getvalue()
+
+
+def setup(app: Sphinx) -> None:
+  app.add_directive("commands", Commands)
+  app.connect("source-read", lead_to_pages)
+  app.connect("include-read", lead_to_pages)
