@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import io
 import os
-import pathlib
 import sys
 from unittest import mock
 
@@ -15,12 +14,10 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 import mixaug_jax
 from mixaug_jax.command.invocation import COMMANDS
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 project = "mixaug_jax"
 author = "The mixaug_jax authors"
