@@ -7,6 +7,8 @@ import contextlib
 import importlib
 import io
 import os
+import pathlib
+import re
 import sys
 from unittest import mock
 
@@ -33,18 +35,18 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 72
 toc_object_entries_show_parents = "hide"
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"mixaug_jax {release}"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_copy_source = False
 
-# Pages of the root folder, and those of the site that include them.
-PAGES = {"README.md": "index.md"}
-PAGES |= {
-  f"{name}.md": f"{name.lower()}.md"
-  for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")
+# The pages that include a file of the root folder, by its name.
+INCLUDED = re.compile(r"^```\{include\} \.\./(\S+)", re.M)
+PAGES = {
+  match[1]: page.name
+  for page in pathlib.Path(__file__).parent.glob("*.md")
+  if (match := INCLUDED.search(page.read_text("utf-8")))
 }
 
 

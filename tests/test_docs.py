@@ -52,9 +52,9 @@ def test_every_page_is_in_the_contents_of_the_site():
   pages = {
     path.relative_to(ROOT / "docs").with_suffix("").as_posix()
     for path in ROOT.glob("docs/**/*")
-    if path.suffix in (".md", ".rst")
+    if path.suffix in (".md", ".rst", ".ipynb")
   }
-  listed = set(re.findall(r"^[\w/]+$", contents, re.M))
+  listed = set(re.findall(r"^[\w./]+$", contents, re.M))
   assert pages - {"index"} == listed
 
 
