@@ -36,6 +36,7 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 72
 toc_object_entries_show_parents = "hide"
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 
 html_theme = "furo"
 html_title = f"mixaug_jax {release}"
