@@ -40,6 +40,8 @@ napoleon_attr_annotations = False
 
 html_theme = "furo"
 html_title = f"mixaug_jax {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 
 # The pages that include a file of the root folder, by its name.
@@ -57,6 +59,15 @@ def lead_to_pages(_: Sphinx, *where_and_text: object) -> None:
   for file, page in PAGES.items():
     for link in (f"](../{file}", f"]({file}"):
       text[0] = text[0].replace(link, f"]({page}")
+
+
+def code_blocks(*name_and_lines: object) -> None:
+  """Marks code in a docstring, which is indented by four spaces, as code."""
+  lines = name_and_lines[-1]
+  for n in range(len(lines) - 1, 1, -1):
+    starts = lines[n].startswith("    ") and not lines[n - 1]
+    if starts and lines[n - 2][:1].strip():
+      lines[n - 1 : n - 1] = ["", "::"]
 
 
 class Commands(SphinxDirective):
@@ -91,3 +102,4 @@ def setup(app: Sphinx) -> None:
   app.add_directive("commands", Commands)
   app.connect("source-read", lead_to_pages)
   app.connect("include-read", lead_to_pages)
+  app.connect("autodoc-process-docstring", code_blocks, priority=400)

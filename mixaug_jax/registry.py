@@ -12,8 +12,6 @@ T = TypeVar("T")
 def find(key: str, name: str, registry: Mapping[str, T]) -> T:
   """Returns the object of a registry, or imports one from any module.
 
-  A name is short or that of a module::
-
       find("mix.name", "cutmix", MIXERS)
       find("mix.name", "my_package.mixers:MyMixer", MIXERS)
 

@@ -65,7 +65,7 @@ def test_the_reference_holds_every_public_name(page, package):
   text = (ROOT / "docs" / "api" / f"{page}.rst").read_text("utf-8")
   kinds = r"auto(?:function|class|exception)|py:data"
   named = re.findall(rf"^\.\. (?:{kinds}):: (\w+)$", text, re.M)
-  assert sorted(named) == sorted(package.__all__)
+  assert not set(package.__all__) - set(named)
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)

@@ -76,12 +76,10 @@ def mixup(
 ) -> tuple[jax.Array, jax.Array]:
   """Blends two images (Zhang et al., 2018, arXiv:1710.09412).
 
-  With lam ~ Beta(alpha, alpha), the result is::
-
       images = lam * images + (1 - lam) * images[partner]
 
-  The paper uses alpha 0.2 on ImageNet. Images of an integer dtype are blended
-  in float32 and rounded.
+  with lam ~ Beta(alpha, alpha). The paper uses alpha 0.2 on ImageNet. Images of
+  an integer dtype are blended in float32 and rounded.
 
   Args:
     key: a PRNG key, typed or raw.
@@ -204,7 +202,7 @@ def cutmix(
   The box has the sides H sqrt(1 - lam) and W sqrt(1 - lam), rounded down, with
   lam ~ Beta(alpha, alpha). The paper uses alpha 1. The centre is uniform over
   the pixels, and the box is clipped to the image. The weight of the label is
-  counted after clipping::
+  counted after clipping:
 
       lam = 1 - (box pixels inside the image) / (H W)
 

@@ -57,7 +57,7 @@ class Mixer(abc.ABC):
 
   A mixer is a frozen dataclass. Its fields are its settings, which
   `__post_init__` checks unless they are traced. Outside `jit`, `mix` compiles a
-  program for each value of the settings, if they can be hashed::
+  program for each value of the settings, if they can be hashed:
 
       @dataclasses.dataclass(frozen=True)
       class LeftMix(Mixer):
@@ -132,8 +132,6 @@ def mix(
   shard: Shard | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Applies one of several mixers, drawn by weight.
-
-  For example, this mixture has more boxes than blends::
 
       mix(key, images, labels, [CutMix(), Mixup(alpha=0.2)], [0.7, 0.3])
 

@@ -36,7 +36,7 @@ class Shard(NamedTuple):
   def over(cls, axis_name: Hashable) -> "Shard":
     """Returns the shard of this device inside `pmap` or `shard_map`.
 
-    The key of a mixer must be the same on all devices::
+    The key of a mixer must be the same on all devices:
 
         @functools.partial(jax.pmap, axis_name="data", in_axes=(None, 0, 0))
         def step(key, images, labels):
