@@ -233,8 +233,15 @@ def ten_crops(images: jax.Array, size: int | Sequence[int]) -> jax.Array:
 
   This is torchvision's `ten_crop`; see `five_crops`.
 
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+    size: pixels a side of the crops, or their height and width.
+
   Returns:
     `[10, H, W, C]` or `[10, B, H, W, C]`.
+
+  Raises:
+    ValueError: `size` is wrong, or the images are smaller.
   """
   mirrored = flip_left_right(images)
   return jnp.concatenate([five_crops(x, size) for x in (images, mirrored)])

@@ -77,6 +77,17 @@ def random_gaussian_blur(
 
   SimCLR (Chen et al., 2020, arXiv:2002.05709) uses these bounds, probability
   0.5 and a kernel of a tenth of the side.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    kernel_size: pixels a side of the kernel; odd, below twice each side.
+    min_sigma: lowest standard deviation in pixels, above 0.
+    max_sigma: highest standard deviation.
+    probability: probability of blurring.
+
+  Raises:
+    ValueError: a setting is out of range.
   """
   check.colours(images)
   check.above("min_sigma", min_sigma, 0)
@@ -125,7 +136,17 @@ def random_sharpness(
   lower: jax.Array | float,
   upper: jax.Array | float,
 ) -> jax.Array:
-  """Applies `adjust_sharpness` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_sharpness` by U(lower, upper).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    lower: lower bound on the factor, at least 0.
+    upper: upper bound on the factor.
+
+  Raises:
+    ValueError: the bounds are out of range.
+  """
   check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_sharpness, key, images, lower, upper)
 

@@ -18,14 +18,22 @@ from mixaug_jax.augment.mesh import on_any_mesh
 
 @on_any_mesh
 def flip_left_right(images: jax.Array) -> jax.Array:
-  """Mirrors columns; `tf.image.flip_left_right`."""
+  """Mirrors columns; `tf.image.flip_left_right`.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+  """
   check.image_or_batch(images)
   return jnp.flip(images, -2)
 
 
 @on_any_mesh
 def flip_up_down(images: jax.Array) -> jax.Array:
-  """Mirrors rows; `tf.image.flip_up_down`."""
+  """Mirrors rows; `tf.image.flip_up_down`.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+  """
   check.image_or_batch(images)
   return jnp.flip(images, -3)
 
@@ -34,7 +42,16 @@ def flip_up_down(images: jax.Array) -> jax.Array:
 def random_flip_left_right(
   key: jax.Array, images: jax.Array, probability: float = 0.5
 ) -> jax.Array:
-  """Mirrors columns with `probability`, which may be traced."""
+  """Mirrors columns with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+    probability: probability of a flip; may be traced.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return _random_flip(key, images, probability, flip_left_right)
 
 
@@ -42,7 +59,16 @@ def random_flip_left_right(
 def random_flip_up_down(
   key: jax.Array, images: jax.Array, probability: float = 0.5
 ) -> jax.Array:
-  """Mirrors rows with `probability`, which may be traced."""
+  """Mirrors rows with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+    probability: probability of a flip; may be traced.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return _random_flip(key, images, probability, flip_up_down)
 
 
@@ -105,6 +131,14 @@ def random_rot90(
 
   By default, all four positions are equally likely. Images that are not square
   keep their shape: they are turned by 180 degrees.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+    probability: probability of a turn.
+
+  Raises:
+    ValueError: the probability is out of range.
   """
   check.image_or_batch(images)
   check.within("probability", probability, 0, 1)

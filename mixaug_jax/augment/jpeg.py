@@ -99,9 +99,14 @@ def random_jpeg_quality(
 ) -> jax.Array:
   """Applies `adjust_jpeg_quality` at a quality uniform in [min, max].
 
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    min_jpeg_quality: lowest quality, whole, at least 0.
+    max_jpeg_quality: highest quality, whole, at most 100.
+
   Raises:
-    ValueError: unless 0 <= min_jpeg_quality <= max_jpeg_quality <= 100, both
-      whole.
+    ValueError: a quality is not whole, or the bounds are out of range.
   """
   check.colours(images)
   check.interval(

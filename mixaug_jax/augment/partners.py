@@ -36,12 +36,12 @@ class Shard(NamedTuple):
   def over(cls, axis_name: Hashable) -> "Shard":
     """Returns the shard of this device inside `pmap` or `shard_map`.
 
-        @functools.partial(jax.pmap, axis_name="data")
+    The key of a mixer must be the same on all devices:
+
+        @functools.partial(jax.pmap, axis_name="data", in_axes=(None, 0, 0))
         def step(key, images, labels):
           shard = Shard.over("data")
           images, labels = cutmix(key, images, labels, shard=shard)
-
-    The key must be the same on all devices.
 
     Args:
       axis_name: name of the mapped axis over which the batch is split, or a
@@ -72,6 +72,10 @@ def partner_group_size(batch: int, requested: int | None = None) -> int:
 
   Raises:
     ValueError: `requested` does not divide the batch, or the batch is empty.
+
+  Example:
+    >>> partner_group_size(100)
+    50
   """
   if batch < 1:
     raise ValueError("a batch must hold at least one example")
@@ -98,6 +102,10 @@ def devices_in_group(local: int, group: int) -> int:
   Args:
     local: examples on a device.
     group: examples in a group.
+
+  Example:
+    >>> devices_in_group(local=16, group=32)
+    2
   """
   return math.lcm(local, group) // local
 

@@ -25,7 +25,12 @@ _GREY = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale, ITU-R BT.601.
 
 @on_any_mesh
 def adjust_brightness(images: jax.Array, delta: jax.Array | float) -> jax.Array:
-  """Adds `delta`, in units of [0, 1]; `tf.image.adjust_brightness`."""
+  """Adds a number to all colours; `tf.image.adjust_brightness`.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    delta: in units of [0, 1], for uint8 as well; a scalar or `[B]`.
+  """
   check.colours(images)
   delta = factor("delta", delta, images)
   return in_unit(lambda x: x + delta, images)
@@ -39,6 +44,10 @@ def adjust_contrast(
 
   The result is `(x - mean) * factor + mean`, with a mean for each channel of
   each image.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    contrast_factor: 0 gives the mean and 1 the image; a scalar or `[B]`.
   """
   check.colours(images)
   scale = factor("contrast_factor", contrast_factor, images)
@@ -59,6 +68,11 @@ def adjust_gamma(
   For gamma below 1, the gradient is infinite at black. Negative values of
   floats become NaN, unless gamma is whole.
 
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    gamma: at least 0; below 1 brightens; a scalar or `[B]`.
+    gain: a scalar or `[B]`.
+
   Raises:
     ValueError: gamma is negative.
   """
@@ -70,7 +84,13 @@ def adjust_gamma(
 
 @on_any_mesh
 def adjust_hue(images: jax.Array, delta: jax.Array | float) -> jax.Array:
-  """Turns the hue by `delta` full circles; `tf.image.adjust_hue`."""
+  """Turns the hue; `tf.image.adjust_hue`.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+    delta: full circles; a scalar or `[B]`.
+  """
   check.colours(images, _COLOURS)
   delta = factor("delta", delta, images)
   return in_unit(lambda x: turn_hue(x, delta), images)
@@ -80,10 +100,15 @@ def adjust_hue(images: jax.Array, delta: jax.Array | float) -> jax.Array:
 def adjust_saturation(
   images: jax.Array, saturation_factor: jax.Array | float
 ) -> jax.Array:
-  """Scales the saturation of HSV, clipped to [0, 1].
+  """Scales the saturation of HSV; `tf.image.adjust_saturation`.
 
-  `tf.image.adjust_saturation`. A pixel without a positive channel has no
+  The result is clipped to [0, 1]. A pixel without a positive channel has no
   saturation and becomes grey.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+    saturation_factor: 0 gives grey and 1 the image; a scalar or `[B]`.
   """
   check.colours(images, _COLOURS)
   scale = factor("saturation_factor", saturation_factor, images)
@@ -101,7 +126,12 @@ def adjust_saturation(
 
 @on_any_mesh
 def rgb_to_grayscale(images: jax.Array) -> jax.Array:
-  """Puts the luma of `tf.image.rgb_to_grayscale` into all three channels."""
+  """Puts the luma of `tf.image.rgb_to_grayscale` into all three channels.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+  """
   check.colours(images, _COLOURS)
   return in_unit(lambda x: jnp.broadcast_to(luma(x), x.shape), images)
 
@@ -110,7 +140,16 @@ def rgb_to_grayscale(images: jax.Array) -> jax.Array:
 def random_brightness(
   key: jax.Array, images: jax.Array, max_delta: jax.Array | float
 ) -> jax.Array:
-  """Applies `adjust_brightness` by U(-max_delta, max_delta); max_delta >= 0."""
+  """Applies `adjust_brightness` by U(-max_delta, max_delta).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    max_delta: at least 0, in units of [0, 1].
+
+  Raises:
+    ValueError: `max_delta` is negative.
+  """
   check.within("max_delta", max_delta, 0, math.inf)
   return by_factor(adjust_brightness, key, images, -max_delta, max_delta)
 
@@ -122,7 +161,17 @@ def random_contrast(
   lower: jax.Array | float,
   upper: jax.Array | float,
 ) -> jax.Array:
-  """Applies `adjust_contrast` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_contrast` by U(lower, upper).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    lower: lower bound on the factor, at least 0.
+    upper: upper bound on the factor.
+
+  Raises:
+    ValueError: the bounds are out of range.
+  """
   check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_contrast, key, images, lower, upper)
 
@@ -134,7 +183,17 @@ def random_gamma(
   lower: jax.Array | float,
   upper: jax.Array | float,
 ) -> jax.Array:
-  """Applies `adjust_gamma` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_gamma` by U(lower, upper).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    lower: lower bound on the exponent, at least 0.
+    upper: upper bound on the exponent.
+
+  Raises:
+    ValueError: the bounds are out of range.
+  """
   check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_gamma, key, images, lower, upper)
 
@@ -143,7 +202,17 @@ def random_gamma(
 def random_hue(
   key: jax.Array, images: jax.Array, max_delta: jax.Array | float
 ) -> jax.Array:
-  """Applies `adjust_hue` by U(-max_delta, max_delta), max_delta in [0, 0.5]."""
+  """Applies `adjust_hue` by U(-max_delta, max_delta).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+    max_delta: full circles, in [0, 0.5].
+
+  Raises:
+    ValueError: `max_delta` is out of range.
+  """
   check.within("max_delta", max_delta, 0, 0.5)
   return by_factor(adjust_hue, key, images, -max_delta, max_delta)
 
@@ -155,7 +224,18 @@ def random_saturation(
   lower: jax.Array | float,
   upper: jax.Array | float,
 ) -> jax.Array:
-  """Applies `adjust_saturation` by U(lower, upper); 0 <= lower <= upper."""
+  """Applies `adjust_saturation` by U(lower, upper).
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+    lower: lower bound on the factor, at least 0.
+    upper: upper bound on the factor.
+
+  Raises:
+    ValueError: the bounds are out of range.
+  """
   check.interval("lower", lower, "upper", upper, 0, math.inf)
   return by_factor(adjust_saturation, key, images, lower, upper)
 
@@ -164,7 +244,17 @@ def random_saturation(
 def random_grayscale(
   key: jax.Array, images: jax.Array, probability: jax.Array | float = 0.1
 ) -> jax.Array:
-  """Applies `rgb_to_grayscale` with `probability`."""
+  """Applies `rgb_to_grayscale` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1], with C 3
+      (RGB) or 4 (RGB and alpha).
+    probability: probability of a change.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return by_chance(rgb_to_grayscale, key, images, probability)
 
 

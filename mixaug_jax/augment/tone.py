@@ -19,7 +19,11 @@ from mixaug_jax.augment.pixels import by_chance, in_own_range
 
 @on_any_mesh
 def invert(images: jax.Array) -> jax.Array:
-  """Returns the negative: `1 - images`, or `255 - images` for uint8."""
+  """Returns the negative: `1 - images`, or `255 - images` for uint8.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+  """
   check.colours(images)
   return in_own_range(lambda x, top: top - x, images)
 
@@ -65,14 +69,23 @@ def posterize(images: jax.Array, bits: jax.Array | int) -> jax.Array:
 
 @on_any_mesh
 def equalize(images: jax.Array) -> jax.Array:
-  """Flattens the histogram of each channel, in 256 levels."""
+  """Flattens the histogram of each channel, in 256 levels.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1];
+      floats are rounded to levels.
+  """
   check.colours(images)
   return _on_levels(lambda x: enhance.equalize(x, None), images)
 
 
 @on_any_mesh
 def autocontrast(images: jax.Array) -> jax.Array:
-  """Stretches each channel to the full range; a constant one is kept."""
+  """Stretches each channel to the full range; a constant one is kept.
+
+  Args:
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+  """
   check.colours(images)
   return in_own_range(
     lambda x, top: enhance.auto_contrast(x, None, top), images
@@ -83,7 +96,16 @@ def autocontrast(images: jax.Array) -> jax.Array:
 def random_invert(
   key: jax.Array, images: jax.Array, probability: jax.Array | float = 0.5
 ) -> jax.Array:
-  """Applies `invert` with `probability`."""
+  """Applies `invert` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    probability: probability of a change.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return by_chance(invert, key, images, probability)
 
 
@@ -94,7 +116,17 @@ def random_solarize(
   threshold: jax.Array | float = 0.5,
   probability: jax.Array | float = 0.5,
 ) -> jax.Array:
-  """Applies `solarize` at `threshold`, in [0, 1], with `probability`."""
+  """Applies `solarize` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    threshold: in [0, 1]; values from it on are inverted.
+    probability: probability of a change.
+
+  Raises:
+    ValueError: a setting is out of range.
+  """
   return by_chance(lambda x: solarize(x, threshold), key, images, probability)
 
 
@@ -105,7 +137,17 @@ def random_posterize(
   bits: jax.Array | int = 4,
   probability: jax.Array | float = 0.5,
 ) -> jax.Array:
-  """Applies `posterize` to `bits`, from 0 to 8, with `probability`."""
+  """Applies `posterize` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    bits: number of bits that are kept, 0 to 8.
+    probability: probability of a change.
+
+  Raises:
+    ValueError: a setting is out of range.
+  """
   return by_chance(lambda x: posterize(x, bits), key, images, probability)
 
 
@@ -113,7 +155,16 @@ def random_posterize(
 def random_equalize(
   key: jax.Array, images: jax.Array, probability: jax.Array | float = 0.5
 ) -> jax.Array:
-  """Applies `equalize` with `probability`."""
+  """Applies `equalize` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    probability: probability of a change.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return by_chance(equalize, key, images, probability)
 
 
@@ -121,7 +172,16 @@ def random_equalize(
 def random_autocontrast(
   key: jax.Array, images: jax.Array, probability: jax.Array | float = 0.5
 ) -> jax.Array:
-  """Applies `autocontrast` with `probability`."""
+  """Applies `autocontrast` with `probability`.
+
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, uint8 or float in [0, 1].
+    probability: probability of a change.
+
+  Raises:
+    ValueError: the probability is out of range.
+  """
   return by_chance(autocontrast, key, images, probability)
 
 

@@ -55,7 +55,16 @@ def random_rotation(
 ) -> jax.Array:
   """Rotates by U(min_degrees, max_degrees); see `rotate`.
 
-  Without `min_degrees`, it is `-max_degrees`.
+  Args:
+    key: a PRNG key.
+    images: `[H, W, C]` or `[B, H, W, C]`, any real dtype.
+    max_degrees: highest angle, counter-clockwise; without `min_degrees` in
+      [0, 180].
+    fill: grey value of pixels from outside the image.
+    min_degrees: lowest angle; None: `-max_degrees`. Both are in [-360, 360].
+
+  Raises:
+    ValueError: a setting is out of range.
   """
   check.image_or_batch(images)
   if min_degrees is None:

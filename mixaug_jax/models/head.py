@@ -22,7 +22,7 @@ def linear_head(
 
   Args:
     x: activations `[B, h, w, c]`.
-    num_classes: C.
+    num_classes: the number of classes, C.
     init: initialiser of the kernel, a key of INITS or `package.module:Name`.
     dropout: dropout rate.
     train: whether to apply dropout.

@@ -27,7 +27,7 @@ class Conv(nn.Module):
   Its parameters are float32: `kernel` [K, K, I, O] and `bias` [O].
 
   Attributes:
-    features: O.
+    features: number of outputs, O.
     size: K, odd.
     stride: stride in both directions.
     use_bias: whether there is a bias.
@@ -166,7 +166,7 @@ class ResNet(nn.Module):
 
   Attributes:
     stage_sizes: number of blocks of each stage.
-    num_classes: C.
+    num_classes: the number of classes, C.
     bottleneck: whether blocks have three convolutions rather than two.
     width: channels of the stem and `width` of the blocks in stage1; each later
       stage doubles it.
@@ -282,7 +282,7 @@ def _build(
   """Makes a ResNet.
 
   Args:
-    num_classes: C.
+    num_classes: the number of classes, C.
     stage_sizes: as in `ResNet`.
     last_stage: the last stage before the head, such as `stage3`; those after
       it are left out. None keeps all.

@@ -86,7 +86,7 @@ class VisionTransformer(nn.Module):
   """A Vision Transformer.
 
   Attributes:
-    num_classes: C.
+    num_classes: the number of classes, C.
     patch: pixels a side of a patch, which divides the image.
     width: channels of a token, a multiple of 4 and of `heads`.
     depth: number of blocks.

@@ -68,7 +68,7 @@ class Recipe:
     augment: `(keys [B], uint8 images [B, H, W, 3]) -> images`, in [0, 1].
     mixer: `(key, images, labels, enabled=, shard=) -> (images, labels)`.
     resize: brings stored images to the size of evaluation, unaugmented.
-    num_classes: C.
+    num_classes: the number of classes, C.
     mix_until: mixing stops for good at this step.
     loss: of `(logits, soft labels)`.
     label_smoothing: in training only.
