@@ -83,10 +83,10 @@ def describe(
 
 
 def _small(sizes: Mapping[str, int]) -> list[str]:
-  """Returns a sentence for each split that measures an accuracy badly."""
+  """Returns a sentence for each split that is too small to measure well."""
   return [
-    f"{name} has only {sizes[name]} images, so its accuracy is uncertain by "
-    f"up to {_uncertainty(sizes[name]):.0f} points; add images to it"
+    f"{name} has only {sizes[name]} images, so an accuracy measured on them is "
+    f"uncertain by up to {_uncertainty(sizes[name]):.0f} points; add images"
     for name in ("validation", "test")
     if sizes.get(name, _FEW) < _FEW
   ]
