@@ -1,6 +1,5 @@
 """The length of a run, its periods and its warm-up follow the images."""
 
-import dataclasses
 import pathlib
 
 import numpy as np
@@ -62,7 +61,7 @@ def _build(photos, **overrides):
     "data.image_size": "32",
     "model.name": "resnet18",
   }
-  config = _config(**small, **overrides)
+  config = _config(**(small | overrides))
   return experiment.build(config, fetch_weights=False)
 
 
@@ -103,14 +102,12 @@ def test_random_weights_are_named_in_the_first_line(photos):
   assert "; small_vit from random weights; " in first
 
 
-def test_a_wrong_folder_is_reported_before_a_download(photos, monkeypatch):
-  def download(_):
-    raise AssertionError("downloads")
+def test_a_wrong_folder_is_reported_before_a_download(monkeypatch):
+  class Source:
+    def fetch(self):
+      raise AssertionError("downloads")
 
-  source = dataclasses.make_dataclass(
-    "Source", [], namespace={"fetch": download}
-  )
-  monkeypatch.setattr(experiment.pretrained, "resolve", lambda *_: source())
-  config = _config(**{"model.name": "resnet18"})
+  config = _config()
+  monkeypatch.setattr(experiment.pretrained, "resolve", lambda *_: Source())
   with pytest.raises(UserError, match=r"config\.data\.dir must name"):
     experiment.build(config)

@@ -382,8 +382,8 @@ def test_offline_the_file_and_its_place_are_named(tmp_path, monkeypatch):
   assert str(raised.value) == (
     "cannot download the weights (ConnectionError); fetch by other means "
     f"{url}/{name} to {tmp_path / 'cache' / name}, or set "
-    "config.model.pretrained to the path of a weight file, or to none for "
-    "random weights"
+    "config.model.pretrained=none (random weights) or "
+    "config.model.pretrained=FILE"
   )
   assert not _names(tmp_path / "cache")
 

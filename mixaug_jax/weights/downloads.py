@@ -112,8 +112,8 @@ def _offline(
   each = " and ".join(f"{url} to {path}" for url, path in wanted)
   return UserError(
     f"cannot download the weights ({type(error).__name__}); fetch by other "
-    f"means {each}, or set config.model.pretrained to the path of a weight "
-    "file, or to none for random weights"
+    f"means {each}, or set config.model.pretrained=none (random weights) or "
+    "config.model.pretrained=FILE"
   )
 
 
