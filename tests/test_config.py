@@ -267,3 +267,9 @@ def test_the_recipe_of_stanford_dogs():
     "model.pretrained": "keras",
   }
   assert (FINE_TUNED | lengths).items() <= config.items()
+
+
+@pytest.mark.parametrize("dataset", ["folder", "stanford_dogs"])
+def test_what_is_unset_in_a_stored_config_may_be_unset(dataset):
+  stored = json.loads(config_lib.to_json(_load(f"cutmix.py:{dataset}")))
+  config_lib.check_stored(config_lib.completed(stored))

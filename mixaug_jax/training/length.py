@@ -4,9 +4,8 @@ BiT-HyperRule (Kolesnikov et al., 2020, arXiv:1912.11370) fine-tunes on fewer
 than 20,000 images for 500 steps, whatever their number. So do small sets here;
 larger ones take the 25 passes of the recipe for Stanford Dogs, whose 12,000
 images this rule gives 4,700 steps of 64. Very few images are seen at most 200
-times each. From random weights a run is four times as long: there, training
-needs about three times the steps of fine-tuning (He et al., 2019,
-arXiv:1811.08883), and more with few images.
+times each. From random weights, training takes several times as long to converge
+(He et al., 2019, arXiv:1811.08883): four times here.
 """
 
 import math

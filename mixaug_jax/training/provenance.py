@@ -63,7 +63,7 @@ def describe(
   if length.is_derived(config):
     epochs = exp.steps / exp.steps_per_epoch
     lines.append(
-      f"the length, {epochs:,.4g} epochs, follows the number of images; set "
+      f"the length, {epochs:,.0f} epochs, follows the number of images; set "
       "config.epochs for another"
     )
   sizes = {name: len(split) for name, split in sets.by_name().items()}
