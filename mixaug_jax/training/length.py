@@ -4,8 +4,8 @@ BiT-HyperRule (Kolesnikov et al., 2020, arXiv:1912.11370) fine-tunes on fewer
 than 20,000 images for 500 steps, whatever their number. So do small sets here;
 larger ones take the 25 passes of the recipe for Stanford Dogs, whose 12,000
 images this rule gives 4,700 steps of 64. Very few images are seen at most 200
-times each. From random weights, training takes several times as long to converge
-(He et al., 2019, arXiv:1811.08883): four times here.
+times each. From random weights, training converges several times later (He et
+al., 2019, arXiv:1811.08883): runs are four times as long here.
 """
 
 import math
