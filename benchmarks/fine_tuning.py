@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> None:
       "model.allow_partial": "true",
     },
     RANDOM: {
+      "model.pretrained": "none",
       "optimizer.learning_rate": 0.03,
       "optimizer.warmup_epochs": 0.5,
     },

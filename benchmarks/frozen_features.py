@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     "data.dir": arguments.dogs,
     "model.pretrained": arguments.weights,
     "model.allow_partial": True,
+    "model.freeze_batch_norm": False,  # Nothing is trained.
     "model.dtype": "float32",
   }
   config = harness.config("baseline.py:folder", {**settings, **overrides})

@@ -122,6 +122,7 @@ def waiting(
     "data.image_size": 64,
     "data.cache_size": 72,
     "model.name": "resnet18",
+    "model.pretrained": "none",
     "batch_size": 32,
     "epochs": 2,
     "optimizer.warmup_epochs": 0,

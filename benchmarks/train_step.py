@@ -88,6 +88,7 @@ def ours(
     "mix.name": "none" if plain else "cutmix",
     "mix.alpha": None if plain else 1.0,
     "model.name": job["model"],
+    "model.pretrained": "none",
     "batch_size": job["batch"],
     "optimizer.learning_rate": peers.LEARNING_RATE,
     "optimizer.weight_decay": peers.WEIGHT_DECAY,

@@ -51,13 +51,15 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # studies: each seed has a tuning of its own, with its share of the trials, so
   # that the intervals include the noise of tuning. fixed: one for all seeds.
   tune.design = "studies"
-  # log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ...; any key of base.
-  # Those of mix apply to the arms that mix.
-  rate = config.base.optimizer.learning_rate
+  # log LOW HIGH, uniform LOW HIGH, choice VALUE VALUE ... or times LOW HIGH, a
+  # log range around the value in base; any key of base. Those of mix apply to
+  # the arms that mix.
   tune.space = ConfigDict(
     {
       "optimizer": {
-        "learning_rate": f"log {rate / 10:g} {rate * 10:g}",
+        "learning_rate": "log 0.01 1"
+        if dataset == "digits"
+        else "times 0.1 10",
         "weight_decay": "log 0.0001 0.1",
       },
       "mix": {

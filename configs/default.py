@@ -17,14 +17,40 @@ from mixaug_jax.augment import MIXERS
 
 DATASETS = ("digits", "folder", "stanford_dogs")
 
+# The keys that :folder and :stanford_dogs leave unset: their values follow the
+# weights that training starts from. docs/results.md has the search for those of
+# FINE_TUNING.
+RANDOM_WEIGHTS = {
+  "model.freeze_batch_norm": False,
+  "model.head_init": "lecun_normal",
+  "optimizer.learning_rate": 0.05,
+  "optimizer.freeze": None,
+  "optimizer.head_multiplier": 1.0,
+  "optimizer.layer_decay": 1.0,
+  "optimizer.head_warmup_epochs": 0.0,
+}
+# The head is new, so it is trained alone at first and faster afterwards. Stages
+# near the image change less than later ones. Batch norm stays as loaded, which
+# had the largest effect.
+FINE_TUNING = {
+  "model.freeze_batch_norm": True,  # Only in a ResNet, as freeze.
+  "model.head_init": "zeros",  # No noise from the head to the trunk.
+  "optimizer.learning_rate": 0.003,
+  "optimizer.freeze": "stem",
+  "optimizer.head_multiplier": 3.0,
+  "optimizer.layer_decay": 0.8,
+}
+
 
 def get_config(dataset: str = "digits") -> ConfigDict:
   """Returns the recipe without augmentation for `dataset`."""
   config = ConfigDict()
   config.seed = 0  # For initialisation, data order, augmentation.
   config.batch_size = 48  # Over all devices and processes.
-  config.epochs = placeholder(float)  # Length in passes over the data or
-  config.steps = placeholder(int)  # in optimizer steps: set one of the two.
+  # Length in passes over the data or in optimizer steps. Without either, it
+  # follows the number of images, see mixaug_jax/training/length.py.
+  config.epochs = placeholder(float)
+  config.steps = placeholder(int)
   config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
@@ -36,7 +62,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.cache_size = placeholder(int)
   data.resize = "crop"  # How to make the square: crop, squash, pad.
   data.bits = 16  # That 16-bit files use: 10, 12, 14 or 16.
-  data.validation_fraction = 0.1  # Held out of train if there is none.
+  # Held out of train if there is none. None: 0.1, or more of under 500 images.
+  data.validation_fraction = placeholder(float)
   data.test = True  # False: leave the test split unread.
   # A folder that is not divided into splits gives a share to test. The draw has
   # a seed of its own, so that runs of other seeds have the same test split.
@@ -182,7 +209,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
   model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
-  # keras, torchvision, timm/NAME, the path of a file or of a run directory.
+  # keras, torchvision, timm/NAME, the path of a file or of a run directory;
+  # auto: the published weights of the model, or none if there are none.
   model.pretrained = placeholder(str)
   model.allow_partial = False  # Take a weight file that lacks some arrays.
   model.sync_batch_norm = False  # Take batch statistics over all devices.
@@ -202,17 +230,19 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   optimizer.name = "sgd"  # Or adamw.
   optimizer.learning_rate = 0.1  # The peak.
   optimizer.schedule = "cosine"  # cosine, step or constant.
-  optimizer.warmup_epochs = 0.0  # Linear.
+  optimizer.warmup_epochs = placeholder(float)  # Linear; None: 8 % of the run.
   optimizer.weight_decay = 5e-4  # Decoupled; not on batch norm and biases.
   optimizer.momentum = 0.9  # For sgd.
   optimizer.nesterov = True
   optimizer.clip_norm = placeholder(float)  # Global gradient norm.
   optimizer.accumulate = 1  # Parts of a batch, computed in turn.
-  optimizer.freeze = placeholder(str)  # Stages: "stem,stage1".
+  # Stages: "stem,stage1"; auto: the stem of a pretrained ResNet.
+  optimizer.freeze = placeholder(str)
   optimizer.head_from = "head"  # The first stage that counts as head.
   optimizer.head_multiplier = 1.0  # Learning rate, head over the rest.
   optimizer.layer_decay = 1.0  # Learning rate, stage over the next.
-  optimizer.head_warmup_epochs = 0.0  # Train only the head at first.
+  # Train only the head at first. None: for 4 % of the run.
+  optimizer.head_warmup_epochs = placeholder(float)
 
   config.loss = loss = ConfigDict()
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
@@ -221,7 +251,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.
 
   config.evaluate = evaluate = ConfigDict()
-  evaluate.every_epochs = 1.0
+  # None: after every epoch, or 20 times in a longer run.
+  evaluate.every_epochs = placeholder(float)
   evaluate.batch_size = 250  # Rounded up to a multiple of the devices.
   evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
 
@@ -249,42 +280,44 @@ def _digits(config: ConfigDict) -> ConfigDict:
   config.mix.per_example = True  # A batch is nearly the whole set: half of it
   config.mix.probability = 0.5  # is mixed and half of it is not.
   config.optimizer.learning_rate = 0.1
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.head_warmup_epochs = 0.0
   config.evaluate.every_epochs = 40.0
   config.evaluate.checkpoint = "last"  # Validation is too small to choose by.
   return config
 
 
 def _folder(config: ConfigDict) -> ConfigDict:
-  """A folder of photographs, trained from random weights by default."""
+  """A folder of photographs, fine-tuned from published weights if it can be.
+
+  The length, the share for validation and the values of RANDOM_WEIGHTS and
+  FINE_TUNING follow the images and the weights, unless they are set.
+  """
   config.data.name = "folder"
   config.data.image_size = 224
   config.model.name = "resnet50"
+  config.model.pretrained = "auto"
+  config.model.freeze_batch_norm = placeholder(bool)
+  config.model.head_init = placeholder(str)
   config.batch_size = 64
-  config.epochs = 50.0
-  config.optimizer.learning_rate = 0.05
-  config.optimizer.warmup_epochs = 2.0
+  config.optimizer.learning_rate = placeholder(float)
+  config.optimizer.freeze = "auto"
+  config.optimizer.head_multiplier = placeholder(float)
+  config.optimizer.layer_decay = placeholder(float)
   config.evaluate.batch_size = 128
   return config
 
 
 def _dogs(config: ConfigDict) -> ConfigDict:
-  """Stanford Dogs, fine-tuned from ImageNet weights.
-
-  The head is new, so it is trained alone at first and faster afterwards.
-  Stages near the image change less than later ones. Batch norm stays as loaded,
-  which had the largest effect; see docs/results.md.
-  """
+  """Stanford Dogs, fine-tuned from ImageNet weights in 25 epochs."""
   config = _folder(config)
   config.data.name = "stanford_dogs"
+  config.data.validation_fraction = 0.1
   config.epochs = 25.0
   config.model.pretrained = "keras"
-  config.model.freeze_batch_norm = True
-  config.model.head_init = "zeros"  # No noise from the head to the trunk.
-  config.optimizer.learning_rate = 0.003
-  config.optimizer.head_multiplier = 3.0
+  config.optimizer.warmup_epochs = 2.0
   config.optimizer.head_warmup_epochs = 1.0
-  config.optimizer.layer_decay = 0.8
-  config.optimizer.freeze = "stem"
+  config.evaluate.every_epochs = 1.0
   return config
 
 

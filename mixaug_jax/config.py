@@ -110,6 +110,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     UserError: naming the key or value that is wrong.
   """
   check(config)
+  settle_recipe(config)
   for key in ("dir", "cache_dir"):
     if config.data[key] is not None:
       path = names.local_path(f"config.data.{key}", config.data[key])
@@ -120,6 +121,30 @@ def resolve(config: ConfigDict) -> ConfigDict:
   config.data.cache_size = stored_size(config)
   _settle_groups(config)
   return config.lock()
+
+
+def settle_recipe(config: ConfigDict) -> None:
+  """Fills the unset keys that follow the weights that training starts from."""
+  from mixaug_jax.configs import default
+  from mixaug_jax.models import resnet
+  from mixaug_jax.weights import sources
+
+  model, optimizer = config.model, config.optimizer
+  if model.pretrained == "auto":
+    model.pretrained = sources.published(model.name)
+  values = default.FINE_TUNING if model.pretrained else default.RANDOM_WEIGHTS
+  if model.name not in resnet.MODELS:
+    # Others may have no batch norm and no stage of this name.
+    values = {
+      **values,
+      "model.freeze_batch_norm": False,
+      "optimizer.freeze": None,
+    }
+  if optimizer.freeze == "auto":
+    optimizer.freeze = values["optimizer.freeze"]
+  unset = {key for key, value in leaves(config).items() if value is None}
+  unset.discard("optimizer.freeze")
+  _set(config, {key: x for key, x in values.items() if key in unset})
 
 
 def stored_size(config: ConfigDict) -> int:
@@ -304,7 +329,7 @@ def check(config: ConfigDict) -> None:
     writers.find(values["log.writers"])
   except ValueError as error:
     raise UserError(str(error)) from error
-  if (config.steps is None) == (config.epochs is None):
+  if None not in (config.steps, config.epochs):
     raise UserError("set one of config.steps and config.epochs, not both")
   if None not in (
     config.checkpoint.every_epochs,

@@ -78,6 +78,27 @@ def test_all_arms_see_the_same_stored_images():
   assert {cell.config.data.cache_size for cell in _plan().cells} == {16}
 
 
+def test_an_arm_of_other_weights_has_their_recipe():
+  one_key = {"arms.mixup.model.pretrained": "none"}
+  config = arms.load(f"{CONFIG}:folder", one_key)
+  comparison = plan.make(config, pathlib.Path("/nowhere"))
+  cutmix, mixup = (
+    comparison.cell(f"{name}/0").config for name in ("cutmix", "mixup")
+  )
+  assert (cutmix.model.pretrained, mixup.model.pretrained) == ("keras", None)
+  rates = [each.optimizer.learning_rate for each in (cutmix, mixup)]
+  assert rates == [0.003, 0.05]
+  assert mixup.optimizer.freeze is None
+
+
+def test_the_rates_that_are_tuned_on_a_folder_follow_its_weights():
+  tuned = {"tune.trials": "10", "base.model.name": "resnet18"}
+  config = arms.load(f"{CONFIG}:folder", tuned)
+  plan.make(config, pathlib.Path("/nowhere"))
+  rate = arms.space_texts(config)["optimizer.learning_rate"]
+  assert rate == "log 0.0003 0.03"
+
+
 def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
   seeds = [cell.seed for cell in _plan().cells]
   assert seeds == sorted(seeds)

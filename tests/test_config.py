@@ -176,3 +176,100 @@ def test_a_stored_config_without_a_stored_size_has_the_image_size():
   stored = config_lib.load(f"{CONFIGS}/basic.py:folder").to_dict()
   stored["data"]["cache_size"] = None
   assert config_lib.completed(stored)["data"]["cache_size"] == 224
+
+
+FINE_TUNED = {
+  "model.freeze_batch_norm": True,
+  "model.head_init": "zeros",
+  "optimizer.learning_rate": 0.003,
+  "optimizer.freeze": "stem",
+  "optimizer.head_multiplier": 3.0,
+  "optimizer.layer_decay": 0.8,
+}
+FROM_SCRATCH = {
+  "model.freeze_batch_norm": False,
+  "model.head_init": "lecun_normal",
+  "optimizer.learning_rate": 0.05,
+  "optimizer.freeze": None,
+  "optimizer.head_multiplier": 1.0,
+  "optimizer.layer_decay": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+  ("model", "source"),
+  [
+    ("resnet50", "keras"),
+    ("resnet152", "keras"),
+    ("resnet18", "torchvision"),
+    ("resnet34", "torchvision"),
+    ("small_resnet", None),
+    ("small_vit", None),
+    ("vit_s16", None),
+  ],
+)
+def test_a_folder_is_fine_tuned_where_weights_are_published(model, source):
+  config = _load("cutmix.py:folder", **{"model.name": model})
+  assert config.model.pretrained == source
+  assert FINE_TUNED.keys() == FROM_SCRATCH.keys()
+  values = FINE_TUNED if source else FROM_SCRATCH
+  assert values.items() <= config_lib.leaves(config).items()
+
+
+@pytest.mark.parametrize("dataset", ["folder", "stanford_dogs"])
+def test_random_weights_need_one_key_alone(dataset):
+  spec = f"cutmix.py:{dataset}"
+  config = _load(spec, **{"model.pretrained": "none"})
+  assert config.model.pretrained is None
+  assert FROM_SCRATCH.items() <= config_lib.leaves(config).items()
+
+
+def test_a_key_that_is_set_does_not_follow_the_weights():
+  texts = {
+    "model.freeze_batch_norm": "false",
+    "model.head_init": "lecun_normal",
+    "optimizer.learning_rate": "0.02",
+    "optimizer.freeze": "none",
+    "optimizer.head_multiplier": "1",
+    "optimizer.layer_decay": "0.5",
+  }
+  values = {
+    **FROM_SCRATCH,
+    "optimizer.learning_rate": 0.02,
+    "optimizer.layer_decay": 0.5,
+  }
+  config = config_lib.leaves(_load("cutmix.py:folder", **texts))
+  assert config["model.pretrained"] == "keras"
+  assert values.items() <= config.items()
+
+
+def test_a_transformer_from_a_file_has_no_batch_norm_to_freeze(tmp_path):
+  (tmp_path / "gone").mkdir()
+  overrides = {
+    "model.name": "small_vit",
+    "model.pretrained": str(tmp_path / "gone"),
+  }
+  config = config_lib.leaves(_load("cutmix.py:folder", **overrides))
+  own = {"model.freeze_batch_norm": False, "optimizer.freeze": None}
+  assert (FINE_TUNED | own).items() <= config.items()
+
+
+def test_the_recipe_of_stanford_dogs():
+  config = config_lib.leaves(_load("default.py:stanford_dogs"))
+  lengths = {
+    "epochs": 25.0,
+    "steps": None,
+    "batch_size": 64,
+    "data.validation_fraction": 0.1,
+    "evaluate.every_epochs": 1.0,
+    "optimizer.warmup_epochs": 2.0,
+    "optimizer.head_warmup_epochs": 1.0,
+    "model.pretrained": "keras",
+  }
+  assert (FINE_TUNED | lengths).items() <= config.items()
+
+
+@pytest.mark.parametrize("dataset", ["folder", "stanford_dogs"])
+def test_what_is_unset_in_a_stored_config_may_be_unset(dataset):
+  stored = json.loads(config_lib.to_json(_load(f"cutmix.py:{dataset}")))
+  config_lib.check_stored(config_lib.completed(stored))

@@ -391,3 +391,14 @@ def test_sources_and_placement_replace_those_of_the_config(folder):
   assert data.load(config.data, 0).test.placement == "host"
   built = experiment.build(config, sources=sources)
   assert built.datasets.train.ids == sets.train.ids
+
+
+@pytest.mark.parametrize(
+  ("images", "held_out"), [(1000, 100), (400, 50), (200, 50), (80, 20)]
+)
+def test_an_unset_share_for_validation_follows_the_images(images, held_out):
+  labels = np.arange(images) % 2
+  whole = {"train": Unlabelled(labels.tolist())}
+  sets = data.load(_settings(validation_fraction="none"), 0, sources=whole)
+  assert len(sets.validation) == held_out
+  assert len(sets.train) == images - held_out

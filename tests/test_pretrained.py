@@ -381,7 +381,9 @@ def test_offline_the_file_and_its_place_are_named(tmp_path, monkeypatch):
   url = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
   assert str(raised.value) == (
     "cannot download the weights (ConnectionError); fetch by other means "
-    f"{url}/{name} to {tmp_path / 'cache' / name}"
+    f"{url}/{name} to {tmp_path / 'cache' / name}, or set "
+    "config.model.pretrained=none (random weights) or "
+    "config.model.pretrained=FILE"
   )
   assert not _names(tmp_path / "cache")
 

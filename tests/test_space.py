@@ -111,3 +111,15 @@ def test_points_fill_every_range_evenly():
   _, counts = np.unique(boxes, axis=0, return_counts=True)
   assert list(counts) == [6] * 6
   assert len({tuple(row) for row in rows}) == 36
+
+
+def test_a_range_of_multiples_follows_the_weights_of_the_base():
+  tree = ConfigDict({"optimizer": {"learning_rate": "times 0.1 10"}})
+  base = default.get_config("folder")
+  assert str(space.parse(tree, base)[0]) == "log 0.0003 0.03"
+  base.model.pretrained = None
+  assert str(space.parse(tree, base)[0]) == "log 0.005 0.5"
+  assert base.optimizer.learning_rate is None
+  base.optimizer.learning_rate = 0.0
+  with pytest.raises(UserError, match=r"learning_rate is 0\.0 in the base"):
+    space.parse(tree, base)

@@ -13,6 +13,7 @@ from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
 from mixaug_jax.runs import open_run
+from mixaug_jax.training import length
 
 _STEPS = 5
 
@@ -43,11 +44,11 @@ def dry_run(
     print("all runs are finished")
     return
   print(f"timing {_STEPS} steps of {comparison.baseline} ...", flush=True)
-  overhead, step, epoch = _time(comparison, command)
-  length = lambda x: x.config.steps or x.config.epochs * epoch
-  steps = sum(map(length, left))
+  overhead, step, images = _time(comparison, command)
+  steps_of = lambda x: length.steps(x.config, images)
+  steps = sum(map(steps_of, left))
   # Trials of the same number are as long in all arms.
-  steps += later * sum(map(length, cells)) / len(cells)
+  steps += later * sum(map(steps_of, cells)) / len(cells)
   # Runs that share a CPU take almost as long as one after the other.
   at_once = max(1, len([place for place in launch.places(jobs) if place]))
   count = len(left) + later
@@ -62,11 +63,11 @@ def dry_run(
 
 def _time(
   comparison: Comparison, command: Sequence[str]
-) -> tuple[float, float, float]:
+) -> tuple[float, float, int]:
   """Times a run of the baseline, with the recipe as it is written.
 
   Returns:
-    The seconds outside its steps, those of a step, and the steps of an epoch.
+    The seconds outside its steps, those of a step, and the training images.
   """
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder, "timed")
@@ -89,5 +90,5 @@ def _time(
         f"{comparison.baseline}/0 fails: {launch.last_line(done.stderr)}"
       )
     result = open_run(root / comparison.baseline / "seed_0").result
-  epoch = result.steps / result.epochs
-  return wall - result.seconds, result.seconds / _STEPS, epoch
+  seconds = result.seconds
+  return wall - seconds, seconds / _STEPS, result.examples.train

@@ -2,8 +2,11 @@
 
 A range is a text: `log 0.03 1` and `uniform 0.3 1` are intervals, on a
 logarithmic and on a linear scale, and `choice 200 400` is a list of values.
+`times 0.1 10` is the logarithmic interval from a tenth of the value in the base
+config to ten times that value.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +20,9 @@ from mixaug_jax import registry
 from mixaug_jax.augment import MIXERS, mixture, pipeline
 from mixaug_jax.errors import UserError
 
-_KINDS = ("log", "uniform", "choice")
+_KINDS = ("log", "uniform", "times", "choice")
 _FIXED = ("seed", "data.", "evaluate.", "log.", "checkpoint.", "mix.name")
-_FORMS = "log LOW HIGH, uniform LOW HIGH or choice VALUE VALUE ..."
+_FORMS = "log LOW HIGH, uniform LOW HIGH, times LOW HIGH or choice VALUE ..."
 _DIGITS = 3  # Of a value, or of its place in a linear range.
 
 
@@ -99,8 +102,13 @@ def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
       raise UserError(f"{name}: {key} is not a number; use choice")
     if not -math.inf < low < high < math.inf:
       raise UserError(f"{name}: the low end must be below the high end: {text}")
-    if kind == "log" and low <= 0:
+    if kind in ("log", "times") and low <= 0:
       raise UserError(f"{name}: a logarithmic range must be above 0: {text}")
+    if kind == "times":
+      value = _settled(base)[key]
+      if value is None or value <= 0:
+        raise UserError(f"{name}: {key} is {value} in the base; use log")
+      kind, texts = "log", [f"{value * x:g}" for x in (low, high)]
     ranges.append(Range(key, kind, tuple(texts), of_type is int))
   keys = {each.key for each in ranges}
   if keys >= {"steps", "epochs"}:
@@ -108,6 +116,14 @@ def parse(space: Mapping[str, Any], base: ConfigDict) -> tuple[Range, ...]:
       "config.tune.space holds steps and epochs; tune one of the two"
     )
   return tuple(ranges)
+
+
+def _settled(base: ConfigDict) -> dict[str, Any]:
+  """Returns the leaves of `base` with those that follow its weights."""
+  settled = copy.deepcopy(base)
+  with settled.unlocked():
+    config_lib.settle_recipe(settled)
+  return config_lib.leaves(settled)
 
 
 def applying(ranges: Iterable[Range], arm: ConfigDict) -> tuple[Range, ...]:

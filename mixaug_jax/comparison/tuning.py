@@ -20,7 +20,7 @@ from mixaug_jax import config as config_lib
 from mixaug_jax import files
 from mixaug_jax.comparison import arms, space
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import records
+from mixaug_jax.training import length, records
 from mixaug_jax.training.result import Result, from_json
 
 if TYPE_CHECKING:
@@ -340,8 +340,7 @@ def _read(cell: "Cell", like: Result) -> Trial:
       accuracy=chance,
       loss=None,
       correct=np.full(like.examples.validation, chance),
-      steps=cell.config.steps
-      or round(cell.config.epochs * like.steps / like.epochs),
+      steps=length.steps(cell.config, like.examples.train),
       seconds=None,
       diverged=step,
     )

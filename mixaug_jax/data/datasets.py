@@ -31,6 +31,11 @@ SOURCES: dict[str, Opener] = {
 # A network that sees a smaller share of a picture is worth a warning.
 _LITTLE = 0.5
 
+# An unset share for validation: a tenth, but rather this many images than
+# fewer, and never more than the largest share.
+_VALIDATION_SHARE, _LARGEST_SHARE = 0.1, 0.25
+_VALIDATION_IMAGES = 50
+
 UNREADABLE = "unreadable images"
 
 
@@ -222,7 +227,11 @@ def _divide(
     if not config.test:  # It is held out all the same, and never trained on.
       del parts["test"]
   if "validation" not in parts:
-    _hold_out(parts, "validation", config.validation_fraction, rng)
+    share = config.validation_fraction
+    if share is None:
+      share = max(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(parts["train"]))
+      share = min(share, _LARGEST_SHARE)
+    _hold_out(parts, "validation", share, rng)
 
 
 def _hold_out(

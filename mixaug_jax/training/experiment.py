@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,13 +11,24 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import augment, data, models
+from mixaug_jax.data.datasets import open_sources
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
-from mixaug_jax.training import losses, optim, parallel, pretrained, state
+from mixaug_jax.training import (
+  length,
+  losses,
+  optim,
+  parallel,
+  pretrained,
+  state,
+)
 from mixaug_jax.training.step import Batch, Recipe
 from mixaug_jax.weights import sources as weight_sources
 
 _MAX_STEPS = 2**31 - 1  # The train state counts steps in int32.
+# Shares of a run that sets no other warm-up: 2 and 1 of 25 epochs.
+_WARMUP, _HEAD_WARMUP = 0.08, 0.04
+_EVALUATIONS = 20  # At most, of a run that sets no other period.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +58,20 @@ class Experiment:
 
   def evaluate_at(self, step: int) -> bool:
     """Returns whether an evaluation on validation falls on this step."""
-    return self.due(step, self.config.evaluate.every_epochs)
+    return self.due(step, self._evaluation_epochs)
 
   def save_at(self, step: int) -> bool:
     """Returns whether a checkpoint falls on this step."""
     checkpoint = self.config.checkpoint
     if every := checkpoint.every_steps:
       return step > 0 and (step % every == 0 or step == self.steps)
-    every_epochs = checkpoint.every_epochs or self.config.evaluate.every_epochs
-    return self.due(step, every_epochs)
+    return self.due(step, checkpoint.every_epochs or self._evaluation_epochs)
+
+  @property
+  def _evaluation_epochs(self) -> float:
+    """The epochs between two evaluations on validation."""
+    epochs = self.steps / self.steps_per_epoch
+    return self.config.evaluate.every_epochs or max(1, epochs / _EVALUATIONS)
 
   def due(self, step: int, every_epochs: float) -> bool:
     """Returns whether a period or the run ends with this step."""
@@ -155,6 +170,8 @@ def build(
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
     loss = losses.make(config.loss.name)
+  if sources is None:  # A wrong folder is reported before a download.
+    sources = open_sources(config.data)
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
@@ -163,7 +180,7 @@ def build(
   num_classes = len(datasets.class_names)
   model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
-  steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
+  steps = length.steps(config, len(datasets.train))
   if steps > _MAX_STEPS:
     raise UserError(
       f"config.epochs {config.epochs} are {steps:,} steps, more than "
@@ -173,7 +190,7 @@ def build(
   with _user_errors():
     abstract = models.abstract_variables(model, size)
   optimizer, schedule = optim.make_optimizer(
-    optimizer_settings(config.optimizer),
+    optimizer_settings(config.optimizer, steps / per_epoch),
     total_steps=steps,
     steps_per_epoch=per_epoch,
     params=abstract["params"],
@@ -223,10 +240,21 @@ def _user_errors() -> Iterator[None]:
     raise UserError(f"config: {error}") from error
 
 
-def optimizer_settings(config: ConfigDict) -> optim.Settings:
-  """Returns the values of `config.optimizer` that make the optimizer."""
+def optimizer_settings(
+  config: ConfigDict, epochs: float = 0.0
+) -> optim.Settings:
+  """Returns the values of `config.optimizer` that make the optimizer.
+
+  Args:
+    config: `config.optimizer`, settled.
+    epochs: the length of the run. A warm-up that is unset takes a share of it.
+  """
   values = config.to_dict()
   del values["accumulate"]  # It belongs to the step.
+  shares = {"warmup_epochs": _WARMUP, "head_warmup_epochs": _HEAD_WARMUP}
+  for key, share in shares.items():
+    if values[key] is None:
+      values[key] = share * epochs
   names = (name.strip() for name in (values.pop("freeze") or "").split(","))
   return optim.Settings(**values, freeze=tuple(filter(None, names)))
 

@@ -1,6 +1,7 @@
 """Descriptions of a run: what it trains on, and where a result was made."""
 
 import functools
+import math
 import os
 import pathlib
 import subprocess
@@ -15,11 +16,12 @@ import mixaug_jax
 from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.data import selection
-from mixaug_jax.training import records
+from mixaug_jax.training import length, records
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Examples, Measured, Result, Validation
 
+_FEW = 50  # A smaller split is worth a warning.
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -52,12 +54,24 @@ def describe(
   run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
     f"classes; the network sees {sets.seen:.0%} of an image, at "
-    f"{config.data.image_size} px; {config.model.name}; mixing: "
+    f"{config.data.image_size} px; {config.model.name} from "
+    f"{config.model.pretrained or 'random weights'}; mixing: "
     f"{_mixing(config, count)}; {exp.steps:,} steps of {config.batch_size} on "
     f"{count} {jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
   lines = [run, *selection.describe(sets.left_out)]
-  warnings = [*sets.warnings, *config_lib.without_effect(config)]
+  if length.is_derived(config):
+    epochs = exp.steps / exp.steps_per_epoch
+    lines.append(
+      f"the length, {epochs:,.0f} epochs, follows the number of images; set "
+      "config.epochs for another"
+    )
+  sizes = {name: len(split) for name, split in sets.by_name().items()}
+  warnings = [
+    *sets.warnings,
+    *_small(sizes),
+    *config_lib.without_effect(config),
+  ]
   lines += [f"warning: {text}" for text in warnings]
   lines += filter(None, [loaded])
   if first:
@@ -66,6 +80,21 @@ def describe(
     if changed := config_lib.differences(config, there, harmless=True):
       lines.append(f"resuming with other values of {', '.join(changed)}")
   return "\n".join(lines)
+
+
+def _small(sizes: Mapping[str, int]) -> list[str]:
+  """Returns a sentence for each split that is too small to measure well."""
+  return [
+    f"{name} has only {sizes[name]} images, so an accuracy measured on them is "
+    f"uncertain by up to {_uncertainty(sizes[name]):.0f} points; add images"
+    for name in ("validation", "test")
+    if sizes.get(name, _FEW) < _FEW
+  ]
+
+
+def _uncertainty(images: int) -> float:
+  """Returns half a 95 % interval of an accuracy of 50 %, in points."""
+  return 100 * 1.96 * math.sqrt(0.25 / images)
 
 
 def _mixing(config: ConfigDict, devices: int) -> str:

@@ -108,11 +108,12 @@ def from_hub(repository: str, name: str, wanted: Iterable[str]) -> pathlib.Path:
 def _offline(
   wanted: Iterable[tuple[str, pathlib.Path]], error: Exception
 ) -> UserError:
-  """Names what to fetch from where, and where to put it."""
+  """Names what to fetch from where, where to put it, and the other ways."""
   each = " and ".join(f"{url} to {path}" for url, path in wanted)
   return UserError(
     f"cannot download the weights ({type(error).__name__}); fetch by other "
-    f"means {each}"
+    f"means {each}, or set config.model.pretrained=none (random weights) or "
+    "config.model.pretrained=FILE"
   )
 
 

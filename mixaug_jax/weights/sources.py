@@ -128,6 +128,16 @@ class WeightSource:
     )
 
 
+def published(model: str) -> str | None:
+  """Returns a source with published weights of a model; None if there is none.
+
+  Of several, it is the one of Keras, whose weights the recipe of
+  configs/default.py was found with.
+  """
+  names = (n for n, each in _PUBLISHED.items() if model in each.digests)
+  return next(names, None)
+
+
 def is_published(pretrained: str) -> bool:
   """Returns whether the text names published weights, and not a path."""
   return pretrained in _PUBLISHED or pretrained.startswith("timm/")
