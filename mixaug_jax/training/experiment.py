@@ -67,6 +67,21 @@ class Experiment:
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
     )
 
+  def images_to_evaluate(self, step: int) -> int:
+    """Returns the images that are evaluated after this step, in all."""
+    sets = self.datasets
+    each = len(sets.validation) * (1 if self.recipe.ema_decay is None else 2)
+    last = len(sets.validation) + len(sets.test or ())
+    return self.count_due(step, self.config.evaluate.every_epochs) * each + last
+
+  def count_due(self, step: int, every_epochs: float) -> int:
+    """Returns how often `due` holds after this step."""
+    period = every_epochs * self.steps_per_epoch
+    if period <= 1 or step >= self.steps:
+      return self.steps - step
+    periods = lambda step: int((step + 1e-6) // period)
+    return periods(self.steps - 1) - periods(step) + 1  # The last step has one.
+
   def train_batches(self, first: int) -> Iterator[Batch]:
     """Returns the endless stream of training batches after `first` steps."""
     return data.train_batches(
@@ -143,25 +158,14 @@ def build(
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
   """
-  accumulate = config.optimizer.accumulate
-  parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   # Cheap checks come first, because loading may decode a whole data set.
-  weights = pretrained.resolve(
-    config.model.pretrained, config.model.name, config.model.allow_partial
-  )
-  if weights is None:
-    _check_that_all_learns(config)
-  with _user_errors():
-    augmentation = augment.make_augment(config.augment, config.data.image_size)
-    mixer = augment.make_mixer(config.mix)
-    loss = losses.make(config.loss.name)
+  weights, augmentation, mixer, loss = _without_data(config)
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
   if isinstance(weights, pretrained.RunWeights):
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes = len(datasets.class_names)
-  model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = config.steps or max(1, math.ceil(config.epochs * per_epoch - 1e-6))
   if steps > _MAX_STEPS:
@@ -170,15 +174,7 @@ def build(
       f"{_MAX_STEPS:,}; lower it"
     )
   size = config.data.image_size
-  with _user_errors():
-    abstract = models.abstract_variables(model, size)
-  optimizer, schedule = optim.make_optimizer(
-    optimizer_settings(config.optimizer),
-    total_steps=steps,
-    steps_per_epoch=per_epoch,
-    params=abstract["params"],
-    stages=model.stages,
-  )
+  model, optimizer, schedule = _learner(config, num_classes, steps, per_epoch)
   off, decay = config.mix.off_after_epoch, config.ema.decay
   recipe = Recipe(
     model=model,
@@ -195,9 +191,78 @@ def build(
     loss=loss,
     label_smoothing=np.float32(config.loss.label_smoothing),
     ema_decay=None if decay is None else np.float32(decay),
-    accumulate=accumulate,
+    accumulate=config.optimizer.accumulate,
   )
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError for a mistake that is found before images are read.
+
+  `build` finds it as well. This is for a config whose data are not needed or
+  whose run cannot start.
+
+  Args:
+    config: resolved and checked.
+  """
+  weights, *_ = _without_data(config)
+  data.check(config.data)
+  published = weight_sources.is_published(config.model.pretrained or "")
+  if weights is not None and not published:
+    weights.fetch()
+  warmup = config.optimizer.warmup_epochs + config.optimizer.head_warmup_epochs
+  if config.epochs is not None and 0 < config.epochs <= warmup:
+    raise UserError(
+      "config.optimizer.warmup_epochs and head_warmup_epochs take "
+      f"{warmup:g} epochs, and the run has only {config.epochs:g}; lower them "
+      "or train longer"
+    )
+  # Only the data give the length of an epoch and the number of classes.
+  _learner(config, num_classes=2, steps=1, per_epoch=0.0)
+
+
+def _without_data(config: ConfigDict) -> tuple[Any, Any, Any, Any]:
+  """Returns pretrained weights, augmentation, mixer and loss.
+
+  Raises:
+    UserError: a value that does not fit the devices or the other values.
+  """
+  parallel.check_batch_size(
+    "batch_size", config.batch_size, config.optimizer.accumulate
+  )
+  weights = pretrained.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
+  if weights is None:
+    _check_that_all_learns(config)
+  with _user_errors():
+    return (
+      weights,
+      augment.make_augment(config.augment, config.data.image_size),
+      augment.make_mixer(config.mix),
+      losses.make(config.loss.name),
+    )
+
+
+def _learner(
+  config: ConfigDict, num_classes: int, steps: int, per_epoch: float
+) -> tuple[models.Model, Any, optim.Schedule]:
+  """Returns the model, its optimizer, and its learning rate by step.
+
+  Raises:
+    UserError: a value that does not fit the model or the length of the run.
+  """
+  model = create_model(config, num_classes)
+  with _user_errors():
+    abstract = models.abstract_variables(model, config.data.image_size)
+  optimizer, schedule = optim.make_optimizer(
+    optimizer_settings(config.optimizer),
+    total_steps=steps,
+    steps_per_epoch=per_epoch,
+    params=abstract["params"],
+    stages=model.stages,
+  )
+  return model, optimizer, schedule
 
 
 def _check_that_all_learns(config: ConfigDict) -> None:
