@@ -4,12 +4,13 @@ import argparse
 import ast
 import io
 import pathlib
+import sys
 import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import recipes
+from mixaug_jax import progress, recipes
 
 # The keys of `--help`; `--helpfull` lists all of them.
 _MOST_USED = (
@@ -46,7 +47,11 @@ class Help(argparse.Action):
   ) -> None:
     parser.print_help()
     which = "all config keys" if self._full else "the config keys used most"
-    print(f"\n{which}, set by --config.KEY=VALUE, with their defaults:")
+    title = (
+      f"{which}, set by --config.KEY=VALUE, with the defaults of the data set "
+      "digits:"
+    )
+    print(f"\n{progress.folded(title, sys.stdout)}")
     print(describe(parser.get_default("keys_of"), self._full))
     print("examples:")
     for example in self._examples:
@@ -78,8 +83,11 @@ def describe(recipe: str, full: bool = False) -> str:
     if full and (group := key.rpartition(".")[0]) != section:
       if section is not None:
         formatter.end_section()
+      top, last = group.partition(".")[0], (section or "").partition(".")[0]
       section = group
-      formatter.start_section(group)
+      formatter.start_section(group or "run")
+      if group != top != last:
+        formatter.add_text(comments.get(top))
       formatter.add_text(comments.get(group))
     words = comments.get(key, "").replace("%", "%%")
     shown = [f"{key}={_text(values[key])}"]

@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
     return
   lines = []
   if finished:
-    lines.append(f"{workdir} is finished; its result:")
+    start = "its" if line else f"{workdir} is finished; its"
+    lines.append(f"{start} result:")
     stored = config_lib.completed(records.read_config(workdir))
     lines += [
       f"this command has another {text}, which plays no part in it"

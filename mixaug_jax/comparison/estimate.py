@@ -1,5 +1,7 @@
 """Estimates the time of a comparison from a few steps of one run."""
 
+import dataclasses
+import math
 import pathlib
 import shlex
 import subprocess
@@ -8,11 +10,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from ml_collections import ConfigDict
+
+from mixaug_jax import progress
 from mixaug_jax.comparison import launch
-from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
 from mixaug_jax.runs import open_run
+from mixaug_jax.training.result import Result
 
 _STEPS = 5
 
@@ -43,31 +49,63 @@ def dry_run(
     print("all runs are finished")
     return
   print(f"timing {_STEPS} steps of {comparison.baseline} ...", flush=True)
-  overhead, step, epoch = _time(comparison, command)
-  length = lambda x: x.config.steps or x.config.epochs * epoch
-  steps = sum(map(length, left))
+  timed = _time(comparison, command)
+  seconds = sum(map(timed.seconds, left))
   # Trials of the same number are as long in all arms.
-  steps += later * sum(map(length, cells)) / len(cells)
+  seconds += later * sum(map(timed.seconds, cells)) / len(cells)
   # Runs that share a CPU take almost as long as one after the other.
   at_once = max(1, len([place for place in launch.places(jobs) if place]))
   count = len(left) + later
-  seconds = (count * overhead + steps * step) / at_once
-  print(
-    f"{count} runs of about {overhead + steps * step / count:.0f} s, of which "
-    f"{overhead:.0f} s are start-up, compilation and the last evaluation"
+  text = (
+    f"{count} runs of about {seconds / count:.0f} s, of which "
+    f"{timed.overhead:.0f} s are start-up and compilation"
     + (f", {at_once} at a time" if at_once > 1 else "")
-    + f": about {duration(seconds)} without the evaluations during training"
+    + f": about {duration(seconds / at_once)}, evaluations included"
   )
+  print(progress.folded(text, sys.stdout))
 
 
-def _time(
-  comparison: Comparison, command: Sequence[str]
-) -> tuple[float, float, float]:
-  """Times a run of the baseline, with the recipe as it is written.
+@dataclasses.dataclass(frozen=True)
+class _Timed:
+  """What a short run of the baseline took.
 
-  Returns:
-    The seconds outside its steps, those of a step, and the steps of an epoch.
+  Attributes:
+    overhead: seconds outside of its steps and evaluations.
+    step: seconds of a step.
+    epoch: steps of an epoch.
+    image: seconds of the evaluation of an image.
+    validation: the number of images of validation.
+    test: likewise of test.
   """
+
+  overhead: float
+  step: float
+  epoch: float
+  image: float
+  validation: int
+  test: int
+
+  def seconds(self, cell: Cell) -> float:
+    """Returns the estimated seconds of a run."""
+    config = cell.config
+    steps = config.steps or config.epochs * self.epoch
+    images = _evaluated(
+      config, steps, self.epoch, self.validation, self.test * config.data.test
+    )
+    return self.overhead + steps * self.step + images * self.image
+
+
+def _evaluated(
+  config: ConfigDict, steps: float, epoch: float, validation: int, test: int
+) -> int:
+  """Returns how many images a run evaluates, during it and at its end."""
+  period = max(1.0, config.evaluate.every_epochs * epoch)
+  each = validation * (1 if config.ema.decay is None else 2)
+  return math.ceil(steps / period - 1e-6) * each + validation + test
+
+
+def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
+  """Times a run of the baseline, with the recipe as it is written."""
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder, "timed")
     begin = time.monotonic()
@@ -88,6 +126,19 @@ def _time(
       raise UserError(
         f"{comparison.baseline}/0 fails: {launch.last_line(done.stderr)}"
       )
-    result = open_run(root / comparison.baseline / "seed_0").result
+    run = open_run(root / comparison.baseline / "seed_0")
+  return _of_run(run.config, run.result, wall)
+
+
+def _of_run(config: ConfigDict, result: Result, wall: float) -> _Timed:
+  """Returns what a run took, whose command took `wall` seconds."""
   epoch = result.steps / result.epochs
-  return wall - result.seconds, result.seconds / _STEPS, epoch
+  sets = result.examples.validation, result.test.examples if result.test else 0
+  images = _evaluated(config, result.steps, epoch, *sets)
+  return _Timed(
+    wall - result.seconds - result.evaluation_seconds,
+    result.seconds / (result.steps - 1),  # The first step compiles.
+    epoch,
+    result.evaluation_seconds / images,
+    *sets,
+  )
