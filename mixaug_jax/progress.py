@@ -1,6 +1,6 @@
 """Progress on a terminal or in a notebook: one bar, and lines above it."""
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,18 +53,17 @@ class Bar(tqdm):
       file=watched(),
       disable=not (watched().isatty() or in_notebook()),
       leave=False,
-      dynamic_ncols=True,
       bar_format="|{bar}| {n}/{total}  {text}",
     )
 
   @property
   def format_dict(self) -> dict[str, Any]:
     given = super().format_dict
+    columns = _columns(self.fp) - 1  # The cursor takes one.
     rest = f"|{'':{_LEAST_BAR}}| {self.n}/{self.total}  "
-    room = (given["ncols"] or sys.maxsize) - len(rest)
     texts = self._text()
-    fitting = (text for text in texts if utils.disp_len(text) <= room)
-    return {**given, "text": next(fitting, texts[-1])}
+    fitting = (x for x in texts if utils.disp_len(x) <= columns - len(rest))
+    return {**given, "ncols": columns, "text": next(fitting, texts[-1])}
 
   def update(self, n: float = 1) -> bool | None:
     """Counts on by `n`, and prints the note if it is time."""
@@ -114,6 +113,8 @@ def folded(text: str, stream: TextIO) -> str:
     text: lines, which are returned as they are for other streams.
     stream: where they are printed.
   """
+  if not stream.isatty():
+    return text
   return "\n".join(
     joined(line.split(" "), stream, " ") for line in text.split("\n")
   )
@@ -121,9 +122,7 @@ def folded(text: str, stream: TextIO) -> str:
 
 def joined(fields: Sequence[str], stream: TextIO, between: str = "  ") -> str:
   """Joins fields to a line, or to several where a terminal is narrow."""
-  width = sys.maxsize
-  if stream.isatty():
-    width = shutil.get_terminal_size().columns
+  width = _columns(stream) if stream.isatty() else sys.maxsize
   lines = [fields[0]]
   for field in fields[1:]:
     longer = f"{lines[-1]}{between}{field}"
@@ -132,3 +131,14 @@ def joined(fields: Sequence[str], stream: TextIO, between: str = "  ") -> str:
     else:
       lines.append(f"  {field}")
   return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(stream: TextIO) -> int:
+  """Returns the width of a terminal: COLUMNS, its own, or 80."""
+  text = os.environ.get("COLUMNS", "")
+  if text.isdecimal() and int(text):
+    return int(text)
+  try:
+    return os.get_terminal_size(stream.fileno()).columns or 80
+  except (OSError, ValueError):
+    return 80

@@ -58,7 +58,7 @@ def _close(actual, expected, path=""):
 
 _OF_A_MACHINE = {
   *("seconds", "compile_seconds", "images_per_second", "device_kind"),
-  *("devices", "versions", "xla_flags", "commit"),
+  *("devices", "versions", "xla_flags", "commit", "evaluation_seconds"),
 }
 
 

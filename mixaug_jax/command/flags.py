@@ -110,11 +110,13 @@ def parse(
       raise UserError(f"{flags.prog} takes no --config.KEY overrides")
     return flags.parse_args(rest)
   # The recipe may stand between the flags.
-  arguments = flags.parse_intermixed_args(rest)
+  arguments, extra = flags.parse_known_intermixed_args(rest)
   given = [x for x in (arguments.recipe, arguments.config) if x is not None]
-  for text in given:
+  for text in (*extra, *given):
     if "=" in text and not os.path.exists(text.partition(":")[0]):
       raise UserError(_unknown(flags, text))
+  if extra:
+    flags.error(f"unrecognized arguments: {' '.join(extra)}")
   if len(given) != 1:
     flags.error("name one recipe, such as cutmix:folder")
   (arguments.spec,), arguments.overrides = given, overrides

@@ -182,7 +182,8 @@ def _field(name: str, value: float) -> str:
     return f"{words} {100 * value:5.1f} %"
   if name.endswith("loss"):
     return f"{words} {value:6.3f}"
-  return f"{words} {value:<8.3g}"
+  text = f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+  return f"{words} {text:8}"
 
 
 def _by_split(scalars: Mapping[str, float]) -> dict[str, dict[str, float]]:
