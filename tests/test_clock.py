@@ -47,7 +47,7 @@ def test_compilation_and_pauses_are_left_out(now):
   assert clock.seconds == 110
   assert clock.compile_seconds == 1007
   assert clock.rate() == 1
-  # The second pause comes again for as many steps, and an image takes 5 s.
+  # The second pause comes again for as many steps, and a batch takes 5 s.
   assert clock.time_left(89, 7) == 89 * (10 + 200) / 10 + 7 * 5
   assert clock.evaluation_seconds == 50
 

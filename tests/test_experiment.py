@@ -48,17 +48,19 @@ def test_events_that_are_left_are_counted(steps, per_epoch, every, data):
   assert exp.count_due(step, every) == len(left)
 
 
-def test_images_to_evaluate_are_those_of_all_evaluations_that_are_left():
+def test_batches_to_evaluate_are_those_of_all_evaluations_that_are_left():
+  values = {"epochs": "4", "evaluate.every_epochs": "2", "ema.decay": "0.9"}
   config = config_lib.load(
-    "configs/cutmix.py",
-    {**SMALL, "epochs": "4", "evaluate.every_epochs": "2", "ema.decay": "0.9"},
+    "cutmix", {**SMALL, **values, "evaluate.batch_size": "40"}
   )
   exp = experiment.build(config)
-  once = len(exp.datasets.validation)
-  last = once + len(exp.datasets.test)
-  assert exp.images_to_evaluate(0) == 2 * 2 * once + last
-  assert exp.images_to_evaluate(exp.steps - 1) == 2 * once + last
-  assert exp.images_to_evaluate(exp.steps) == last
+  once, last = (
+    2,
+    2 + 25,
+  )  # Batches of 50 images of validation and 1,000 of test.
+  assert exp.batches_to_evaluate(0) == 2 * 2 * once + last
+  assert exp.batches_to_evaluate(exp.steps - 1) == 2 * once + last
+  assert exp.batches_to_evaluate(exp.steps) == last
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,37 @@ def test_a_stream_escapes_all_but_what_moves_the_bar():
     inner.truncate()
     assert stream.write(text) == len(text)
     assert inner.getvalue() == shown
+
+
+SIGNS = "1 \u2013 2\u00b0 \u2588 \u00d7 \uac1c \ufffd"
+
+
+@pytest.mark.parametrize(
+  ("environment", "printed"),
+  [
+    ({"PYTHONIOENCODING": "ascii"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"PYTHONIOENCODING": "cp949"}, "1 - 2\u00b0 # \u00d7 \uac1c ?"),
+    ({"LANG": "C"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"LC_ALL": "POSIX", "LANG": "ko_KR.UTF-8"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"LC_ALL": "C.UTF-8"}, SIGNS),
+    ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, SIGNS),
+    ({}, SIGNS),
+  ],
+)
+def test_a_terminal_gets_letters_that_it_has(environment, printed):
+  code = (
+    "from mixaug_jax.command import streams; streams.protect(); "
+    f"print({ascii(SIGNS)})"
+  )
+  ours = ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
+  rest = {name: x for name, x in os.environ.items() if name not in ours}
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env={**rest, "PYTHONPATH": str(ROOT), **environment},
+    capture_output=True,
+    check=True,
+  )
+  if isinstance(printed, str):
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    printed = printed.encode(encoding)
+  assert done.stdout == printed + b"\n"

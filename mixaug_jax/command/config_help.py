@@ -4,13 +4,12 @@ import argparse
 import ast
 import io
 import pathlib
-import sys
 import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import progress, recipes
+from mixaug_jax import recipes
 
 # The keys of `--help`; `--helpfull` lists all of them.
 _MOST_USED = (
@@ -46,12 +45,7 @@ class Help(argparse.Action):
     option_string: str | None = None,
   ) -> None:
     parser.print_help()
-    which = "all config keys" if self._full else "the config keys used most"
-    title = (
-      f"{which}, set by --config.KEY=VALUE, with the defaults of the data set "
-      "digits:"
-    )
-    print(f"\n{progress.folded(title, sys.stdout)}")
+    print()
     print(describe(parser.get_default("keys_of"), self._full))
     print("examples:")
     for example in self._examples:
@@ -78,6 +72,11 @@ def describe(recipe: str, full: bool = False) -> str:
   if full:
     keys = sorted((x for x in values if not x.startswith("arms.")), key=_place)
   formatter = argparse.HelpFormatter("", max_help_position=_KEY_COLUMNS)
+  which = "all config keys" if full else "the config keys used most"
+  formatter.add_text(
+    f"{which}, set by --config.KEY=VALUE, with the defaults of the data set "
+    "digits:"
+  )
   section = None
   for key in keys:
     if full and (group := key.rpartition(".")[0]) != section:

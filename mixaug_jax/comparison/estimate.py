@@ -73,7 +73,7 @@ class _Timed:
     overhead: seconds outside of its steps and evaluations.
     step: seconds of a step.
     epoch: steps of an epoch.
-    image: seconds of the evaluation of an image.
+    batch: seconds of the evaluation of a batch.
     validation: the number of images of validation.
     test: likewise of test.
   """
@@ -81,7 +81,7 @@ class _Timed:
   overhead: float
   step: float
   epoch: float
-  image: float
+  batch: float
   validation: int
   test: int
 
@@ -89,16 +89,26 @@ class _Timed:
     """Returns the estimated seconds of a run."""
     config = cell.config
     steps = config.steps or config.epochs * self.epoch
-    images = _evaluated(
+    batches = _evaluated(
       config, steps, self.epoch, self.validation, self.test * config.data.test
     )
-    return self.overhead + steps * self.step + images * self.image
+    return self.overhead + steps * self.step + batches * self.batch
 
 
 def _evaluated(
   config: ConfigDict, steps: float, epoch: float, validation: int, test: int
 ) -> int:
-  """Returns how many images a run evaluates, during it and at its end."""
+  """Returns how many batches a run evaluates, during it and at its end.
+
+  Args:
+    config: of the run.
+    steps: their number.
+    epoch: the steps of an epoch.
+    validation: the number of images.
+    test: likewise, 0 without test.
+  """
+  size = config.evaluate.batch_size
+  validation, test = math.ceil(validation / size), math.ceil(test / size)
   period = max(1.0, config.evaluate.every_epochs * epoch)
   each = validation * (1 if config.ema.decay is None else 2)
   return math.ceil(steps / period - 1e-6) * each + validation + test
@@ -134,11 +144,11 @@ def _of_run(config: ConfigDict, result: Result, wall: float) -> _Timed:
   """Returns what a run took, whose command took `wall` seconds."""
   epoch = result.steps / result.epochs
   sets = result.examples.validation, result.test.examples if result.test else 0
-  images = _evaluated(config, result.steps, epoch, *sets)
+  batches = _evaluated(config, result.steps, epoch, *sets)
   return _Timed(
     wall - result.seconds - result.evaluation_seconds,
     result.seconds / (result.steps - 1),  # The first step compiles.
     epoch,
-    result.evaluation_seconds / images,
+    result.evaluation_seconds / batches,
     *sets,
   )

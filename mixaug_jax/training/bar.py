@@ -20,7 +20,7 @@ class TrainingBar(Bar):
     first: the step that the run starts or resumes from.
     batch_size: images per step.
     clock: counts steps and seconds.
-    to_evaluate: returns the number of images that are evaluated after a step.
+    to_evaluate: returns the number of batches to evaluate after a step.
   """
 
   def __init__(
@@ -53,9 +53,9 @@ class TrainingBar(Bar):
     rate = self._clock.rate()
     if rate is None:
       return [""]
-    images = self._to_evaluate(self.n)
-    left = duration(self._clock.time_left(self.total - self.n, images))
+    batches = self._to_evaluate(self.n)
+    left = duration(self._clock.time_left(self.total - self.n, batches))
     texts = [f"{left} left", left]
-    if images and not self._clock.knows_evaluation:
+    if batches and not self._clock.knows_evaluation:
       texts = [f"{left} + evaluation left", f"{left} + evaluation"]
     return [f"{rate * self._batch_size:,.0f} images/s  {texts[0]}", *texts]

@@ -32,7 +32,7 @@ class Clock:
     self._steps = 0
     self._kinds: set[str] = set()
     self._repeated = 0.0  # Of all pauses but the first of each kind.
-    self._evaluated = 0  # Images in this process,
+    self._evaluated = 0  # Batches in this process,
     self._evaluating = 0.0  # their seconds,
     self._compiling = 0.0  # and those of compilation in the newest evaluation.
 
@@ -66,15 +66,15 @@ class Clock:
       self._kinds.add(kind)
 
   @contextlib.contextmanager
-  def evaluating(self, images: int) -> Iterator[None]:
-    """Leaves the evaluation of some images out of the seconds of training."""
+  def evaluating(self, batches: int) -> Iterator[None]:
+    """Leaves the evaluation of some batches out of the seconds of training."""
     begin, self._compiling = time.monotonic(), 0.0
     try:
       yield
       seconds = time.monotonic() - begin - self._compiling
       self.evaluation_seconds += seconds
       self._evaluating += seconds
-      self._evaluated += images
+      self._evaluated += batches
     finally:
       self._paused += time.monotonic() - begin
 
@@ -99,19 +99,19 @@ class Clock:
     """Whether `time_left` includes evaluations, after the first of them."""
     return self._evaluated > 0
 
-  def time_left(self, steps: int, images: int) -> float | None:
+  def time_left(self, steps: int, batches: int) -> float | None:
     """Returns the seconds of `steps` more steps and their pauses.
 
     Args:
       steps: their number.
-      images: the number of images to evaluate during and after them.
+      batches: the number of batches to evaluate during and after them.
     """
     seconds = self._here()
     if self._steps <= 0 or seconds <= 0:
       return None
     left = steps * (seconds + self._repeated) / self._steps
     if self._evaluated:
-      left += images * self._evaluating / self._evaluated
+      left += batches * self._evaluating / self._evaluated
     return left
 
   def _here(self) -> float:

@@ -67,12 +67,18 @@ class Experiment:
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
     )
 
-  def images_to_evaluate(self, step: int) -> int:
-    """Returns the images that are evaluated after this step, in all."""
-    sets = self.datasets
-    each = len(sets.validation) * (1 if self.recipe.ema_decay is None else 2)
-    last = len(sets.validation) + len(sets.test or ())
-    return self.count_due(step, self.config.evaluate.every_epochs) * each + last
+  def eval_batches(self, *names: str) -> int:
+    """Returns the number of batches in which splits are evaluated."""
+    size = parallel.eval_batch_size(self.config.evaluate.batch_size)
+    splits = self.datasets.by_name()
+    return sum(-(-len(splits[x]) // size) for x in names if x in splits)
+
+  def batches_to_evaluate(self, step: int) -> int:
+    """Returns the number of batches that are evaluated after this step."""
+    each = self.eval_batches("validation")
+    each *= 1 if self.recipe.ema_decay is None else 2
+    count = self.count_due(step, self.config.evaluate.every_epochs)
+    return count * each + self.eval_batches("validation", "test")
 
   def count_due(self, step: int, every_epochs: float) -> int:
     """Returns how often `due` holds after this step."""

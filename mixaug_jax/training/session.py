@@ -64,7 +64,7 @@ class Session:
       loop.seconds, loop.compile_seconds, loop.evaluation_seconds
     )
     self._bar = TrainingBar(
-      exp.steps, first, size, self._clock, exp.images_to_evaluate
+      exp.steps, first, size, self._clock, exp.batches_to_evaluate
     )
     self._metrics = StepMetrics(loop, self._clock, checkpoints, size)
     self._compiled = False
@@ -141,9 +141,9 @@ class Session:
     if self._loop.last and self._loop.last.step == step:
       return
     of_state = [state.variables, *([] if state.ema is None else [state.ema])]
-    images = len(of_state) * len(self._exp.datasets.validation)
+    batches = len(of_state) * self._exp.eval_batches("validation")
     try:
-      with self._evaluating(images):
+      with self._evaluating(batches):
         measured, *others = [
           self._measure(variables, "validation")[0] for variables in of_state
         ]
@@ -187,9 +187,7 @@ class Session:
     exp, test = self._exp, None
     self._checkpoints.wait()
     variables = self._chosen(state)
-    with self._evaluating(
-      len(exp.datasets.validation) + len(exp.datasets.test or ())
-    ):
+    with self._evaluating(exp.eval_batches("validation", "test")):
       self._predict(variables, "validation")
       if exp.datasets.test is not None:
         test = self._predict(variables, "test")
@@ -241,9 +239,9 @@ class Session:
     return self._evaluate(step, variables, split, with_logits=with_logits)
 
   @contextlib.contextmanager
-  def _evaluating(self, images: int) -> Iterator[None]:
-    """A phase of evaluation of some images."""
-    with self._bar.phase("evaluating"), self._clock.evaluating(images):
+  def _evaluating(self, batches: int) -> Iterator[None]:
+    """A phase of evaluation of some batches."""
+    with self._bar.phase("evaluating"), self._clock.evaluating(batches):
       yield
     self._loop.evaluation_seconds = self._clock.evaluation_seconds
 
