@@ -224,7 +224,7 @@ SIGNS = "1 \u2013 2\u00b0 \u2588 \u00d7 \uac1c \ufffd"
 def test_a_terminal_gets_letters_that_it_has(environment, printed):
   code = (
     "from mixaug_jax.command import streams; streams.protect(); "
-    f"print({ascii(SIGNS)})"
+    f"print({SIGNS!a})"
   )
   ours = ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
   rest = {name: x for name, x in os.environ.items() if name not in ours}
