@@ -73,7 +73,7 @@ def test_batches_to_evaluate_are_those_of_all_evaluations_that_are_left():
     ({"optimizer.head_from": "nose"}, "head_from: the model has no part nose"),
     ({"data.name": "nonesuch"}, "config.data.name must be one of"),
     ({"data.name": "folder", "data.dir": "nowhere"}, "no folder nowhere"),
-    ({"model.pretrained": "nowhere"}, "nowhere"),
+    ({"model.pretrained": "runs/nowhere"}, "runs/nowhere is not a run dir"),
     ({"epochs": "2", "optimizer.warmup_epochs": "2"}, "take 2 epochs, and the"),
   ],
 )
@@ -86,14 +86,8 @@ def test_a_mistake_is_found_without_reading_images(
   assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["cutmix", "cutmix:folder", "mixup"])
-def test_a_config_without_a_mistake_passes(spec, tmp_path):
-  (tmp_path / "a").mkdir()
-  (tmp_path / "a" / "1.png").touch()
-  (tmp_path / "b").mkdir()
-  (tmp_path / "b" / "2.png").touch()
-  config = config_lib.load(spec, {"data.dir": str(tmp_path)})
-  experiment.check(config)
+def test_a_config_without_a_mistake_passes():
+  experiment.check(config_lib.load("cutmix"))
 
 
 def test_an_epoch_of_a_whole_number_of_steps_ends_there():
