@@ -7,7 +7,7 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax import workdirs
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import records
+from mixaug_jax.training import parallel, records
 
 RUNS = pathlib.Path("runs")
 SMALL = {"batch_size": "4", "evaluate.batch_size": "4"}
@@ -98,4 +98,13 @@ def test_a_damaged_directory_is_reported():
   _store("cutmix-digits", _config())
   (RUNS / "cutmix-digits" / records.CONFIG_FILE).write_text("{")
   with pytest.raises(UserError, match=r"config.json is damaged"):
+    workdirs.choose(_config(), "cutmix")
+
+
+def test_all_processes_take_the_directory_of_the_first(monkeypatch):
+  monkeypatch.setattr(parallel, "from_first", lambda choose: "runs/x\nwhy")
+  chosen = workdirs.choose(_config(), "cutmix")
+  assert chosen == (RUNS / "x", "why")
+  monkeypatch.setattr(parallel, "from_first", lambda choose: "\na mistake")
+  with pytest.raises(UserError, match="a mistake"):
     workdirs.choose(_config(), "cutmix")

@@ -244,7 +244,7 @@ def make(
     folder = workdir / name / (trial.name if trial else f"seed_{seed}")
 
     def build() -> ConfigDict:
-      from mixaug_jax.training import experiment, pretrained  # JAX's imports.
+      from mixaug_jax.training import pretrained  # This imports JAX.
 
       of_run = arms_lib.resolved(config, name, stored, values)
       with of_run.unlocked():
@@ -252,6 +252,8 @@ def make(
         of_run.data.test &= trial is None
       of_run = pretrained.recalled(of_run, folder)
       if records.differences(of_run, folder):
+        from mixaug_jax.training import experiment
+
         experiment.check(of_run)  # A mistake in a value is reported first.
       records.finished_result(of_run, folder)
       return of_run
