@@ -115,9 +115,9 @@ def key(word: str, known: Iterable[str]) -> str | None:
     if found := [name for name in known if f".{name}".endswith(f".{end}")]:
       return near(word, found, 0.0)
   # The end of a key may be misspelt, or a part in the middle.
-  ends = {name.rpartition(".")[2]: name for name in reversed(known)}
-  if end := near(last, ends, 0.8):
-    return near(f"{word}.{end}", [x for x in known if x.endswith(end)], 0.0)
+  last_of = lambda name: name.rpartition(".")[2]
+  if end := near(last, map(last_of, known), 0.8):
+    return near(word, [name for name in known if last_of(name) == end], 0.0)
   return near(word, known)
 
 

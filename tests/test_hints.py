@@ -23,6 +23,8 @@ def keys():
     ("wieght_decay", "optimizer.weight_decay"),
     ("optimizer.wd", "optimizer.weight_decay"),
     ("epoch", "epochs"),
+    ("batch_sze", "batch_size"),
+    ("evaluate.batch_sze", "evaluate.batch_size"),
     ("config.epochs", "epochs"),
     ("Batch_Size", "batch_size"),
     ("data_dir", "data.dir"),
