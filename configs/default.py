@@ -8,11 +8,12 @@ names an object of a registry, `package.module:Name` names one of your own.
 """
 
 import dataclasses
-import difflib
+import os
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from mixaug_jax import hints
 from mixaug_jax.augment import MIXERS
 
 DATASETS = ("digits", "folder", "stanford_dogs")
@@ -47,10 +48,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0  # For initialisation, data order, augmentation.
   config.batch_size = 48  # Over all devices and processes.
-  # Length in passes over the data or in optimizer steps. Without either, it
-  # follows the number of images, see mixaug_jax/training/length.py.
-  config.epochs = placeholder(float)
-  config.steps = placeholder(int)
+  # Without epochs and steps, the length follows the number of images.
+  config.epochs = placeholder(float)  # Passes over the data; or set steps.
+  config.steps = placeholder(int)  # Optimizer steps; or set epochs.
   config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
@@ -197,8 +197,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   mix.group_size = placeholder(int)
   mix.min_lambda = 0.0  # Bounds on the share of the first image.
   mix.max_lambda = 1.0
-  mix.min_aspect = 1.0  # Bounds on the box's width over height,
-  mix.max_aspect = 1.0  # relative to the image's.
+  # Bounds on the box's width over height, relative to the image's.
+  mix.min_aspect = 1.0
+  mix.max_aspect = 1.0
   # One group per mixer, such as mix.cutmix.alpha. None: the value above, or the
   # default of the paper.
   for name, mixer in MIXERS.items():
@@ -251,7 +252,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.
 
   config.evaluate = evaluate = ConfigDict()
-  # None: after every epoch, or 20 times in a longer run.
+  # Between two evaluations on validation. None: 1, or a 20th of a long run.
   evaluate.every_epochs = placeholder(float)
   evaluate.batch_size = 250  # Rounded up to a multiple of the devices.
   evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
@@ -322,11 +323,13 @@ def _dogs(config: ConfigDict) -> ConfigDict:
 
 
 def _unknown(dataset: str) -> str:
-  near = difflib.get_close_matches(dataset.lower(), DATASETS, 1)
   name = dataset.removeprefix("tfds:")
-  hint = (
-    f"did you mean :{near[0]}?"
-    if near
-    else f"a data set of TFDS is :folder --config.data.name=tfds:{name}"
-  )
+  if near := hints.value(dataset, DATASETS):
+    hint = f"did you mean :{near}?"
+  elif os.path.isdir(dataset) or os.sep in dataset:
+    hint = f"a folder of images is :folder --config.data.dir={dataset}"
+  else:
+    hint = (
+      f"a data set of TFDS is :folder --config.data.name=tfds:{name.lower()}"
+    )
   return f"the data set must be one of {', '.join(DATASETS)}; {hint}"

@@ -1,10 +1,10 @@
 """`mixaug COMMAND ...` and `python -m mixaug_jax COMMAND ...`."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 import mixaug_jax
+from mixaug_jax import hints
 from mixaug_jax.command import exits, invocation, start
 from mixaug_jax.command.invocation import COMMANDS
 from mixaug_jax.errors import UserError
@@ -51,10 +51,10 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def _unknown(name: str) -> str:
-  near = difflib.get_close_matches(name.lower(), COMMANDS, 1)
+  near = hints.near(name, COMMANDS)
   what = f"there is no command {name!r}" if name else "a command is missing"
   known = f"name one of {', '.join(COMMANDS)}"
-  return f"{what}; {f'did you mean {near[0]}?' if near else known}"
+  return f"{what}; {f'did you mean {near}?' if near else known}"
 
 
 if __name__ == "__main__":

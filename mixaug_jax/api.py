@@ -237,12 +237,6 @@ def train(
     resolved = copy.deepcopy(config).unlock()
     config_lib.override(resolved, values)
     resolved = config_lib.resolve(resolved)
-  if workdir is not None:
-    folder = _path("workdir", workdir)
-  elif isinstance(config, str):
-    folder = workdirs.default(config)
-  else:
-    raise UserError("a ConfigDict has no directory of its own; name a workdir")
   if late := jax_setup.prepare(resolved.deterministic):
     warnings.warn(
       f"JAX is in use already, so that {' '.join(late)} has no effect: this "
@@ -250,6 +244,13 @@ def train(
       "mixaug_jax.prepare() before anything else",
       stacklevel=2,
     )
+  if workdir is not None:
+    folder = _path("workdir", workdir)
+  elif isinstance(config, str):
+    folder, line = workdirs.choose(resolved, config)
+    print(line, flush=True)
+  else:
+    raise UserError("a ConfigDict has no directory of its own; name a workdir")
   loop.train(resolved, folder)
   return open_run(folder)
 

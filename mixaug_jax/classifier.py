@@ -50,6 +50,33 @@ class Classifier:
     images = augment.center_crop(images, size)
     return self.preprocessing(images.astype(jnp.float32) / 255)
 
+  def describe_input(self) -> str:
+    """Describes how an image file becomes the network's input, line by line."""
+    stored, seen = self.square.size, self.config.data.image_size
+    how = {
+      "crop": f"scale the short side to {stored} px and keep the middle square",
+      "squash": f"scale both sides to {stored} px, whatever the shape",
+      "pad": f"scale the long side to {stored} px and add black on both sides",
+    }
+    lines = [
+      "turn it upright by its EXIF orientation, into RGB of 8 bits",
+      f"{how[self.square.resize]} (bilinear, antialiased)",
+    ]
+    if stored != seen:
+      lines.append(f"keep the middle {seen} x {seen} px of it")
+    if self.preprocessing.bgr:
+      lines.append("reverse the channels, to BGR")
+    numbers = lambda x: f"({', '.join(f'{value:.6g}' for value in x)})"
+    order = "BGR" if self.preprocessing.bgr else "RGB"
+    lines.append(
+      f"divide by 255, subtract the mean {numbers(self.preprocessing.mean)}, "
+      f"and divide by the std {numbers(self.preprocessing.std)}, in {order}"
+    )
+    steps = [f"  {number}. {line}" for number, line in enumerate(lines, 1)]
+    return "\n".join(
+      [f"its input, {seen} x {seen} px, is made of an image like this:", *steps]
+    )
+
   def shown(self, images: np.ndarray) -> np.ndarray:
     """Returns the crops that the network sees, uint8 `[B, H, H, 3]`."""
     size = self.config.data.image_size

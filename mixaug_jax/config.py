@@ -1,6 +1,5 @@
 """Configs: reading a recipe, overriding its keys, checking every value."""
 
-import difflib
 import json
 import math
 import runpy
@@ -9,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from mixaug_jax import names, recipes, registry
+from mixaug_jax import hints, names, recipes, registry
 from mixaug_jax.errors import UserError
 
 _CHOICES = {
@@ -374,7 +373,7 @@ def _check_values(config: ConfigDict) -> None:
     if values[key] not in choices:
       raise UserError(
         f"config.{key} must be one of {', '.join(map(str, choices))}, "
-        f"got {values[key]!r}{_hint(str(values[key]), map(str, choices))}"
+        f"got {values[key]!r}{registry.hint(str(values[key]), choices)}"
       )
   for key, (low, high) in _RANGES.items():
     value = values[key]
@@ -513,21 +512,27 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
   """Returns the sentence about a key that is not in `known`."""
-  if any(name.startswith(f"{key}.") for name in known):
-    below = [
-      n.removeprefix(f"{key}.") for n in known if n.startswith(f"{key}.")
-    ]
-    return f"config.{key} is a group; set one of its keys: {', '.join(below)}"
-  return f"config.{key} is not a config key{_hint(key, known)}"
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
   known = list(known)
-  near = difflib.get_close_matches(word, known, 1, 0.6)
-  if not near:  # The leaf may be right and its group wrong.
-    last = word.rpartition(".")[2]
-    near = [name for name in known if name.rpartition(".")[2] == last][:1]
-  return f"; did you mean {near[0]}?" if near else ""
+  near = hints.key(key, known)
+  hint = f"; did you mean {near}?" if near else ""
+  start = f"{key}."
+  if below := [x.removeprefix(start) for x in known if x.startswith(start)]:
+    return (
+      f"config.{key} is a group; set one of its keys: {', '.join(below)}{hint}"
+    )
+  return f"config.{key} is not a config key{hint}"
+
+
+def nearest_value(key: str, value: str) -> str:
+  """Returns the name that a key may hold and `value` may stand for.
+
+  Returns:
+    `value` itself where the key takes other values than names, or none is near.
+  """
+  from mixaug_jax.augment import MIXERS
+
+  known = {**_CHOICES, **_registries(), "mix.name": MIXERS}.get(key, ())
+  return hints.value(value, map(str, known)) or value
 
 
 def _range(low: float, high: float) -> str:

@@ -60,7 +60,11 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
       part.unlink(missing_ok=True)
       part.touch(exist_ok=False)
+      mode = part.stat().st_mode
       yield part
+      # A library may have put a file in its place that others cannot read.
+      if part.stat().st_mode != mode:
+        part.chmod(mode)
       sync(part)
       os.replace(part, path)
     except BaseException:

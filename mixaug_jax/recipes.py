@@ -1,10 +1,9 @@
 """Recipes by name, in a clone and in an installed package."""
 
-import difflib
 import os
 import pathlib
 
-from mixaug_jax import configs
+from mixaug_jax import configs, hints
 from mixaug_jax.errors import UserError
 
 _FOLDER = pathlib.Path(next(iter(configs.__path__)))
@@ -35,9 +34,8 @@ def find(text: str) -> str:
   for candidate in candidates:
     if os.path.isfile(candidate):
       return candidate
-  stem = pathlib.PurePath(text).stem.lower()
-  near = difflib.get_close_matches(stem, NAMES, 1)
+  near = hints.near(pathlib.PurePath(text).stem, NAMES)
   raise UserError(
     f"there is no file or recipe {text!r}; "
-    + (f"did you mean {near[0]}?" if near else f"name {_CHOICE}")
+    + (f"did you mean {near}?" if near else f"name {_CHOICE}")
   )

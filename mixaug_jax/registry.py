@@ -1,10 +1,11 @@
 """Lookup of the objects that a config names."""
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from mixaug_jax import hints
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ def find(key: str, name: str, registry: Mapping[str, T]) -> T:
   if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
     raise ValueError(
       f"{key} must be one of {', '.join(registry)} or package.module:Name, got "
-      f"{name!r}{_hint(name, registry)}"
+      f"{name!r}{hint(name, registry)}"
     )
   path, _, attribute = name.partition(":")
   try:
@@ -50,7 +51,7 @@ def find(key: str, name: str, registry: Mapping[str, T]) -> T:
   if not hasattr(module, attribute):
     raise ValueError(
       f"{key}={name}: module {path!r} has no attribute {attribute!r}"
-      f"{_hint(attribute, vars(module))}"
+      f"{_meant(hints.near(attribute, vars(module)))}"
     )
   return getattr(module, attribute)
 
@@ -60,7 +61,10 @@ def _contains(package: str, path: str) -> bool:
   return f"{path}.".startswith(f"{package}.")
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
+def hint(word: str, known: Iterable[Any]) -> str:
   """Returns a suggestion that ends a sentence, or an empty string."""
-  near = difflib.get_close_matches(word, known, 1)
-  return f"; did you mean {near[0]!r}?" if near else ""
+  return _meant(hints.value(word, map(str, known)))
+
+
+def _meant(name: str | None) -> str:
+  return f"; did you mean {name!r}?" if name else ""

@@ -12,7 +12,6 @@ needs and has no threads. A command ends as in a process of its own.
 """
 
 import ctypes
-import importlib
 import json
 import os
 import pathlib
@@ -23,6 +22,7 @@ import time
 
 from mixaug_jax.command import (
   exits,
+  start,
   train,  # noqa: F401
 )
 from mixaug_jax.comparison import page  # noqa: F401
@@ -62,8 +62,7 @@ def main():
     ctypes.CDLL(None).arm(
       directory.encode(), ctypes.c_long(n), error, always, log.encode()
     )
-  command = importlib.import_module(f"mixaug_jax.{sys.argv[0]}")
-  exits.run(command.main)
+  exits.run(lambda argv: start.call(sys.argv[0], argv))
 
 
 if __name__ == "__main__":

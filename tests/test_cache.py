@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixaug_jax.data import __main__ as command
+from mixaug_jax.command import data as command
 from mixaug_jax.data import cache
 from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.folder import Folder

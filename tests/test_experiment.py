@@ -40,6 +40,56 @@ def test_due_is_the_first_step_at_or_after_each_multiple(
   assert found == {step for step in ends if step <= steps}
 
 
+@given(st.integers(1, 300), st.floats(0.1, 30), st.floats(0.1, 9), st.data())
+def test_events_that_are_left_are_counted(steps, per_epoch, every, data):
+  exp = experiment.Experiment(None, None, None, steps, per_epoch, None)
+  step = data.draw(st.integers(0, steps))
+  left = [x for x in range(step + 1, steps + 1) if exp.due(x, every)]
+  assert exp.count_due(step, every) == len(left)
+
+
+def test_batches_to_evaluate_are_those_of_all_evaluations_that_are_left():
+  values = {"epochs": "4", "evaluate.every_epochs": "2", "ema.decay": "0.9"}
+  config = config_lib.load(
+    "cutmix", {**SMALL, **values, "evaluate.batch_size": "40"}
+  )
+  exp = experiment.build(config)
+  once, last = (
+    2,
+    2 + 25,
+  )  # Batches of 50 images of validation and 1,000 of test.
+  assert exp.batches_to_evaluate(0) == 2 * 2 * once + last
+  assert exp.batches_to_evaluate(exp.steps - 1) == 2 * once + last
+  assert exp.batches_to_evaluate(exp.steps) == last
+
+
+@pytest.mark.parametrize(
+  ("settings", "sentence"),
+  [
+    ({"mix.alpha": "-1"}, "alpha must be above 0"),
+    ({"batch_size": "5"}, "does not divide over"),
+    ({"augment.random_hue.max_delta": "9"}, "max_delta"),
+    ({"model.dropout": "0.5", "model.last_stage": "nose"}, "last_stage"),
+    ({"optimizer.head_from": "nose"}, "head_from: the model has no part nose"),
+    ({"data.name": "nonesuch"}, "config.data.name must be one of"),
+    ({"data.name": "folder", "data.dir": "nowhere"}, "no folder nowhere"),
+    ({"model.pretrained": "runs/nowhere"}, "runs/nowhere is not a run dir"),
+    ({"epochs": "2", "optimizer.warmup_epochs": "2"}, "take 2 epochs, and the"),
+  ],
+)
+def test_a_mistake_is_found_without_reading_images(
+  settings, sentence, monkeypatch
+):
+  monkeypatch.setattr(experiment.data, "load", None)
+  with pytest.raises(UserError) as caught:
+    experiment.check(config_lib.load("configs/cutmix.py", SMALL | settings))
+  assert sentence in str(caught.value)
+
+
+def test_a_config_without_a_mistake_passes():
+  experiment.check(config_lib.load("cutmix"))
+
+
 def test_an_epoch_of_a_whole_number_of_steps_ends_there():
   due = _due(400, 1.0 + 1e-12, 10)
   assert [step for step in range(1, 50) if due(step)] == [10, 20, 30, 40]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from mixaug_jax import classifier, models
 from mixaug_jax import config as config_lib
-from mixaug_jax import models
 from mixaug_jax.command import export
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment, optim, records, state
@@ -220,10 +220,12 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   _finish(workdir, chosen)
   command = [f"--workdir={workdir}", "--format=safetensors"]
   export.main(command)
-  assert (
-    "timm.create_model('resnet18', num_classes=5" in capsys.readouterr().out
-  )
+  printed = capsys.readouterr().out
+  assert "timm.create_model('resnet18', num_classes=5" in printed
+  assert "its input, 16 x 16 px, is made of an image like this:" in printed
   written = workdir / "weights.safetensors"
+  (workdir / "usual").touch()
+  assert written.stat().st_mode == (workdir / "usual").stat().st_mode
   source = sources.resolve(str(written), "resnet18")
   loaded, _ = source.load(jax.tree.map(np.zeros_like, variables))
   jax.tree.map(
@@ -257,3 +259,36 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
 def test_mistakes_of_the_command_are_reported(run, flags, sentence):
   with pytest.raises(UserError, match=sentence):
     export.main([f"--workdir={run[0]}", *flags])
+
+
+@pytest.mark.parametrize(
+  ("settings", "lines"),
+  [
+    (
+      {"image_size": 224, "cache_size": 256, "preprocessing": "imagenet"},
+      [
+        "2. scale the short side to 256 px and keep the middle square",
+        "3. keep the middle 224 x 224 px of it",
+        "4. divide by 255, subtract the mean (0.485, 0.456, 0.406), and divide "
+        "by the std (0.229, 0.224, 0.225), in RGB",
+      ],
+    ),
+    (
+      {"image_size": 64, "resize": "pad", "preprocessing": "caffe"},
+      [
+        "2. scale the long side to 64 px and add black",
+        "3. reverse the channels, to BGR",
+        "the mean (0.407604, 0.457957",
+        "in BGR",
+      ],
+    ),
+  ],
+)
+def test_the_input_of_a_network_is_described(settings, lines):
+  settings = dict(settings)
+  of_model = {"model.preprocessing": settings.pop("preprocessing")}
+  of_data = {f"data.{key}": str(x) for key, x in settings.items()}
+  config = config_lib.load("cutmix", of_data | of_model)
+  text = classifier.Classifier(config, None, None).describe_input()
+  for line in lines:
+    assert line in text

@@ -26,6 +26,17 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_library_that_writes_another_file_does_not_change_who_may_read_it(
+  tmp_path,
+):
+  path, other = tmp_path / "a.json", tmp_path / "b"
+  usual = other.touch() or other.stat().st_mode
+  with files.replacing(path) as part:
+    other.chmod(0o600)  # Such as a file of mkstemp.
+    other.replace(part)
+  assert path.stat().st_mode == usual
+
+
 def test_a_file_with_the_longest_name_is_replaced(tmp_path):
   path = tmp_path / f"{'x' * 250}.json"
   with files.replacing(path) as part:

@@ -1,6 +1,5 @@
 """Lost standard streams, other locales, and names that command a terminal."""
 
-import importlib
 import io
 import json
 import os
@@ -14,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mixaug_jax import names
-from mixaug_jax.command import exits, streams
+from mixaug_jax.command import exits, start, streams
 
 ROOT = pathlib.Path(__file__).parent.parent
 HANG = 1200.0  # Seconds after which a process hangs, on any machine.
@@ -172,14 +171,13 @@ def test_no_command_prints_a_name_that_a_terminal_obeys(
     ("evaluate", [workdir], 0),
     ("report", [workdir], 0),
     ("preview", [*flags, f"--output={tmp_path}/{HOSTILE}.png"], 0),
-    ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE}"], 2),
-    ("main", [*flags, f"--workdir={tmp_path}/{HOSTILE.replace('[', '')}"], 0),
-    ("main", [*flags, f"--config.model.name={HOSTILE}"], 2),
+    ("train", [*flags, f"--workdir={tmp_path}/{HOSTILE}"], 2),
+    ("train", [*flags, f"--workdir={tmp_path}/{HOSTILE.replace('[', '')}"], 0),
+    ("train", [*flags, f"--config.model.name={HOSTILE}"], 2),
   ):
-    module = importlib.import_module(f"mixaug_jax.{name}")
     monkeypatch.setattr(sys, "argv", [name, *words])
     with pytest.raises(SystemExit) as left:
-      exits.run(module.main)
+      exits.run(lambda argv, name=name: start.call(name, argv))
     printed = capsysbinary.readouterr()
     assert left.value.code == code, printed.err
     both = printed.out + printed.err
@@ -204,3 +202,37 @@ def test_a_stream_escapes_all_but_what_moves_the_bar():
     inner.truncate()
     assert stream.write(text) == len(text)
     assert inner.getvalue() == shown
+
+
+SIGNS = "1 \u2013 2\u00b0 \u2588 \u00d7 \uac1c \ufffd"
+
+
+@pytest.mark.parametrize(
+  ("environment", "printed"),
+  [
+    ({"PYTHONIOENCODING": "ascii"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"PYTHONIOENCODING": "cp949"}, "1 - 2\u00b0 # \u00d7 \uac1c ?"),
+    ({"LANG": "C"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"LC_ALL": "POSIX", "LANG": "ko_KR.UTF-8"}, rb"1 - 2 deg # x \uac1c ?"),
+    ({"LC_ALL": "C.UTF-8"}, SIGNS),
+    ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, SIGNS),
+    ({}, SIGNS),
+  ],
+)
+def test_a_terminal_gets_letters_that_it_has(environment, printed):
+  code = (
+    "from mixaug_jax.command import streams; streams.protect(); "
+    f"print({SIGNS!a})"
+  )
+  ours = ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8")
+  rest = {name: x for name, x in os.environ.items() if name not in ours}
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env={**rest, "PYTHONPATH": str(ROOT), **environment},
+    capture_output=True,
+    check=True,
+  )
+  if isinstance(printed, str):
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    printed = printed.encode(encoding)
+  assert done.stdout == printed + b"\n"

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -107,10 +108,29 @@ def test_the_same_command_on_a_finished_run_prints_its_result(finished):
   assert (workdir / "result.json").stat().st_mtime_ns == before
 
 
-def test_another_config_on_the_same_workdir_names_the_keys(finished):
+def test_the_output_on_a_pipe_says_what_is_going_on(finished):
+  _, done = finished
+  first, *_, last = done.stderr.splitlines()
+  assert first.startswith("compiling the train step; the first time takes")
+  place = r"step 30/30  epoch 28\.8  test       "
+  assert re.match(place + r" loss +\d\.\d{3}  accuracy +[\d.]+ %", last)
+  assert _result(finished[0])["evaluation_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+  ("extra", "sentence"),
+  [
+    (["--config.mix.alpha=0.3"], "mix.alpha (there 1.0, here 0.3)"),
+    # A mistake is reported before the other config of the directory.
+    (["--config.mix.alpha=-1"], "alpha must be above 0"),
+  ],
+)
+def test_another_config_on_the_same_workdir_names_the_keys(
+  finished, extra, sentence
+):
   workdir, _ = finished
-  done = _run(workdir, *SMALL, "--config.mix.alpha=0.3", code=2)
-  assert "mix.alpha (there 1.0, here 0.3)" in done.stderr
+  done = _run(workdir, *SMALL, *extra, code=2)
+  assert sentence in done.stderr
   assert len(done.stderr.splitlines()) == 1
 
 
@@ -121,6 +141,7 @@ def _assert_same_run(one, other):
     for name in a:
       np.testing.assert_array_equal(a[name], b[name])
   timings = {"seconds", "compile_seconds", "images_per_second"}
+  timings |= {"evaluation_seconds"}
   a, b = _result(one), _result(other)
   assert {k: v for k, v in a.items() if k not in timings} == {
     k: v for k, v in b.items() if k not in timings

@@ -158,4 +158,31 @@ def test_the_log_shows_metrics_and_warnings_but_not_others_chatter(
     logging.warning("beware")
   getLogger().removeHandler(elsewhere)
   shown = capfd.readouterr().err
-  assert shown == "[3] train/loss=1.5\nbeware\n"
+  assert shown == "step 3  train       loss  1.500\nbeware\n"
+
+
+def test_the_console_has_the_place_in_the_run_and_rounded_numbers(
+  tmp_path, capfd
+):
+  writer = writers.ConsoleWriter(tmp_path, 0, 400, 1.0416666)
+  writer.write_scalars(
+    40,
+    {
+      "train/learning_rate": 0.09765,
+      "train/gradient_norm": 12.3456,
+      "train/mixed_accuracy": 0.5,
+      "train/accuracy": 0.61234,
+      "train/images_per_second": 3400.4,
+      "train/loss": 1.23456,
+    },
+  )
+  writer.write_scalars(400, {"test/loss": 12.5, "test/examples": 1000.0})
+  train, test = capfd.readouterr().err.splitlines()
+  assert train == (
+    "step  40/400  epoch  38.4  train       loss  1.235  accuracy  61.2 %  "
+    "mixed accuracy  50.0 %  gradient norm 12.3      learning rate 0.0977    "
+    "3,400 images/s"
+  )
+  assert test == (
+    "step 400/400  epoch 384.0  test        loss 12.500  examples 1,000"
+  )

@@ -66,7 +66,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "Trains all arms of a comparison with all seeds and writes report.html; "
     "the same command resumes.",
   )
-  flags.add_config(parser, arms.load)
+  example = "compare:folder --config.base.data.dir=photos --workdir=runs/b"
+  flags.add_config(parser, arms.load, "compare", [example])
   parser.add_argument("--workdir", type=flags.path, required=True)
   parser.add_argument(
     "--arms",

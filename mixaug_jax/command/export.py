@@ -1,9 +1,10 @@
 """The command that writes a run's weights for another framework."""
 
 import os
+import sys
 from collections.abc import Sequence
 
-from mixaug_jax import jax_setup
+from mixaug_jax import jax_setup, progress
 from mixaug_jax.command import flags
 from mixaug_jax.errors import UserError
 
@@ -53,9 +54,5 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       f"cannot write {output}: {error.strerror or error}; name another --output"
     ) from None
-  preprocessing = network.preprocessing
-  order = "BGR" if preprocessing.bgr else "RGB"
-  print(
-    f"wrote {output}; load it by\n  {loads}\nand give it {order} images in "
-    f"[0, 1] minus {preprocessing.mean}, divided by {preprocessing.std}"
-  )
+  print(f"wrote {output}; load it by\n  {loads}")
+  print(progress.folded(network.describe_input(), sys.stdout))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import names, recipes
-from mixaug_jax.command import invocation
+from mixaug_jax import hints, names, recipes
+from mixaug_jax.command import config_help, invocation
 from mixaug_jax.errors import UserError
 
 _PREFIX = "--config."
@@ -30,6 +30,7 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     prog=invocation.called(command),
     description=description,
     allow_abbrev=False,
+    conflict_handler="resolve",  # `add_config` has a --help of its own.
   )
 
 
@@ -53,9 +54,29 @@ def path(text: str) -> pathlib.Path:
 def add_config(
   flags: argparse.ArgumentParser,
   load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
+  keys_of: str = "default",
+  examples: Sequence[str] = (),
 ) -> None:
-  """Adds the recipe, which `parse` gives to `load` with its overrides."""
-  flags.set_defaults(load_config=load)
+  """Adds the recipe, which `parse` gives to `load` with its overrides.
+
+  Args:
+    flags: the parser.
+    load: returns the config of a recipe and the texts of its overrides by key.
+    keys_of: the recipe whose keys are those of the command.
+    examples: words after the command, for `--help`.
+  """
+  flags.set_defaults(load_config=load, keys_of=keys_of)
+  for words, full, text in (
+    (("-h", "--help"), False, "list the flags and the config keys used most"),
+    (("--helpfull",), True, "list all config keys"),
+  ):
+    flags.add_argument(
+      *words,
+      action=config_help.Help,
+      full=full,
+      examples=examples,
+      help=text,
+    )
   flags.add_argument(
     "recipe",
     nargs="?",
@@ -81,19 +102,55 @@ def parse(
     UserError: a wrong flag or value.
   """
   rest, overrides = split_overrides(argv)
+  # Before argparse, which first reports the flags that are missing.
+  _check_flags(flags, rest)
   load_config = flags.get_default("load_config")
   if load_config is None:
     if overrides:
       raise UserError(f"{flags.prog} takes no --config.KEY overrides")
     return flags.parse_args(rest)
   # The recipe may stand between the flags.
-  arguments = flags.parse_intermixed_args(rest)
+  arguments, extra = flags.parse_known_intermixed_args(rest)
   given = [x for x in (arguments.recipe, arguments.config) if x is not None]
+  for text in (*extra, *given):
+    if "=" in text and not os.path.exists(text.partition(":")[0]):
+      raise UserError(_unknown(flags, text))
+  if extra:
+    flags.error(f"unrecognized arguments: {' '.join(extra)}")
   if len(given) != 1:
     flags.error("name one recipe, such as cutmix:folder")
   (arguments.spec,), arguments.overrides = given, overrides
   arguments.config = load_config(arguments.spec, overrides)
   return arguments
+
+
+def _check_flags(flags: argparse.ArgumentParser, words: Sequence[str]) -> None:
+  """Raises UserError at the first flag that the parser does not have."""
+  for word in words:
+    if word == "--":
+      return
+    if word.startswith("--") and word.partition("=")[0] not in _own(flags):
+      raise UserError(_unknown(flags, word))
+
+
+def _own(flags: argparse.ArgumentParser) -> list[str]:
+  """Returns the flags of a parser."""
+  return [x for action in flags._actions for x in action.option_strings]
+
+
+def _unknown(flags: argparse.ArgumentParser, word: str) -> str:
+  """Returns the sentence about an unknown flag, perhaps without its dashes."""
+  flag, equals, value = word.partition("=")
+  name = flag.lstrip("-").removeprefix("config.")
+  near = hints.near(name, _own(flags), 0.75)
+  if near is None and (recipe := flags.get_default("keys_of")):
+    keys = config_lib.leaves(config_lib.read(recipe))
+    if key := hints.key(name, keys):
+      near = f"{_PREFIX}{key}"
+      value = config_lib.nearest_value(key.removeprefix("base."), value)
+  near = near or hints.near(name, _own(flags))
+  hint = f"did you mean {near}{equals}{value}?" if near else ""
+  return f"there is no flag {flag}; {hint or f'see {flags.prog} --help'}"
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

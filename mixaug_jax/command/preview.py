@@ -13,7 +13,10 @@ def main(argv: Sequence[str]) -> None:
     "preview",
     "Draws training images before and after augmentation and mixing.",
   )
-  flags.add_config(parser)
+  flags.add_config(
+    parser,
+    examples=["cutmix:folder --config.data.dir=photos --output=preview.png"],
+  )
   parser.add_argument("--output", type=flags.path, required=True)
   parser.add_argument(
     "--step", type=int, default=0, help="the training step; default: 0"

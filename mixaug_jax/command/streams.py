@@ -1,11 +1,15 @@
 """Standard streams that never fail and never send a command to a terminal.
 
+Letters that the encoding of a stream lacks are escaped, and signs of this
+package's own texts become ASCII.
+
 Most text that a command prints does not come from the command: a bar, a warning
 or a log line of a library, the name of a class. So the streams themselves
 handle what can go wrong. A stream that cannot be written is replaced by
 /dev/null, for this whole process, and the error is kept for the command's end.
 """
 
+import codecs
 import contextlib
 import os
 import sys
@@ -16,6 +20,30 @@ from mixaug_jax import names
 
 # What tqdm writes to move the cursor up a line.
 _UP = "\x1b[A"
+_ENCODING_ERRORS = "mixaug_jax"
+_C = ("C", "POSIX")
+# Signs in texts of this package and of tqdm, for encodings that lack them.
+_IN_ASCII = {
+  **dict.fromkeys("\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}", "-"),
+  **dict.fromkeys(map(chr, range(0x2588, 0x2590)), "#"),  # Blocks of bars.
+  "\N{DEGREE SIGN}": " deg",
+  "\N{HORIZONTAL ELLIPSIS}": "...",
+  "\N{MULTIPLICATION SIGN}": "x",
+  "\N{PLUS-MINUS SIGN}": "+-",
+  "\N{REPLACEMENT CHARACTER}": "?",
+}
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+  """Handles letters that an encoding lacks."""
+  if isinstance(error, UnicodeEncodeError):
+    letter = error.object[error.start]
+    if letter in _IN_ASCII:
+      return _IN_ASCII[letter], error.start + 1
+  return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_ENCODING_ERRORS, _replaced)
 
 
 class Stream:
@@ -91,5 +119,22 @@ def protect() -> None:
     if not isinstance(stream, Stream):
       if hasattr(stream, "reconfigure"):
         # The locale may lack a letter; a path may hold bytes without meaning.
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(
+          encoding="ascii" if _locale_is_c() else None, errors=_ENCODING_ERRORS
+        )
       setattr(sys, name, Stream(stream))
+
+
+def _locale_is_c() -> bool:
+  """Returns whether the user chose ASCII, which Python turns into UTF-8.
+
+  Where LANG is C, Python sets LC_CTYPE to a locale of UTF-8 as it starts
+  (PEP 538). Where nothing is set at all, the terminal is most often UTF-8.
+  """
+  environment = os.environ
+  if {"PYTHONIOENCODING", "PYTHONUTF8"} & environment.keys():
+    return False
+  chosen = [environment.get(x, "") for x in ("LC_ALL", "LC_CTYPE", "LANG")]
+  if chosen[1] in ("C.UTF-8", "C.utf8", "UTF-8") and chosen[2] in _C:
+    chosen[1] = ""
+  return next(filter(None, chosen), "") in _C

@@ -1,9 +1,10 @@
 """The command that trains one run, or resumes it."""
 
+import sys
 from collections.abc import Sequence
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import jax_setup, workdirs
+from mixaug_jax import jax_setup, progress, workdirs
 from mixaug_jax.command import distributed, flags, summary
 
 
@@ -11,11 +12,18 @@ def main(argv: Sequence[str]) -> None:
   parser = flags.parser(
     "train", "Trains an image classifier; the same command resumes."
   )
-  flags.add_config(parser)
+  flags.add_config(
+    parser,
+    examples=[
+      "cutmix:folder --config.data.dir=photos",
+      "cutmix --config.epochs=100 --config.optimizer.learning_rate=0.05",
+    ],
+  )
   parser.add_argument(
     "--workdir",
     type=flags.path,
-    help="the run directory; default: runs/CONFIG-DATASET",
+    help="the run directory; default: runs/RECIPE-DATASET, or the next of "
+    "RECIPE-DATASET-2, -3, ... that holds no other run",
   )
   distributed.add_flags(parser)
   arguments = flags.parse(parser, argv)
@@ -27,13 +35,24 @@ def main(argv: Sequence[str]) -> None:
 
   from mixaug_jax.training import loop, records
 
-  workdir = arguments.workdir or workdirs.default(arguments.spec)
+  workdir, line = arguments.workdir, ""
+  if workdir is None:
+    workdir, line = workdirs.choose(config, arguments.spec)
+  first = jax.process_index() == 0
+  if first and line:
+    print(progress.folded(line, sys.stdout), flush=True)
   finished = (workdir / records.RESULT_FILE).exists()
   result = loop.train(config, workdir)
-  if jax.process_index() == 0:
-    if finished:
-      print(f"{workdir} is finished; its result:")
-      stored = config_lib.completed(records.read_config(workdir))
-      for text in config_lib.differences(config, stored, harmless=True):
-        print(f"this command has another {text}, which plays no part in it")
-    print(summary.of_run(result, workdir))
+  if not first:
+    return
+  lines = []
+  if finished:
+    start = "its" if line else f"{workdir} is finished; its"
+    lines.append(f"{start} result:")
+    stored = config_lib.completed(records.read_config(workdir))
+    lines += [
+      f"this command has another {text}, which plays no part in it"
+      for text in config_lib.differences(config, stored, harmless=True)
+    ]
+  lines.append(summary.of_run(result, workdir))
+  print(progress.folded("\n".join(lines), sys.stdout))

@@ -1,5 +1,7 @@
 """Estimates the time of a comparison from a few steps of one run."""
 
+import dataclasses
+import math
 import pathlib
 import shlex
 import subprocess
@@ -8,12 +10,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from ml_collections import ConfigDict
+
+from mixaug_jax import progress
 from mixaug_jax.comparison import launch
-from mixaug_jax.comparison.plan import Comparison
+from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import length
+from mixaug_jax.training.result import Result
 
 _STEPS = 5
 
@@ -44,31 +50,74 @@ def dry_run(
     print("all runs are finished")
     return
   print(f"timing {_STEPS} steps of {comparison.baseline} ...", flush=True)
-  overhead, step, images = _time(comparison, command)
-  steps_of = lambda x: length.steps(x.config, images)
-  steps = sum(map(steps_of, left))
+  timed = _time(comparison, command)
+  seconds = sum(map(timed.seconds, left))
   # Trials of the same number are as long in all arms.
-  steps += later * sum(map(steps_of, cells)) / len(cells)
+  seconds += later * sum(map(timed.seconds, cells)) / len(cells)
   # Runs that share a CPU take almost as long as one after the other.
   at_once = max(1, len([place for place in launch.places(jobs) if place]))
   count = len(left) + later
-  seconds = (count * overhead + steps * step) / at_once
-  print(
-    f"{count} runs of about {overhead + steps * step / count:.0f} s, of which "
-    f"{overhead:.0f} s are start-up, compilation and the last evaluation"
+  text = (
+    f"{count} runs of about {seconds / count:.0f} s, of which "
+    f"{timed.overhead:.0f} s are start-up and compilation"
     + (f", {at_once} at a time" if at_once > 1 else "")
-    + f": about {duration(seconds)} without the evaluations during training"
+    + f": about {duration(seconds / at_once)}, evaluations included"
   )
+  print(progress.folded(text, sys.stdout))
 
 
-def _time(
-  comparison: Comparison, command: Sequence[str]
-) -> tuple[float, float, int]:
-  """Times a run of the baseline, with the recipe as it is written.
+@dataclasses.dataclass(frozen=True)
+class _Timed:
+  """What a short run of the baseline took.
 
-  Returns:
-    The seconds outside its steps, those of a step, and the training images.
+  Attributes:
+    overhead: seconds outside of its steps and evaluations.
+    step: seconds of a step.
+    epoch: steps of an epoch.
+    batch: seconds of the evaluation of a batch.
+    validation: the number of images of validation.
+    test: likewise of test.
   """
+
+  overhead: float
+  step: float
+  epoch: float
+  batch: float
+  validation: int
+  test: int
+
+  def seconds(self, cell: Cell) -> float:
+    """Returns the estimated seconds of a run."""
+    config = cell.config
+    steps = length.steps(config, round(self.epoch * config.batch_size))
+    batches = _evaluated(
+      config, steps, self.epoch, self.validation, self.test * config.data.test
+    )
+    return self.overhead + steps * self.step + batches * self.batch
+
+
+def _evaluated(
+  config: ConfigDict, steps: float, epoch: float, validation: int, test: int
+) -> int:
+  """Returns how many batches a run evaluates, during it and at its end.
+
+  Args:
+    config: of the run.
+    steps: their number.
+    epoch: the steps of an epoch.
+    validation: the number of images.
+    test: likewise, 0 without test.
+  """
+  size = config.evaluate.batch_size
+  validation, test = math.ceil(validation / size), math.ceil(test / size)
+  every = length.evaluation_epochs(config, steps / epoch)
+  period = max(1.0, every * epoch)
+  each = validation * (1 if config.ema.decay is None else 2)
+  return math.ceil(steps / period - 1e-6) * each + validation + test
+
+
+def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
+  """Times a run of the baseline, with the recipe as it is written."""
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder, "timed")
     begin = time.monotonic()
@@ -89,6 +138,19 @@ def _time(
       raise UserError(
         f"{comparison.baseline}/0 fails: {launch.last_line(done.stderr)}"
       )
-    result = open_run(root / comparison.baseline / "seed_0").result
-  seconds = result.seconds
-  return wall - seconds, seconds / _STEPS, result.examples.train
+    run = open_run(root / comparison.baseline / "seed_0")
+  return _of_run(run.config, run.result, wall)
+
+
+def _of_run(config: ConfigDict, result: Result, wall: float) -> _Timed:
+  """Returns what a run took, whose command took `wall` seconds."""
+  epoch = result.steps / result.epochs
+  sets = result.examples.validation, result.test.examples if result.test else 0
+  batches = _evaluated(config, result.steps, epoch, *sets)
+  return _Timed(
+    wall - result.seconds - result.evaluation_seconds,
+    result.seconds / (result.steps - 1),  # The first step compiles.
+    epoch,
+    result.evaluation_seconds / batches,
+    *sets,
+  )

@@ -63,12 +63,13 @@ def run(
     kind, group = "trial", "study" if seeds == 1 else "studies"
   else:
     kind, group = "run", "seed" if seeds == 1 else "seeds"
-  print(
+  progress.write(
     f"{len(cells)} {kind}s: {len(comparison.arms)} arms, {seeds} {group}; "
     f"{len(cells) - len(left) - len(diverged)} finished already"
     + (f", {len(diverged)} diverged" if diverged else ""),
-    flush=True,
+    sys.stdout,
   )
+  sys.stdout.flush()
   if not left:
     return []
   try:
@@ -189,7 +190,8 @@ def _run_cell(
       stdin=subprocess.PIPE,
       stdout=output,
       stderr=subprocess.STDOUT,
-      env={**os.environ, **environment},
+      # The log is UTF-8, whatever the terminal of this process has.
+      env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
     children.add(process)
     with contextlib.closing(process.stdin):
@@ -248,7 +250,10 @@ class _Progress:
     self._running: list[str] = []
     self._seconds: list[float] = []
     self._lock = threading.Lock()
-    self.bar = progress.Bar(count, lambda: ", ".join(self._running))
+    self.bar = progress.Bar(count, self._shown)
+
+  def _shown(self) -> Sequence[str]:
+    return [", ".join(self._running), f"{len(self._running)} running"]
 
   def started(self, cell: Cell) -> None:
     with self._lock:

@@ -251,6 +251,10 @@ def make(
         of_run.seed = seed
         of_run.data.test &= trial is None
       of_run = pretrained.recalled(of_run, folder)
+      if records.differences(of_run, folder):
+        from mixaug_jax.training import experiment
+
+        experiment.check(of_run)  # A mistake in a value is reported first.
       records.finished_result(of_run, folder)
       return of_run
 

@@ -8,6 +8,7 @@ _HOMES = {
   "Item": "sources",
   "Source": "sources",
   "Split": "splits",
+  "check": "datasets",
   "device_arrays": "batches",
   "eval_batches": "batches",
   "fetch": "batches",

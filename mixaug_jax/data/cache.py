@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from tqdm import tqdm
 
-from mixaug_jax import files
+from mixaug_jax import files, progress
 from mixaug_jax.data.decode import BadImage, Settings
 from mixaug_jax.data.decoding import (
   Bad,
@@ -185,12 +184,8 @@ def _build(
     open(journal_path, "a") as journal,
     threads() as pool,
     concurrent.futures.ThreadPoolExecutor(1, "store") as storing,
-    tqdm(
-      total=shape[0],
-      initial=min(shape[0], len(done) * BLOCK),
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-      leave=False,
+    progress.Bar(
+      *(shape[0], None, min(shape[0], len(done) * BLOCK)), note="decoded"
     ) as bar,
   ):
     file.truncate(size)

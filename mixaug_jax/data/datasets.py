@@ -186,20 +186,7 @@ def open_sources(config: ConfigDict) -> Mapping[str, Source]:
   Raises:
     UserError: an unknown name, or a mistake that the source reports.
   """
-  name = config.name
-  if name.startswith("tfds:"):
-    opener = TfdsDataset(name.removeprefix("tfds:"))
-  else:
-    try:
-      opener = registry.find("config.data.name", name, SOURCES)
-    except ValueError as error:
-      hint = "" if ":" in name else " (a data set of TFDS is tfds:NAME)"
-      raise UserError(f"{error}{hint}") from error
-  if not hasattr(opener, "splits"):
-    raise UserError(
-      f"config.data.name={name} has no method splits(directory); docs/data.md "
-      "shows a source with one"
-    )
+  name, opener = config.name, _opener(config.name)
   options = {}
   if "test" in inspect.signature(opener.splits).parameters:
     options["test"] = config.test
@@ -214,6 +201,32 @@ def open_sources(config: ConfigDict) -> Mapping[str, Source]:
       f"config.data.name={name} cannot open {config.dir}: "
       f"{type(error).__name__}: {first_line(error)}"
     ) from error
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError unless `config.data` can be opened; prepares nothing."""
+  opener = _opener(config.name)
+  if isinstance(opener, TfdsDataset):
+    opener.builder(config.dir)
+  else:
+    open_sources(config)
+
+
+def _opener(name: str) -> Opener:
+  """Returns the opener of `config.data.name`; raises UserError."""
+  if name.startswith("tfds:"):
+    return TfdsDataset(name.removeprefix("tfds:"))
+  try:
+    opener = registry.find("config.data.name", name, SOURCES)
+  except ValueError as error:
+    hint = "" if ":" in name else " (a data set of TFDS is tfds:NAME)"
+    raise UserError(f"{error}{hint}") from error
+  if not hasattr(opener, "splits"):
+    raise UserError(
+      f"config.data.name={name} has no method splits(directory); docs/data.md "
+      "shows a source with one"
+    )
+  return opener
 
 
 def _divide(

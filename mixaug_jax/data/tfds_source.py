@@ -125,11 +125,11 @@ class TfdsDataset:
       UserError: an unknown name, a data set without images, labels or the
         split train, or one that cannot be prepared or is damaged.
     """
-    found = self._builder(directory)
+    found = self.builder(directory)
     _check_features(self.name, found.info.features)
     if not found.data_path.exists():
       _prepare(self.name, directory, found)
-      found = self._builder(directory)
+      found = self.builder(directory)
     if not (found.data_path / "dataset_info.json").exists():
       raise _damaged(found.data_path, "dataset_info.json is missing")
     names = found.info.splits
@@ -147,7 +147,8 @@ class TfdsDataset:
       sources["train"].left_out = {"splits of other names": other}
     return sources
 
-  def _builder(self, directory: str | None) -> Any:
+  def builder(self, directory: str | None) -> Any:
+    """Returns TFDS's builder of the data set; raises UserError."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming, read_only_builder
     from tensorflow_datasets.core.utils import error_utils

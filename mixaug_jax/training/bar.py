@@ -1,7 +1,7 @@
 """The progress bar of a training run."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mixaug_jax.durations import duration
 from mixaug_jax.progress import Bar
@@ -12,18 +12,28 @@ class TrainingBar(Bar):
   """A bar of steps with images per second and the time left.
 
   Both come from the clock. Compilation, evaluation and saving do not change the
-  rate, and the time left includes evaluation and saving.
+  rate. The time left includes saving, and evaluation once one has been timed;
+  before, the bar shows that evaluation comes on top.
 
   Args:
     steps: steps of the whole run.
     first: the step that the run starts or resumes from.
     batch_size: images per step.
     clock: counts steps and seconds.
+    to_evaluate: returns the number of batches to evaluate after a step.
   """
 
-  def __init__(self, steps: int, first: int, batch_size: int, clock: Clock):
+  def __init__(
+    self,
+    steps: int,
+    first: int,
+    batch_size: int,
+    clock: Clock,
+    to_evaluate: Callable[[int], int],
+  ):
     self._batch_size = batch_size
     self._clock = clock
+    self._to_evaluate = to_evaluate
     self._phase: str | None = None
     super().__init__(steps, self._describe, first)
 
@@ -37,11 +47,15 @@ class TrainingBar(Bar):
     finally:
       self._phase = None
 
-  def _describe(self) -> str:
+  def _describe(self) -> Sequence[str]:
     if self._phase:
-      return f"{self._phase} ..."
+      return [f"{self._phase} ..."]
     rate = self._clock.rate()
     if rate is None:
-      return ""
-    left = self._clock.time_left(self.total - self.n)
-    return f"{rate * self._batch_size:,.0f} images/s  {duration(left)} left"
+      return [""]
+    batches = self._to_evaluate(self.n)
+    left = duration(self._clock.time_left(self.total - self.n, batches))
+    texts = [f"{left} left", left]
+    if batches and not self._clock.knows_evaluation:
+      texts = [f"{left} + evaluation left", f"{left} + evaluation"]
+    return [f"{rate * self._batch_size:,.0f} images/s  {texts[0]}", *texts]

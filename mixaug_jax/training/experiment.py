@@ -28,7 +28,6 @@ from mixaug_jax.weights import sources as weight_sources
 _MAX_STEPS = 2**31 - 1  # The train state counts steps in int32.
 # Shares of a run that sets no other warm-up: 2 and 1 of 25 epochs.
 _WARMUP, _HEAD_WARMUP = 0.08, 0.04
-_EVALUATIONS = 20  # At most, of a run that sets no other period.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +69,9 @@ class Experiment:
   @property
   def _evaluation_epochs(self) -> float:
     """The epochs between two evaluations on validation."""
-    epochs = self.steps / self.steps_per_epoch
-    return self.config.evaluate.every_epochs or max(1, epochs / _EVALUATIONS)
+    return length.evaluation_epochs(
+      self.config, self.steps / self.steps_per_epoch
+    )
 
   def due(self, step: int, every_epochs: float) -> bool:
     """Returns whether a period or the run ends with this step."""
@@ -81,6 +81,27 @@ class Experiment:
     return step > 0 and (
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
     )
+
+  def eval_batches(self, *names: str) -> int:
+    """Returns the number of batches in which splits are evaluated."""
+    size = parallel.eval_batch_size(self.config.evaluate.batch_size)
+    splits = self.datasets.by_name()
+    return sum(-(-len(splits[x]) // size) for x in names if x in splits)
+
+  def batches_to_evaluate(self, step: int) -> int:
+    """Returns the number of batches that are evaluated after this step."""
+    each = self.eval_batches("validation")
+    each *= 1 if self.recipe.ema_decay is None else 2
+    count = self.count_due(step, self._evaluation_epochs)
+    return count * each + self.eval_batches("validation", "test")
+
+  def count_due(self, step: int, every_epochs: float) -> int:
+    """Returns how often `due` holds after this step."""
+    period = every_epochs * self.steps_per_epoch
+    if period <= 1 or step >= self.steps:
+      return self.steps - step
+    periods = lambda step: int((step + 1e-6) // period)
+    return periods(self.steps - 1) - periods(step) + 1  # The last step has one.
 
   def train_batches(self, first: int) -> Iterator[Batch]:
     """Returns the endless stream of training batches after `first` steps."""
@@ -158,18 +179,8 @@ def build(
   Raises:
     UserError: a value that does not fit the data, the devices or the model.
   """
-  accumulate = config.optimizer.accumulate
-  parallel.check_batch_size("batch_size", config.batch_size, accumulate)
   # Cheap checks come first, because loading may decode a whole data set.
-  weights = pretrained.resolve(
-    config.model.pretrained, config.model.name, config.model.allow_partial
-  )
-  if weights is None:
-    _check_that_all_learns(config)
-  with _user_errors():
-    augmentation = augment.make_augment(config.augment, config.data.image_size)
-    mixer = augment.make_mixer(config.mix)
-    loss = losses.make(config.loss.name)
+  weights, augmentation, mixer, loss = _without_data(config)
   if sources is None:  # A wrong folder is reported before a download.
     sources = open_sources(config.data)
   if weights is not None and fetch_weights:
@@ -178,7 +189,6 @@ def build(
   if isinstance(weights, pretrained.RunWeights):
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes = len(datasets.class_names)
-  model = create_model(config, num_classes)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   steps = length.steps(config, len(datasets.train))
   if steps > _MAX_STEPS:
@@ -187,15 +197,7 @@ def build(
       f"{_MAX_STEPS:,}; lower it"
     )
   size = config.data.image_size
-  with _user_errors():
-    abstract = models.abstract_variables(model, size)
-  optimizer, schedule = optim.make_optimizer(
-    optimizer_settings(config.optimizer, steps / per_epoch),
-    total_steps=steps,
-    steps_per_epoch=per_epoch,
-    params=abstract["params"],
-    stages=model.stages,
-  )
+  model, optimizer, schedule = _learner(config, num_classes, steps, per_epoch)
   off, decay = config.mix.off_after_epoch, config.ema.decay
   recipe = Recipe(
     model=model,
@@ -212,9 +214,79 @@ def build(
     loss=loss,
     label_smoothing=np.float32(config.loss.label_smoothing),
     ema_decay=None if decay is None else np.float32(decay),
-    accumulate=accumulate,
+    accumulate=config.optimizer.accumulate,
   )
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError for a mistake that is found before images are read.
+
+  `build` finds it as well. This is for a config whose data are not needed or
+  whose run cannot start.
+
+  Args:
+    config: resolved and checked.
+  """
+  weights, *_ = _without_data(config)
+  data.check(config.data)
+  published = weight_sources.is_published(config.model.pretrained or "")
+  if weights is not None and not published:
+    weights.fetch()
+  optimizer = optimizer_settings(config.optimizer, config.epochs or 0.0)
+  warmup = optimizer.warmup_epochs + optimizer.head_warmup_epochs
+  if config.epochs is not None and 0 < config.epochs <= warmup:
+    raise UserError(
+      "config.optimizer.warmup_epochs and head_warmup_epochs take "
+      f"{warmup:g} epochs, and the run has only {config.epochs:g}; lower them "
+      "or train longer"
+    )
+  # Only the data give the length of an epoch and the number of classes.
+  _learner(config, num_classes=2, steps=1, per_epoch=0.0)
+
+
+def _without_data(config: ConfigDict) -> tuple[Any, Any, Any, Any]:
+  """Returns pretrained weights, augmentation, mixer and loss.
+
+  Raises:
+    UserError: a value that does not fit the devices or the other values.
+  """
+  parallel.check_batch_size(
+    "batch_size", config.batch_size, config.optimizer.accumulate
+  )
+  weights = pretrained.resolve(
+    config.model.pretrained, config.model.name, config.model.allow_partial
+  )
+  if weights is None:
+    _check_that_all_learns(config)
+  with _user_errors():
+    return (
+      weights,
+      augment.make_augment(config.augment, config.data.image_size),
+      augment.make_mixer(config.mix),
+      losses.make(config.loss.name),
+    )
+
+
+def _learner(
+  config: ConfigDict, num_classes: int, steps: int, per_epoch: float
+) -> tuple[models.Model, Any, optim.Schedule]:
+  """Returns the model, its optimizer, and its learning rate by step.
+
+  Raises:
+    UserError: a value that does not fit the model or the length of the run.
+  """
+  model = create_model(config, num_classes)
+  with _user_errors():
+    abstract = models.abstract_variables(model, config.data.image_size)
+  optimizer, schedule = optim.make_optimizer(
+    optimizer_settings(config.optimizer, steps / per_epoch if per_epoch else 0),
+    total_steps=steps,
+    steps_per_epoch=per_epoch,
+    params=abstract["params"],
+    stages=model.stages,
+  )
+  return model, optimizer, schedule
 
 
 def _check_that_all_learns(config: ConfigDict) -> None:

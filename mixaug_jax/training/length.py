@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 _PASSES, _FEWEST_STEPS, _MOST_PASSES = 25, 500, 200
 _FROM_RANDOM_WEIGHTS = 4
+_EVALUATIONS = 20  # At most, of a run that sets no other period.
 
 
 def is_derived(config: ConfigDict) -> bool:
@@ -36,3 +37,13 @@ def steps(config: ConfigDict, images: int) -> int:
     epochs = min(max(_PASSES, _FEWEST_STEPS / per_epoch), _MOST_PASSES)
     epochs *= 1 if config.model.pretrained else _FROM_RANDOM_WEIGHTS
   return max(1, math.ceil(epochs * per_epoch - 1e-6))
+
+
+def evaluation_epochs(config: ConfigDict, epochs: float) -> float:
+  """Returns the epochs between two evaluations on validation.
+
+  Args:
+    config: a resolved config.
+    epochs: the length of the run.
+  """
+  return config.evaluate.every_epochs or max(1, epochs / _EVALUATIONS)

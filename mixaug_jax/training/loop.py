@@ -7,12 +7,14 @@ device never waits for the host. `session.py` holds what a turn does.
 
 import contextlib
 import pathlib
+import sys
 from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
+from mixaug_jax import progress
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training import (
   experiment,
@@ -54,6 +56,8 @@ def train(
     Interrupted: a signal to stop came; the state is saved.
   """
   config = pretrained.recalled(config, workdir)
+  if records.differences(config, workdir):
+    experiment.check(config)  # A mistake in a value is reported first.
   if finished := records.finished_result(config, workdir):
     return finished
   check_path(workdir, writing=True)
@@ -72,12 +76,14 @@ def train(
     state, loop = checkpoints.restore(state) or (state, LoopState())
     first = int(state.step)
     with open_writers(
-      workdir, config.log.writers, first, loop.metrics_bytes
+      *(workdir, config.log.writers, first, loop.metrics_bytes),
+      *(exp.steps, exp.steps_per_epoch),
     ) as writers:
       if jax.process_index() == 0:
         records.write_data(workdir, exp.datasets.identity)
         records.write_skipped(workdir, exp.datasets.skipped)
-        print(provenance.describe(exp, loaded, first, stored), flush=True)
+        text = provenance.describe(exp, loaded, first, stored)
+        print(progress.folded(text, sys.stdout), flush=True)
       with Session(
         exp, workdir, first, checkpoints, loop, writers, stopping
       ) as session:

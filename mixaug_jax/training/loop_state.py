@@ -19,6 +19,7 @@ class LoopState:
     metrics_bytes: the size of metrics.jsonl.
     seconds: seconds of training, see `Clock`.
     compile_seconds: seconds of compilation.
+    evaluation_seconds: seconds of evaluation, see `Clock`.
   """
 
   best: Evaluation | None = None
@@ -28,6 +29,7 @@ class LoopState:
   metrics_bytes: int = 0
   seconds: float = 0.0
   compile_seconds: float = 0.0
+  evaluation_seconds: float = 0.0
 
   @property
   def best_step(self) -> int | None:

@@ -141,6 +141,7 @@ def result(
     xla_flags=os.environ.get("XLA_FLAGS", ""),
     commit=_commit(),
     config_crc32=records.checksum(exp.config.to_dict()),
+    evaluation_seconds=loop.evaluation_seconds,
   )
 
 

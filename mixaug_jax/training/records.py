@@ -169,15 +169,24 @@ def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
   Raises:
     UserError: the directory holds a run of another config, or is damaged.
   """
-  there = read_config(workdir)
-  if there is None:
-    return None
-  if changed := config_lib.differences(config, config_lib.completed(there)):
+  if changed := differences(config, workdir):
     raise UserError(
       f"{workdir} holds a run of another config; it differs in "
       f"{', '.join(changed)}; name another directory"
     )
-  return read_result(workdir)
+  return read_result(workdir) if (workdir / CONFIG_FILE).exists() else None
+
+
+def differences(config: ConfigDict, workdir: pathlib.Path) -> list[str]:
+  """Returns what makes the run in a directory another one; see `config`.
+
+  Raises:
+    UserError: the directory is damaged.
+  """
+  there = read_config(workdir)
+  if there is None:
+    return []
+  return config_lib.differences(config, config_lib.completed(there))
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -135,6 +135,8 @@ class Result:
     xla_flags: of the environment.
     commit: of this package's repository, where it is in one.
     config_crc32: of config.json.
+    evaluation_seconds: of all evaluations, without compilation; older runs
+      have none.
   """
 
   test: Measured | None
@@ -155,6 +157,7 @@ class Result:
   xla_flags: str
   commit: str | None
   config_crc32: int
+  evaluation_seconds: float = 0.0
 
   @classmethod
   def from_json(cls, value: Any) -> Self:

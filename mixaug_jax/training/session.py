@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 import jax
 import numpy as np
 
-from mixaug_jax import data
+from mixaug_jax import data, progress
 from mixaug_jax.errors import Diverged, Interrupted
 from mixaug_jax.training import evaluation, parallel, provenance, records
 from mixaug_jax.training.bar import TrainingBar
@@ -60,8 +60,12 @@ class Session:
     self._writer = writer
     self._stopping = stopping
     size, devices = exp.config.batch_size, parallel.devices()
-    self._clock = Clock(loop.seconds, loop.compile_seconds)
-    self._bar = TrainingBar(exp.steps, first, size, self._clock)
+    self._clock = Clock(
+      loop.seconds, loop.compile_seconds, loop.evaluation_seconds
+    )
+    self._bar = TrainingBar(
+      exp.steps, first, size, self._clock, exp.batches_to_evaluate
+    )
     self._metrics = StepMetrics(loop, self._clock, checkpoints, size)
     self._compiled = False
     self._train_step = parallel.train_step(make_train_step(exp.recipe, devices))
@@ -69,12 +73,12 @@ class Session:
     self._seed = parallel.replicate(np.uint32(exp.config.seed))
     self._hyperparameters = parallel.replicate(exp.recipe.hyperparameters())
     self._arrays = parallel.replicate(data.device_arrays(exp.datasets.train))
-    self._measure = functools.partial(
+    self._evaluate = functools.partial(
       evaluation.evaluate,
-      self._eval_step,
       batch_size=parallel.eval_batch_size(exp.config.evaluate.batch_size),
       check=stopping.check,
     )
+    self._evaluated: set[str] = set()
 
   def __enter__(self) -> Self:
     return self
@@ -93,6 +97,11 @@ class Session:
     if self._compiled:
       return run()
     self._compiled = True
+    if self._bar.disable and jax.process_index() == 0:
+      progress.write(
+        "compiling the train step; the first time takes seconds for a small "
+        "network, and minutes for a large one"
+      )
     with self._bar.phase("compiling"), self._clock.compiling():
       done = jax.block_until_ready(run())
     self._stopping.unsaved = True
@@ -131,14 +140,16 @@ class Session:
     self._metrics.read()
     if self._loop.last and self._loop.last.step == step:
       return
-    split, average = self._exp.datasets.validation, {}
+    of_state = [state.variables, *([] if state.ema is None else [state.ema])]
+    batches = len(of_state) * self._exp.eval_batches("validation")
     try:
-      with self._pause("evaluating"):
-        measured, _ = self._measure(state.variables, split)
-        if state.ema is not None:
-          average, _ = self._measure(state.ema, split)
+      with self._evaluating(batches):
+        measured, *others = [
+          self._measure(variables, "validation")[0] for variables in of_state
+        ]
     except Interrupted:
       return
+    average = others[0] if others else {}
     self._loop.evaluated(step, measured, average)
     row = measured | {f"ema_{name}": x for name, x in average.items()}
     del row["examples"]
@@ -176,7 +187,7 @@ class Session:
     exp, test = self._exp, None
     self._checkpoints.wait()
     variables = self._chosen(state)
-    with self._pause("evaluating"):
+    with self._evaluating(exp.eval_batches("validation", "test")):
       self._predict(variables, "validation")
       if exp.datasets.test is not None:
         test = self._predict(variables, "test")
@@ -201,13 +212,38 @@ class Session:
 
   def _predict(self, variables: Any, name: str) -> dict[str, float]:
     """Evaluates a split and writes predictions_<name>.npz."""
+    measured, logits = self._measure(variables, name, with_logits=True)
     split = getattr(self._exp.datasets, name)
-    measured, logits = self._measure(variables, split, with_logits=True)
     if jax.process_index() == 0:
       records.write_predictions(
         self._workdir, name, logits, split.labels, split.ids
       )
     return measured
+
+  def _measure(
+    self, variables: Any, name: str, with_logits: bool = False
+  ) -> tuple[dict[str, float], np.ndarray | None]:
+    """Evaluates a split; its first batch compiles, which the clock leaves out.
+
+    JAX returns from the call of a step when it is compiled, and computes later.
+    """
+
+    def step(*arguments: Any) -> Any:
+      if name in self._evaluated:
+        return self._eval_step(*arguments)
+      self._evaluated.add(name)
+      with self._clock.compiling_evaluation():
+        return self._eval_step(*arguments)
+
+    split = getattr(self._exp.datasets, name)
+    return self._evaluate(step, variables, split, with_logits=with_logits)
+
+  @contextlib.contextmanager
+  def _evaluating(self, batches: int) -> Iterator[None]:
+    """A phase of evaluation of some batches."""
+    with self._bar.phase("evaluating"), self._clock.evaluating(batches):
+      yield
+    self._loop.evaluation_seconds = self._clock.evaluation_seconds
 
   def _write(self, step: int, split: str, metrics: dict[str, float]) -> None:
     scalars = {f"{split}/{name}": value for name, value in metrics.items()}
@@ -216,5 +252,5 @@ class Session:
   @contextlib.contextmanager
   def _pause(self, name: str) -> Iterator[None]:
     """A phase that the clock leaves out of training."""
-    with self._bar.phase(name), self._clock.pause():
+    with self._bar.phase(name), self._clock.pause(name):
       yield

@@ -7,6 +7,7 @@ step. `config.log.writers` names it, by its name in WRITERS or as
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -67,11 +68,7 @@ class JsonLinesWriter(ScalarWriter):
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    rows: dict[str, dict[str, float]] = {}
-    for name, value in scalars.items():
-      split, _, metric = name.rpartition("/")
-      rows.setdefault(split, {})[metric] = float(value)
-    for split, metrics in rows.items():
+    for split, metrics in _by_split(scalars).items():
       row = {"step": step, "split": split, **metrics}
       with files.naming(self._path):
         self._file.write(json.dumps(row) + "\n")
@@ -123,14 +120,79 @@ def _is_row(line: bytes, step: int) -> bool:
 
 
 class ConsoleWriter(ScalarWriter):
-  """Prints a line on stderr, above the progress bar."""
+  """Prints a line for each split on stderr, above the progress bar.
 
-  def __init__(self, workdir: pathlib.Path, first_step: int):
+      step  40/400  epoch  38.4  train       loss  1.234  accuracy  61.2 %
+
+  Args:
+    workdir: the run directory.
+    first_step: the step that the run resumes from.
+    steps: of the whole run; 0: unknown.
+    steps_per_epoch: of an epoch; 0: unknown.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    first_step: int,
+    steps: int = 0,
+    steps_per_epoch: float = 0.0,
+  ):
     del workdir, first_step
+    self._steps, self._steps_per_epoch = steps, steps_per_epoch
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    values = (f"{name}={x:.6g}" for name, x in sorted(scalars.items()))
-    progress.write(f"[{step}] {', '.join(values)}")
+    for split, metrics in _by_split(scalars).items():
+      fields = [*self._place(step), f"{split:{len('validation')}}"]
+      for name in sorted(metrics, key=_order):
+        fields.append(_field(name, metrics[name]))
+      progress.write(progress.joined(fields, progress.watched()))
+
+  def _place(self, step: int) -> list[str]:
+    """Returns where a step is in the run, in columns of constant width."""
+    if not self._steps:
+      return [f"step {step}"]
+    place = [f"step {step:{len(str(self._steps))}}/{self._steps}"]
+    if per_epoch := self._steps_per_epoch:
+      last = f"{self._steps / per_epoch:.1f}"
+      place.append(f"epoch {step / per_epoch:{len(last)}.1f}")
+    return place
+
+
+# The other metrics stand between those that a reader looks for first and those
+# that describe the training.
+_FIRST = ("loss", "accuracy", "top5_accuracy", "mixed_accuracy")
+_LAST = ("learning_rate", "images_per_second")
+
+
+def _order(name: str) -> tuple[int, str]:
+  if name in _FIRST:
+    return _FIRST.index(name), ""
+  if name in _LAST:
+    return len(_FIRST) + 1 + _LAST.index(name), ""
+  return len(_FIRST), name
+
+
+def _field(name: str, value: float) -> str:
+  """Returns a metric in words, rounded and of constant width."""
+  if name == "images_per_second":
+    return f"{value:,.0f} images/s"
+  words = name.replace("_", " ").replace("top5", "top-5")
+  if name.endswith("accuracy"):
+    return f"{words} {100 * value:5.1f} %"
+  if name.endswith("loss"):
+    return f"{words} {value:6.3f}"
+  text = f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+  return f"{words} {text:8}"
+
+
+def _by_split(scalars: Mapping[str, float]) -> dict[str, dict[str, float]]:
+  """Groups metrics named `split/name` by their split."""
+  rows: dict[str, dict[str, float]] = {}
+  for name, value in scalars.items():
+    split, _, metric = name.rpartition("/")
+    rows.setdefault(split, {})[metric] = float(value)
+  return rows
 
 
 class TensorBoardWriter(ScalarWriter):
@@ -190,23 +252,31 @@ WRITERS: dict[str, WriterFactory] = {
 }
 
 
-def find(names: str) -> dict[str, WriterFactory]:
+def find(
+  names: str, writers: Mapping[str, WriterFactory] = WRITERS
+) -> dict[str, WriterFactory]:
   """Returns the writers of `config.log.writers`, by name.
 
   Args:
     names: names separated by commas; an empty text names none.
+    writers: those that have a short name.
 
   Raises:
     ValueError: a name is unknown.
   """
   separate = filter(None, (name.strip() for name in names.split(",")))
   key = "config.log.writers"
-  return {name: registry.find(key, name, WRITERS) for name in separate}
+  return {name: registry.find(key, name, writers) for name in separate}
 
 
 @contextlib.contextmanager
 def open_writers(
-  workdir: pathlib.Path, names: str, first_step: int, metrics_bytes: int
+  workdir: pathlib.Path,
+  names: str,
+  first_step: int,
+  metrics_bytes: int,
+  steps: int = 0,
+  steps_per_epoch: float = 0.0,
 ) -> Iterator[metric_writers.MetricWriter]:
   """Opens the writers of a run; metrics.jsonl is always one of them.
 
@@ -218,16 +288,21 @@ def open_writers(
     names: as in `find`.
     first_step: the step that the run resumes from, 0 for a new one.
     metrics_bytes: the size of metrics.jsonl at that step.
+    steps: as in `ConsoleWriter`.
+    steps_per_epoch: as in `ConsoleWriter`.
 
   Raises:
     UserError: a writer cannot be made; every process raises it.
   """
   opened: list[metric_writers.MetricWriter] = []
+  console = functools.partial(
+    ConsoleWriter, steps=steps, steps_per_epoch=steps_per_epoch
+  )
 
   def open_all() -> str:
     rows = JsonLinesWriter(workdir / METRICS_FILE, metrics_bytes, first_step)
     opened.append(stack.enter_context(contextlib.closing(rows)))
-    for name, make in find(names).items():
+    for name, make in find(names, WRITERS | {"console": console}).items():
       try:
         writer = make(workdir, first_step)
       except Exception as error:  # The user's own code may raise anything.

@@ -1,0 +1,40 @@
+"""The estimate of the time of a comparison."""
+
+import types
+
+import pytest
+
+from mixaug_jax import config as config_lib
+from mixaug_jax.comparison import estimate
+
+
+def _config(**values):
+  settings = {"evaluate.every_epochs": "2", "evaluate.batch_size": "5"}
+  return config_lib.load("cutmix", settings | values)
+
+
+def test_the_estimate_of_a_run_includes_its_evaluations():
+  # Five steps of half an epoch: two evaluations of 2 batches of 5 images, the
+  # last included, then validation and the 4 batches of test.
+  result = types.SimpleNamespace(
+    steps=5,
+    epochs=2.5,
+    seconds=8.0,
+    evaluation_seconds=25.0,
+    examples=types.SimpleNamespace(validation=10),
+    test=types.SimpleNamespace(examples=20),
+  )
+  timed = estimate._of_run(_config(), result, wall=40.0)
+  assert timed.overhead == 40 - 8 - 25
+  assert timed.step == 8 / 4  # The first step compiles.
+  assert timed.epoch == 2
+  assert timed.batch == 25 / (2 * 2 + 2 + 4)
+  cell = lambda **values: types.SimpleNamespace(config=_config(**values))
+  run = timed.seconds(cell(epochs="10"))
+  assert run == pytest.approx(7 + 20 * 2 + (5 * 2 + 2 + 4) * 2.5)
+  # A trial leaves test unread; a moving average is evaluated as well.
+  trial = timed.seconds(
+    cell(epochs="10", **{"data.test": "false", "ema.decay": "0.9"})
+  )
+  assert trial == pytest.approx(7 + 20 * 2 + (2 * 5 * 2 + 2) * 2.5)
+  assert timed.seconds(cell(steps="20")) == run

@@ -1,0 +1,110 @@
+"""The run directory of a command that names none."""
+
+import pathlib
+
+import pytest
+
+from mixaug_jax import config as config_lib
+from mixaug_jax import workdirs
+from mixaug_jax.errors import UserError
+from mixaug_jax.training import parallel, records
+
+RUNS = pathlib.Path("runs")
+SMALL = {"batch_size": "4", "evaluate.batch_size": "4"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+
+
+def _config(**values):
+  return config_lib.load("cutmix", SMALL | values)
+
+
+def _store(name, config, finished=False):
+  (RUNS / name).mkdir(parents=True)
+  records.write_version(RUNS / name)
+  path = RUNS / name / records.CONFIG_FILE
+  records.write_text(path, config_lib.to_json(config))
+  if finished:
+    (RUNS / name / records.RESULT_FILE).touch()
+
+
+def test_a_free_directory_is_taken():
+  assert workdirs.choose(_config(), "configs/cutmix.py") == (
+    RUNS / "cutmix-digits",
+    "runs/cutmix-digits: a new run",
+  )
+
+
+@pytest.mark.parametrize(
+  ("finished", "state"), [(False, "resumed"), (True, "finished before")]
+)
+def test_a_directory_of_the_same_config_is_taken(finished, state):
+  _store("cutmix-digits", _config(), finished)
+  assert workdirs.choose(_config(), "cutmix") == (
+    RUNS / "cutmix-digits",
+    f"runs/cutmix-digits: {state}",
+  )
+
+
+def test_a_run_of_another_config_is_left_alone_and_named():
+  _store("cutmix-digits", _config())
+  _store("cutmix-digits-2", _config(seed="1"))
+  other = _config(**{"mix.alpha": "0.3"})
+  assert workdirs.choose(other, "cutmix") == (
+    RUNS / "cutmix-digits-3",
+    "runs/cutmix-digits-3: a new run; runs/cutmix-digits holds another config: "
+    "it differs in mix.alpha (there 1.0, here 0.3)",
+  )
+  _store("cutmix-digits-3", other)
+  folder, line = workdirs.choose(other, "cutmix")
+  assert folder == RUNS / "cutmix-digits-3"
+  assert line.startswith("runs/cutmix-digits-3: resumed; runs/cutmix-digits ")
+  # The first one is found again, whatever stands beside it.
+  assert workdirs.choose(_config(), "cutmix")[0] == RUNS / "cutmix-digits"
+
+
+def test_other_images_are_another_experiment():
+  for photo in ("a/cats/1.png", "a/dogs/2.png", "b/cats/1.png", "b/dogs/2.png"):
+    pathlib.Path(photo).parent.mkdir(parents=True)
+    pathlib.Path(photo).touch()
+  spec = "cutmix:folder"
+  load = lambda folder: config_lib.load(spec, SMALL | {"data.dir": folder})
+  _store("cutmix-folder", load("a"))
+  same = load(f"{pathlib.Path.cwd()}/b/../a")
+  assert workdirs.choose(same, spec)[0] == RUNS / "cutmix-folder"
+  folder, line = workdirs.choose(load("b"), spec)
+  assert folder == RUNS / "cutmix-folder-2"
+  assert line.endswith("it differs in data.dir (there a, here b)")
+
+
+def test_a_long_difference_is_cut():
+  _store("cutmix-digits", _config())
+  values = {"seed": "1", "steps": "3", "mix.alpha": "0.3", "ema.decay": "0.5"}
+  _, line = workdirs.choose(_config(**values), "cutmix")
+  assert line.count("(there") == 3
+  assert line.endswith(" and 1 more")
+
+
+def test_a_mistake_gets_no_directory():
+  _store("cutmix-digits", _config())
+  with pytest.raises(UserError, match="alpha must be above 0"):
+    workdirs.choose(_config(**{"mix.alpha": "-1"}), "cutmix")
+
+
+def test_a_damaged_directory_is_reported():
+  _store("cutmix-digits", _config())
+  (RUNS / "cutmix-digits" / records.CONFIG_FILE).write_text("{")
+  with pytest.raises(UserError, match=r"config.json is damaged"):
+    workdirs.choose(_config(), "cutmix")
+
+
+def test_all_processes_take_the_directory_of_the_first(monkeypatch):
+  monkeypatch.setattr(parallel, "from_first", lambda choose: "runs/x\nwhy")
+  chosen = workdirs.choose(_config(), "cutmix")
+  assert chosen == (RUNS / "x", "why")
+  monkeypatch.setattr(parallel, "from_first", lambda choose: "\na mistake")
+  with pytest.raises(UserError, match="a mistake"):
+    workdirs.choose(_config(), "cutmix")
