@@ -7,6 +7,7 @@ step. `config.log.writers` names it, by its name in WRITERS or as
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -24,12 +25,24 @@ from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 
 # CLU imports TensorFlow only for its SummaryWriter, which is not used here
-# (google/CommonLoopUtils#358). An empty module in its place keeps it out.
-_stand_in = types.ModuleType("clu.metric_writers.summary_writer")
-_stand_in.SummaryWriter = None
-sys.modules.setdefault(_stand_in.__name__, _stand_in)
+# (google/CommonLoopUtils#358). Meanwhile a module in its place keeps it out.
+_SUMMARY_WRITER = "clu.metric_writers.summary_writer"
+
+
+def _summary_writer(*args: Any, **kwargs: Any) -> Any:
+  """Makes CLU's own SummaryWriter, for a program that uses it as well."""
+  module = importlib.import_module(_SUMMARY_WRITER)
+  return module.SummaryWriter(*args, **kwargs)
+
+
+_stand_in = types.ModuleType(_SUMMARY_WRITER)
+vars(_stand_in)["SummaryWriter"] = _summary_writer
+sys.modules.setdefault(_SUMMARY_WRITER, _stand_in)
 
 from clu import metric_writers  # noqa: E402
+
+if sys.modules[_SUMMARY_WRITER] is _stand_in:
+  del sys.modules[_SUMMARY_WRITER]
 
 METRICS_FILE = "metrics.jsonl"
 _EVENTS_SECONDS = 120.0  # Between the moments at which TensorBoard sees more.
