@@ -109,15 +109,14 @@ class Run(runs.Run):
     photos = image_files.find(given)
     if not photos:
       raise UserError("images is empty; name image files or folders")
-    folder = None if output is None else _path("output", output)
-    if folder is not None:
-      places = overlays.plan(photos, given, folder)
-    elif stage:
+    if stage and output is None:
       raise UserError("--stage draws nothing without --output=DIR")
+    folder = None if output is None else _path("output", output)
+    places = overlays.plan(photos, given, folder) if folder else {}
     network = self.classifier()
     predict = network.predictor(views)
     draw: predictions.Draw | None = None
-    if folder is not None:
+    if folder:
       files.make_folder("--output", folder)
       draw = lambda images, classes, paths: overlays.write(
         places,
@@ -354,7 +353,9 @@ def _overrides(
   Raises:
     UserError: a key has two values.
   """
-  values = {key: x for key, x in arguments.items() if x is not None}
+  values: dict[str, Value] = {
+    key: x for key, x in arguments.items() if x is not None
+  }
   for key, value in (overrides or {}).items():
     if key in values:
       raise UserError(f"config.{key} is given twice; leave it out of overrides")

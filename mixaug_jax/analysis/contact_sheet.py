@@ -1,8 +1,8 @@
 """Contact sheets: training images before and after augmentation."""
 
 import math
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,15 @@ _TILE = 160  # Pixels a side of the smallest picture in the sheet.
 _FONT = 13
 _CAPTION = 2 * (_FONT + 3)
 _GAP = 6
+
+
+class _Inputs(NamedTuple):
+  """As `step.Inputs`."""
+
+  augment: Callable[[jax.Array, jax.Array], jax.Array]
+  mixer: Callable[..., tuple[jax.Array, jax.Array]]
+  num_classes: int
+  mix_until: float
 
 
 def training_batch(
@@ -60,15 +69,16 @@ def training_batch(
   images, class_ids = stored["image"], stored["label"]
   off = config.mix.off_after_epoch
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
-  recipe = types.SimpleNamespace(
+  recipe = _Inputs(
     augment=augmentation,
     mixer=mixer,
     num_classes=len(names),
     mix_until=np.inf if off is None else off * per_epoch,
   )
-  seen, labels = jax.jit(lambda *args: network_input(recipe, *args, Devices()))(
-    jnp.uint32(config.seed), step, images, class_ids
+  see = lambda seed, step, images, class_ids: network_input(
+    recipe, seed, step, images, class_ids, Devices()
   )
+  seen, labels = jax.jit(see)(jnp.uint32(config.seed), step, images, class_ids)
   return (
     images,
     [names[i] for i in class_ids],

@@ -99,8 +99,8 @@ def logistic_regression(
   # Few examples span few dimensions, in which the same problem is faster.
   axes = np.linalg.qr(scaled.T)[0]
   inside = scaled @ axes
-  best, chosen = -1.0, None
   weights = np.zeros((axes.shape[1] + 1, classes))
+  best, chosen = -1.0, weights
   for penalty in sorted(penalties, reverse=True):
     # The solution for a stronger penalty is near that for a weaker one.
     weights = _fit(inside, train[1], penalty, weights)

@@ -106,9 +106,10 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
       continue
     key, equals, value = word[len(_PREFIX) :].partition("=")
     if not equals:
-      value = next(words, None)
-      if value is None:
+      following = next(words, None)
+      if following is None:
         raise UserError(f"{word} needs a value: {word}=VALUE")
+      value = following
     overrides[key] = value
   return rest, overrides
 

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
   if jax.process_index() == 0:
     if finished:
       print(f"{workdir} is finished; its result:")
-      stored = config_lib.completed(records.read_config(workdir))
+      stored = config_lib.completed(records.read_config(workdir) or {})
       for text in config_lib.differences(config, stored, harmless=True):
         print(f"this command has another {text}, which plays no part in it")
     print(summary.of_run(result, workdir))

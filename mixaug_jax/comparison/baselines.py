@@ -1,6 +1,6 @@
 """Classical classifiers on the same images as the runs of a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -110,6 +110,7 @@ def _frozen(run: Run) -> _Features:
   weights = pretrained.resolve(
     settings.pretrained, settings.name, settings.allow_partial
   )
+  assert weights is not None  # Without weights, there is no `_frozen`.
   model = experiment.create_model(run.config, len(run.result.class_names))
   shapes = models.abstract_variables(model, run.config.data.image_size)
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -134,7 +135,7 @@ def _frozen(run: Run) -> _Features:
   return features
 
 
-def warnings(numbers: dict[str, Any]) -> list[str]:
+def warnings(numbers: Mapping[str, Any]) -> list[str]:
   """Returns a sentence on the arms that a classical classifier beats, if any.
 
   Args:

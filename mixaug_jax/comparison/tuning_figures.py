@@ -1,6 +1,6 @@
 """Figures of the numbers of a comparison's tuning."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib
@@ -39,7 +39,13 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
         linewidth=1.5,
       )
       for k, value in zip(trials, values["mean"], strict=True):
-        _dot(axes, k, value, paint[name], f"{name}, best of {k}: {value:.1f} %")
+        _dot(
+          axes,
+          int(k),
+          value,
+          paint[name],
+          f"{name}, best of {k}: {value:.1f} %",
+        )
       if values["low"] is not None:
         axes.fill_between(
           trials,
@@ -155,7 +161,7 @@ def _dot(
   drawing.hint(dot, text)
 
 
-def _stacked(places: Sequence[float]) -> Iterator[float]:
+def _stacked(places: np.ndarray) -> Iterator[float]:
   """Yields the vertical offset of each dot, so that equal ones stay visible."""
   count: dict[int, int] = {}
   for place in np.round(places).astype(int):

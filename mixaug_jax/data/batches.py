@@ -141,15 +141,16 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
     `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]` with the placement
     `device`, else an empty dictionary.
   """
-  if split.placement != "device":
+  store = split.store
+  if split.placement != "device" or store is None:
     return {}
-  images = _aligned((len(split), *split.store.shape[1:]))
+  images = _aligned((len(split), *store.shape[1:]))
 
   def copy(first: int) -> None:
     rows = split.rows[first : first + _BLOCK]
     out = images[first : first + _BLOCK]
     # The default mode would fill a buffer first and copy it to `out`.
-    np.take(split.store, rows, axis=0, out=out, mode="clip")
+    np.take(store, rows, axis=0, out=out, mode="clip")
 
   with decoding.threads() as pool:
     list(pool.map(copy, range(0, len(split), _BLOCK)))

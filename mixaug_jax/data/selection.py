@@ -75,7 +75,7 @@ def _note(
 ) -> None:
   """Records the examples of a source that a mask `[N]` marks, if any."""
   if missing.any():
-    found[reason] = [source.ids[row] for row in np.flatnonzero(missing)]
+    found[reason] = [source.ids[int(row)] for row in np.flatnonzero(missing)]
 
 
 def describe(found: Mapping[str, LeftOut]) -> list[str]:

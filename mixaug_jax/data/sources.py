@@ -6,7 +6,7 @@ shows a complete one.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -37,9 +37,14 @@ class Source(Protocol):
   was found and is not read for this reason.
   """
 
-  class_names: tuple[str, ...]
-  labels: np.ndarray
-  ids: Sequence[str]
+  @property
+  def class_names(self) -> tuple[str, ...]: ...
+
+  @property
+  def labels(self) -> np.ndarray: ...
+
+  @property
+  def ids(self) -> Sequence[str]: ...
 
   def __len__(self) -> int: ...
 
@@ -47,6 +52,7 @@ class Source(Protocol):
 
   def fingerprint(self) -> str:
     """A text that changes when an image, a label or their order changes."""
+    ...
 
 
 class Opener(Protocol):
@@ -66,6 +72,7 @@ class Opener(Protocol):
     Raises:
       UserError: a mistake of the user, such as a missing directory.
     """
+    ...
 
 
 class Subset:
@@ -100,7 +107,7 @@ class Subset:
     return len(self._rows)
 
   def __getitem__(self, index: int) -> Item:
-    item: Any = self._source[int(self._rows[index])]
+    item = self._source[int(self._rows[index])]
     return {**item, "label": int(self.labels[index])}
 
   def fingerprint(self) -> str:

@@ -41,7 +41,7 @@ class TrainingBar(Bar):
     if self._phase:
       return f"{self._phase} ..."
     rate = self._clock.rate()
-    if rate is None:
-      return ""
     left = self._clock.time_left(self.total - self.n)
+    if rate is None or left is None:
+      return ""
     return f"{rate * self._batch_size:,.0f} images/s  {duration(left)} left"

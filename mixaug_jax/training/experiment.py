@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -67,7 +67,7 @@ class Experiment:
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
     )
 
-  def train_batches(self, first: int) -> Iterator[Batch]:
+  def train_batches(self, first: int) -> Generator[Batch]:
     """Returns the endless stream of training batches after `first` steps."""
     return data.train_batches(
       self.datasets.train,

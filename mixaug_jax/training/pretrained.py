@@ -79,10 +79,10 @@ class RunWeights:
       )
     if result is not None:
       chosen, step = result.chosen, result.chosen_step
-      class_names = result.class_names
+      class_names: list[str] | None = result.class_names
     else:
       data, step = records.read_data(workdir), max(steps)
-      class_names = data and data.class_names
+      class_names = list(data.class_names) if data else None
       chosen = config["evaluate"]["checkpoint"]
       if chosen == "best":
         step = checkpoint.read_loop(folder / str(step)).best_step or step

@@ -90,11 +90,14 @@ def result(
   """
   chosen = exp.config.evaluate.checkpoint
   images = exp.steps * exp.config.batch_size
+  # An evaluation follows the last step.
+  assert loop.last is not None
+  assert loop.best is not None
   return Result(
-    test=test and Measured(**test),
+    test=Measured(**test) if test else None,
     validation=Validation(loop.last, loop.best, loop.ema),
     chosen=chosen,
-    chosen_step=loop.best_step if chosen == "best" else exp.steps,
+    chosen_step=loop.best.step if chosen == "best" else exp.steps,
     steps=exp.steps,
     epochs=exp.steps / exp.steps_per_epoch,
     seconds=loop.seconds,

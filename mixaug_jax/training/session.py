@@ -131,7 +131,8 @@ class Session:
     self._metrics.read()
     if self._loop.last and self._loop.last.step == step:
       return
-    split, average = self._exp.datasets.validation, {}
+    split = self._exp.datasets.validation
+    average: dict[str, float] = {}
     try:
       with self._pause("evaluating"):
         measured, _ = self._measure(state.variables, split)
@@ -196,13 +197,16 @@ class Session:
     if chosen == "ema":
       return state.ema
     if chosen == "best" and best != self._exp.steps:
-      state, _ = self._checkpoints.restore(state, best)
+      restored = self._checkpoints.restore(state, best)
+      assert restored is not None  # Otherwise it raises for a given step.
+      state, _ = restored
     return state.variables
 
   def _predict(self, variables: Any, name: str) -> dict[str, float]:
     """Evaluates a split and writes predictions_<name>.npz."""
     split = getattr(self._exp.datasets, name)
     measured, logits = self._measure(variables, split, with_logits=True)
+    assert logits is not None  # A split has examples.
     if jax.process_index() == 0:
       records.write_predictions(
         self._workdir, name, logits, split.labels, split.ids

@@ -156,7 +156,7 @@ class TensorBoardWriter(ScalarWriter):
   def __init__(self, workdir: pathlib.Path, first_step: int):
     # tensorboardX imports PyTorch, where it is installed, for the name of a
     # type, which takes seconds. None in its place means: not installed.
-    torch = sys.modules.setdefault("torch", None)
+    torch = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2
 
