@@ -10,14 +10,16 @@ Each function does what its command does, with the same bits. A mistake raises
 `UserError` with the sentence that the command would print.
 """
 
+import contextlib
 import copy
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -226,6 +228,20 @@ class Comparison:
     return f"<Comparison {self.workdir}: {', '.join(self.results['arms'])}>"
 
 
+@contextlib.contextmanager
+def _keeping_root_logger() -> Iterator[None]:
+  """Removes the handler that absl gives the root logger at its first message.
+
+  With it, a later `logging.basicConfig` of the program would have no effect.
+  """
+  before = logging.root.handlers[:]
+  try:
+    yield
+  finally:
+    logging.root.handlers[:] = before
+
+
+@_keeping_root_logger()
 def train(
   config: Path | ConfigDict,
   *,
@@ -277,12 +293,13 @@ def train(
       f"JAX is in use already, so that {' '.join(late)} has no effect: this "
       "run has other bits than that of the command, and may take longer; "
       "start Python again and call mixaug_jax.prepare() first",
-      stacklevel=2,
+      stacklevel=3,  # The decorator is between.
     )
   loop.train(resolved, folder)
   return open_run(folder)
 
 
+@_keeping_root_logger()
 def open_run(workdir: Path) -> Run:
   """Opens the directory of a finished run.
 
@@ -296,6 +313,7 @@ def open_run(workdir: Path) -> Run:
   return Run(run.workdir, run.config, run.result)
 
 
+@_keeping_root_logger()
 def compare(
   config: Path = "compare",
   *,

@@ -77,12 +77,14 @@ STEPS = {"steps": 6, "log.every_steps": 2}
 
 def surroundings():
   loggers = (logging.getLogger(), absl.logging.get_absl_logger())
-  strange = (x for x, m in sys.modules.items() if not getattr(m, "__spec__", m))
+  # tensorboardX sets it when it is imported.
+  environment = {k: x for k, x in os.environ.items() if k != "CRC32C_SW_MODE"}
   return [
     [str(signal.getsignal(x)) for x in (1, 2, 15)],
     [[str(x.handlers), x.propagate, x.level] for x in loggers],
-    dict(os.environ),
-    sorted(x for x in strange if x != "__main__"),
+    environment,
+    [x for x, m in sys.modules.items() if m is None],
+    "clu.metric_writers.summary_writer" in sys.modules,
     os.getcwd(),
     str((sys.stdout, sys.stderr, sys.excepthook)),
   ]

@@ -1,8 +1,8 @@
 """Contact sheets: training images before and after augmentation."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ _CAPTION = 2 * (_FONT + 3)
 _GAP = 6
 
 
-class _Inputs(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
   """As `step.Inputs`."""
 
   augment: Callable[[jax.Array, jax.Array], jax.Array]
@@ -90,7 +91,7 @@ def training_batch(
 def in_words(label: np.ndarray, names: Sequence[str]) -> str:
   """Returns a label as `0.62 Chihuahua + 0.38 Pug`, or `Pug` if it is hard."""
   order = np.argsort(-label, kind="stable")
-  parts = [(label[i], names[i]) for i in order if label[i] >= 0.005]
+  parts = [(label[i], names[int(i)]) for i in order if label[i] >= 0.005]
   if len(parts) == 1:
     return parts[0][1]
   return " + ".join(f"{share:.2f} {name}" for share, name in parts)

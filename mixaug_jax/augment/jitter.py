@@ -68,9 +68,12 @@ def color_jitter(
 
   def one(key, x):
     order_key, *keys = jax.random.split(key, 1 + len(_NAMES))
-    off = (0.0, 0.0)
+    bounds = [ranges.get(n) or (0.0, 0.0) for n in range(len(keys))]
     values = jnp.stack(
-      [draw.uniform(k, *ranges.get(n, off)) for n, k in enumerate(keys)]
+      [
+        draw.uniform(key, low, high)
+        for key, (low, high) in zip(keys, bounds, strict=True)
+      ]
     )
     for kind in jax.random.permutation(order_key, kinds):
       x = _adjust(x, kind, values[kind], ranges)

@@ -40,14 +40,13 @@ def path(text: str) -> pathlib.Path:
     argparse.ArgumentTypeError: it is empty, an address or too long.
   """
   try:
-    converted = names.local(text)
-    os.lstat(converted)
+    os.lstat(names.local(text))
   except ValueError as error:
     raise argparse.ArgumentTypeError(str(error)) from None
   except OSError as error:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
-  return converted
+  return names.local(text)
 
 
 def add_config(

@@ -18,7 +18,10 @@ _MOST_IMAGES = 2000  # With more training images, pixels say little.
 _SIDE = 16  # Pixels; larger images are averaged over blocks.
 _BLOCK = 500  # Images in memory at a time.
 _METHODS = ("nearest neighbours", "logistic regression")
-_DISTANCES = {"pixels": "euclidean", "frozen features": "cosine"}
+_DISTANCES: dict[str, references.Metric] = {
+  "pixels": "euclidean",
+  "frozen features": "cosine",
+}
 
 # Returns the features of a split, `[N, D]`.
 _Features = Callable[[data.Split], np.ndarray]

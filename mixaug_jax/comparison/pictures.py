@@ -90,7 +90,7 @@ def activation_maps(
   """
   first = {name: next(iter(x.values())) for name, x in comparison.runs.items()}
   chosen = _telling(first[comparison.baseline].correct, first[best].correct)
-  stored = images.images(chosen)
+  shown = stored = images.images(chosen)
   pictures, captions, correct = [], [], []
   for run in first.values():
     network = run.run.classifier()

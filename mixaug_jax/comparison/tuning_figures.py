@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -140,7 +141,7 @@ def _recipe(trial: Mapping[str, Any]) -> str:
 
 
 def _dot(
-  axes: matplotlib.axes.Axes,
+  axes: Axes,
   x: float,
   y: float,
   colour: str,

@@ -15,7 +15,18 @@ _HOMES = {
   "steps_per_epoch": "batches",
   "train_batches": "batches",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+  "Datasets",
+  "Item",
+  "Source",
+  "Split",
+  "device_arrays",
+  "eval_batches",
+  "fetch",
+  "load",
+  "steps_per_epoch",
+  "train_batches",
+]
 
 
 def __getattr__(name: str) -> Any:

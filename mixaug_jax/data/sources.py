@@ -95,7 +95,7 @@ class Subset:
     self._source, self._rows = source, np.asarray(rows)
     self.labels = np.asarray(labels, np.int32)
     self.class_names = tuple(class_names)
-    self.ids = [source.ids[row] for row in self._rows]
+    self.ids = [source.ids[int(row)] for row in self._rows]
 
   @property
   def boxes(self) -> np.ndarray | None:

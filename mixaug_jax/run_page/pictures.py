@@ -124,8 +124,8 @@ def _described(
   return [
     {
       "picture": None,
-      "true": names[shown.labels[position]],
-      "predicted": names[predicted],
+      "true": names[int(shown.labels[position])],
+      "predicted": names[int(predicted)],
       "right": shown.labels[position] == predicted,
       "confidence": float(share),
       "id": str(shown.ids[position]),

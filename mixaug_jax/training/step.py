@@ -204,7 +204,10 @@ def _train_step(recipe, devices, state, seed, examples):
 
   gradient = jax.grad(forward, has_aux=True)
 
-  images, labels = network_input(recipe, seed, state.step, *examples, devices)
+  stored, class_ids = examples
+  images, labels = network_input(
+    recipe, seed, state.step, stored, class_ids, devices
+  )
   positions = devices.positions(len(images))
   key = augment.step_keys(seed, state.step, positions).dropout
   gradients, batch_stats, measured = _accumulated(

@@ -39,7 +39,7 @@ _stand_in = types.ModuleType(_SUMMARY_WRITER)
 vars(_stand_in)["SummaryWriter"] = _summary_writer
 sys.modules.setdefault(_SUMMARY_WRITER, _stand_in)
 
-from clu import metric_writers  # noqa: E402
+from clu import metric_writers as metric_writers  # noqa: E402
 
 if sys.modules[_SUMMARY_WRITER] is _stand_in:
   del sys.modules[_SUMMARY_WRITER]

@@ -139,7 +139,7 @@ def entries(dialect: Dialect, variables: Any) -> dict[Path, Entry]:
     Entries by path, such as `("params", "stage1", "block1", "conv1",
     "kernel")`.
   """
-  flat = traverse_util.flatten_dict(variables)
+  flat: dict[Any, Any] = traverse_util.flatten_dict(variables)
   return {path: _entry(dialect, path, x.ndim) for path, x in flat.items()}
 
 
