@@ -79,6 +79,7 @@ def measure(comparison: Comparison) -> Measured:
     if cell.arm != comparison.baseline:
       continue
     sets = data.load(cell.config.data, cell.seed, class_names=class_names)
+    assert sets.test is not None  # The runs are compared on it.
     truth = sets.test.labels
     for kind, features in kinds.items():
       train, validation = (

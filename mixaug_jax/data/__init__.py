@@ -1,7 +1,19 @@
 """Data: sources, decoding, the cache of decoded images, batches."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from mixaug_jax.data.batches import (
+    device_arrays,
+    eval_batches,
+    fetch,
+    steps_per_epoch,
+    train_batches,
+  )
+  from mixaug_jax.data.datasets import Datasets, load
+  from mixaug_jax.data.sources import Item, Source
+  from mixaug_jax.data.splits import Split
 
 _HOMES = {
   "Datasets": "datasets",

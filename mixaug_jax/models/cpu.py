@@ -98,7 +98,7 @@ def max_pool(x: jax.Array) -> jax.Array:
   return for_platform(cpu=_padded_max_pool, default=_max_pool)(x)
 
 
-def _max_pool(x):
+def _max_pool(x: jax.Array) -> jax.Array:
   padding: Any = ((1, 1), (1, 1))  # Flax's own type is str.
   return nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
 

@@ -67,7 +67,7 @@ class Experiment:
       step == self.steps or period <= 1 or periods(step) > periods(step - 1)
     )
 
-  def train_batches(self, first: int) -> Generator[Batch]:
+  def train_batches(self, first: int) -> Generator[Batch, None, None]:
     """Returns the endless stream of training batches after `first` steps."""
     return data.train_batches(
       self.datasets.train,

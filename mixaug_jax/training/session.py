@@ -27,7 +27,7 @@ from mixaug_jax.training.step import (
   make_train_step,
 )
 from mixaug_jax.training.step_metrics import StepMetrics
-from mixaug_jax.training.writers import METRICS_FILE, metric_writers
+from mixaug_jax.training.writers import METRICS_FILE, MetricWriter
 
 
 class Session:
@@ -50,7 +50,7 @@ class Session:
     first: int,
     checkpoints: Checkpoints,
     loop: LoopState,
-    writer: metric_writers.MetricWriter,
+    writer: MetricWriter,
     stopping: Stopping,
   ):
     self._exp = exp

@@ -16,7 +16,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from absl import logging as absl_logging
 
@@ -44,6 +44,7 @@ from clu import metric_writers as metric_writers  # noqa: E402
 if sys.modules[_SUMMARY_WRITER] is _stand_in:
   del sys.modules[_SUMMARY_WRITER]
 
+MetricWriter: TypeAlias = metric_writers.MetricWriter
 METRICS_FILE = "metrics.jsonl"
 _EVENTS_SECONDS = 120.0  # Between the moments at which TensorBoard sees more.
 
