@@ -36,13 +36,18 @@ _HOMES = {"prepare": "jax_setup"} | dict.fromkeys(
 )
 
 
-def __getattr__(name: str) -> Any:
-  if name not in __all__:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  if name == "augment":
-    return importlib.import_module(f"{__name__}.augment")
-  home = f"{__name__}.{_HOMES.get(name, 'api')}"
-  return getattr(importlib.import_module(home), name)
+if not TYPE_CHECKING:  # With it, a checker would accept any name.
+
+  def __getattr__(name: str) -> Any:
+    if name not in __all__:
+      raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "augment":
+      return importlib.import_module(f"{__name__}.augment")
+    from mixaug_jax import root_logger
+
+    with root_logger.kept():
+      home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'api')}")
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

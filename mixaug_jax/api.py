@@ -10,23 +10,28 @@ Each function does what its command does, with the same bits. A mistake raises
 `UserError` with the sentence that the command would print.
 """
 
-import contextlib
 import copy
 import dataclasses
 import json
-import logging
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import files, jax_setup, names, runs, workdirs
+from mixaug_jax import (
+  files,
+  jax_setup,
+  names,
+  root_logger,
+  runs,
+  workdirs,
+)
 from mixaug_jax.errors import UserError
 
 Path = str | os.PathLike[str]
@@ -92,6 +97,7 @@ class Run(runs.Run):
       print(f"mixaug_jax: {error}", file=sys.stderr)
     return rows
 
+  @root_logger.kept()
   def classify(
     self,
     images: Path | Sequence[Path],
@@ -137,6 +143,7 @@ class Run(runs.Run):
     )
     return rows, errors, len(photos)
 
+  @root_logger.kept()
   def evaluate(
     self,
     split: Split = "test",
@@ -198,6 +205,7 @@ class Run(runs.Run):
       "views": measured,
     }
 
+  @root_logger.kept()
   def report(self) -> pathlib.Path:
     """Writes `report.html` into the run directory and returns its path.
 
@@ -228,20 +236,7 @@ class Comparison:
     return f"<Comparison {self.workdir}: {', '.join(self.results['arms'])}>"
 
 
-@contextlib.contextmanager
-def _keeping_root_logger() -> Iterator[None]:
-  """Removes the handler that absl gives the root logger at its first message.
-
-  With it, a later `logging.basicConfig` of the program would have no effect.
-  """
-  before = logging.root.handlers[:]
-  try:
-    yield
-  finally:
-    logging.root.handlers[:] = before
-
-
-@_keeping_root_logger()
+@root_logger.kept()
 def train(
   config: Path | ConfigDict,
   *,
@@ -299,7 +294,7 @@ def train(
   return open_run(folder)
 
 
-@_keeping_root_logger()
+@root_logger.kept()
 def open_run(workdir: Path) -> Run:
   """Opens the directory of a finished run.
 
@@ -313,7 +308,7 @@ def open_run(workdir: Path) -> Run:
   return Run(run.workdir, run.config, run.result)
 
 
-@_keeping_root_logger()
+@root_logger.kept()
 def compare(
   config: Path = "compare",
   *,

@@ -10,7 +10,16 @@ from mixaug_jax.command.invocation import COMMANDS
 ROOT = pathlib.Path(__file__).parent.parent / "mixaug_jax"
 # A part imports from itself, from the parts beside it and from those above.
 LAYERS = (
-  ("errors", "files", "durations", "names", "progress", "registry", "signals"),
+  (
+    "errors",
+    "files",
+    "durations",
+    "names",
+    "progress",
+    "registry",
+    "root_logger",
+    "signals",
+  ),
   ("jax_setup",),
   ("augment",),
   ("models",),

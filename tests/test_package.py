@@ -206,7 +206,7 @@ _MISTAKES = {
   'mx.compare(workdir="a", arm=["cutmix"])': '"arm"',
   "augment.cutmix(key, images, labels, alfa=1.0)": '"alfa"',
   "augment.random_brightness(key, images, max_dalta=1.0)": '"max_dalta"',
-  "augment.five_crops(key, images, 4)": '"five_crops"',
+  'augment.five_crops(images, size="4")': '"five_crops"',
 }
 
 
