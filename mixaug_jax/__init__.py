@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from mixaug_jax import augment
   from mixaug_jax.api import Comparison, Run, compare, open_run, train
   from mixaug_jax.errors import Diverged, Interrupted, UserError
   from mixaug_jax.jax_setup import prepare
@@ -24,6 +25,7 @@ __all__ = [
   "Interrupted",
   "Run",
   "UserError",
+  "augment",
   "compare",
   "open_run",
   "prepare",
@@ -34,12 +36,19 @@ _HOMES = {"prepare": "jax_setup"} | dict.fromkeys(
 )
 
 
-def __getattr__(name: str) -> Any:
-  if name not in __all__:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  home = f"{__name__}.{_HOMES.get(name, 'api')}"
-  return getattr(importlib.import_module(home), name)
+if not TYPE_CHECKING:  # With it, a checker would accept any name.
+
+  def __getattr__(name: str) -> Any:
+    if name not in __all__:
+      raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "augment":
+      return importlib.import_module(f"{__name__}.augment")
+    from mixaug_jax import root_logger
+
+    with root_logger.kept():
+      home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'api')}")
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:
-  return sorted([*globals(), *__all__])
+  return [*__all__, "__version__"]

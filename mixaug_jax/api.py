@@ -6,7 +6,7 @@
     run.evaluate(views="identity,flip")
     run.predict("new_photos")
 
-Each does what its command does, with the same bits. A mistake raises
+Each function does what its command does, with the same bits. A mistake raises
 `UserError` with the sentence that the command would print.
 """
 
@@ -18,26 +18,48 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax import files, jax_setup, names, runs, workdirs
+from mixaug_jax import (
+  files,
+  jax_setup,
+  names,
+  root_logger,
+  runs,
+  workdirs,
+)
 from mixaug_jax.errors import UserError
 
 Path = str | os.PathLike[str]
-SPLITS = ("train", "validation", "test")
+# Of a config key: typed, or text as on the command line.
+Value = Path | bool | int | float | None
+Split = Literal["train", "validation", "test"]
+Average = Literal["logits", "probabilities"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+AVERAGES: tuple[Average, ...] = get_args(Average)
 
 
 class Run(runs.Run):
   """A finished run: its config, its result, and its network.
+
+      run = mixaug_jax.open_run("runs/a")
+      run.result.test.accuracy
+      run.predictions("test").logits
 
   Attributes:
     workdir: the run directory.
     config: the resolved config.
     result: the content of result.json, such as `result.test.accuracy`.
   """
+
+  def __repr__(self) -> str:
+    test, last = self.result.test, self.result.validation.last
+    split, measured = ("test", test) if test else ("validation", last)
+    return f"<Run {self.workdir}: {split} accuracy {measured.accuracy:.2%}>"
 
   def predict(
     self,
@@ -49,6 +71,8 @@ class Run(runs.Run):
   ) -> list[dict[str, Any]]:
     """Predicts the five most likely classes of image files.
 
+        run.predict("new_photos")[0]["top"][0]["class"]
+
     Args:
       images: files, or folders of them.
       views: names of `augment.make_views`, whose logits are averaged.
@@ -56,11 +80,13 @@ class Run(runs.Run):
       stage: draws the Grad-CAM of this stage; None: the CAM of the last one.
 
     Returns:
-      A dict for each image, see `predictions.classify`. What cannot be read is
-      reported on stderr and left out.
+      A dict for each image: `image`, its path; `top`, dicts of `class` and
+      `probability`, the most likely one first; `probabilities`, `softmax` or
+      `sigmoid`; and `overlay`, the path of its PNG, if one was asked for. What
+      cannot be read is reported on stderr and left out.
 
     Raises:
-      UserError: there is no image that can be read.
+      UserError: no image can be read, or an overlay cannot be written.
     """
     rows, errors, _ = self.classify(
       images, views=views, output=output, stage=stage
@@ -71,6 +97,7 @@ class Run(runs.Run):
       print(f"mixaug_jax: {error}", file=sys.stderr)
     return rows
 
+  @root_logger.kept()
   def classify(
     self,
     images: Path | Sequence[Path],
@@ -88,20 +115,23 @@ class Run(runs.Run):
       images = [images]
     given = [_path("images", each) for each in images]
     photos = image_files.find(given)
-    draw = None
-    if output is not None:
-      folder = _path("output", output)
-      places = overlays.plan(photos, given, folder)
-    elif stage:
+    if not photos:
+      raise UserError("images is empty; name image files or folders")
+    if stage and output is None:
       raise UserError("--stage draws nothing without --output=DIR")
+    folder = None if output is None else _path("output", output)
+    places = overlays.plan(photos, given, folder) if folder else {}
     network = self.classifier()
     predict = network.predictor(views)
-    if output is not None:
+    draw: predictions.Draw | None = None
+    if folder:
       files.make_folder("--output", folder)
       draw = lambda images, classes, paths: overlays.write(
-        *(places, paths),
+        places,
+        paths,
         network.activation_maps(images, classes, stage),
-        *(network.square, self.config.data.image_size),
+        network.square,
+        self.config.data.image_size,
       )
     rows, errors = predictions.classify(
       [photo.path for photo in photos],
@@ -113,15 +143,18 @@ class Run(runs.Run):
     )
     return rows, errors, len(photos)
 
+  @root_logger.kept()
   def evaluate(
     self,
-    split: str = "test",
+    split: Split = "test",
     *,
     views: str = "identity",
-    average: str = "logits",
+    average: Average = "logits",
     data_dir: Path | None = None,
   ) -> dict[str, Any]:
     """Measures the chosen weights on labelled images.
+
+        run.evaluate(views="identity,flip")["views"][-1]["accuracy"]
 
     Args:
       split: `train`, `validation` or `test`.
@@ -142,9 +175,9 @@ class Run(runs.Run):
 
     if split not in SPLITS:
       raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split}")
-    if average not in ("logits", "probabilities"):
+    if average not in AVERAGES:
       raise UserError(
-        f"average must be logits or probabilities, got {average!r}"
+        f"average must be one of {', '.join(AVERAGES)}, got {average!r}"
       )
     network = self.classifier()
     network.predictor(views)  # Refuses a view that is named twice.
@@ -172,6 +205,7 @@ class Run(runs.Run):
       "views": measured,
     }
 
+  @root_logger.kept()
   def report(self) -> pathlib.Path:
     """Writes `report.html` into the run directory and returns its path.
 
@@ -198,20 +232,31 @@ class Comparison:
   results: dict[str, Any]
   page: pathlib.Path
 
+  def __repr__(self) -> str:
+    return f"<Comparison {self.workdir}: {', '.join(self.results['arms'])}>"
 
+
+@root_logger.kept()
 def train(
-  config: str | ConfigDict,
+  config: Path | ConfigDict,
   *,
   workdir: Path | None = None,
   data_dir: Path | None = None,
   epochs: float | None = None,
-  overrides: Mapping[str, Any] | None = None,
+  overrides: Mapping[str, Value] | None = None,
 ) -> Run:
   """Trains a run, or resumes it, or opens it if it is finished.
 
+      run = mixaug_jax.train("cutmix", overrides={"steps": 100, "seed": 1})
+
+  An interrupt (Ctrl-C, or the stop button of a notebook) saves the run and
+  raises Interrupted; a second one raises KeyboardInterrupt at once. On other
+  threads than the main one, Python delivers no signals, so that a run there
+  cannot be interrupted.
+
   Args:
     config: a recipe as on the command line, such as `"cutmix:folder"`, or what
-      its `get_config` returns; it is not changed.
+      its `get_config` returns, or the config of a `Run`; it is not changed.
     workdir: the run directory; None: the one that the command would take.
     data_dir: `config.data.dir`.
     epochs: `config.epochs`.
@@ -225,38 +270,34 @@ def train(
   """
   from mixaug_jax.training import loop
 
-  given = {
-    "data.dir": None if data_dir is None else os.fspath(data_dir),
-    "epochs": epochs,
-  }
-  values = {key: x for key, x in given.items() if x is not None}
-  values |= overrides or {}
-  if isinstance(config, str):
-    resolved = config_lib.load(config, values)
+  values = _overrides({"data.dir": data_dir, "epochs": epochs}, overrides)
+  if isinstance(config, ConfigDict):
+    if workdir is None:
+      raise UserError("a ConfigDict has no directory; name a workdir")
+    resolved = _resolved(config, values)
   else:
-    resolved = copy.deepcopy(config).unlock()
-    config_lib.override(resolved, values)
-    resolved = config_lib.resolve(resolved)
+    resolved = config_lib.load(_text("config", config), values)
   if late := jax_setup.prepare(resolved.deterministic):
     warnings.warn(
       f"JAX is in use already, so that {' '.join(late)} has no effect: this "
-      "run has other bits than that of the command, and may take longer; call "
-      "mixaug_jax.prepare() before anything else",
-      stacklevel=2,
+      "run has other bits than that of the command, and may take longer; "
+      "start Python again and call mixaug_jax.prepare() first",
+      stacklevel=3,  # The decorator is between.
     )
-  if workdir is not None:
-    folder = _path("workdir", workdir)
-  elif isinstance(config, str):
-    folder, line = workdirs.choose(resolved, config)
+  if workdir is None:
+    folder, line = workdirs.choose(resolved, str(config))
     print(line, flush=True)
   else:
-    raise UserError("a ConfigDict has no directory of its own; name a workdir")
+    folder = _path("workdir", workdir)
   loop.train(resolved, folder)
   return open_run(folder)
 
 
+@root_logger.kept()
 def open_run(workdir: Path) -> Run:
   """Opens the directory of a finished run.
+
+      mixaug_jax.open_run("runs/a").report()
 
   Raises:
     UserError: it does not hold a finished run, or is damaged.
@@ -266,16 +307,25 @@ def open_run(workdir: Path) -> Run:
   return Run(run.workdir, run.config, run.result)
 
 
+@root_logger.kept()
 def compare(
-  config: str = "compare",
+  config: Path = "compare",
   *,
   workdir: Path,
   data_dir: Path | None = None,
-  arms: Sequence[str] = (),
+  arms: str | Sequence[str] = (),
   jobs: int | None = None,
-  overrides: Mapping[str, Any] | None = None,
+  overrides: Mapping[str, Value] | None = None,
 ) -> Comparison:
   """Trains the runs of a comparison that are missing, and writes its page.
+
+      found = mixaug_jax.compare(
+        workdir="runs/compare", arms=["cutmix"], overrides={"tune.trials": 0}
+      )
+      found.results["arms"]["cutmix"]["accuracy"]["mean"]
+
+  Every run is trained in a process of its own. On a GPU, call it in a process
+  that has not used JAX, because JAX holds the memory of the GPU.
 
   Args:
     config: a recipe as on the command line, such as `"compare:folder"`.
@@ -288,29 +338,90 @@ def compare(
 
   Raises:
     UserError: a mistake in the config or the data, in one sentence.
-    RuntimeError: runs failed; their logs stand in `workdir`.
+    Interrupted: Ctrl-C; the runs are saved, and the same call goes on.
+    RuntimeError: runs failed; their logs are in `workdir`.
   """
   from mixaug_jax.command import compare as command
 
-  given = {} if data_dir is None else {"base.data.dir": os.fspath(data_dir)}
+  values = _overrides({"base.data.dir": data_dir}, overrides)
   folder = _path("workdir", workdir)
-  words = [f"--config={config}", f"--workdir={folder}"]
-  words += [
-    f"--config.{key}={_text(x)}"
-    for key, x in (given | (overrides or {})).items()
-  ]
-  words += [f"--arms={','.join(arms)}"] if arms else []
-  words += [] if jobs is None else [f"--jobs={jobs}"]
+  words = [f"--config={_text('config', config)}", f"--workdir={folder}"]
+  words += [f"--config.{key}={_word(x)}" for key, x in values.items()]
+  if arms:
+    words += [f"--arms={arms if isinstance(arms, str) else ','.join(arms)}"]
+  if jobs is not None:
+    words += [f"--jobs={jobs}"]
   if command.main(words):
     raise RuntimeError(f"some runs of {folder} failed; their logs give reasons")
   content = json.loads((folder / "results.json").read_text("utf-8"))
   return Comparison(folder, content, folder / "report.html")
 
 
-def _text(value: Any) -> str:
+def _overrides(
+  arguments: Mapping[str, Value], overrides: Mapping[str, Value] | None
+) -> dict[str, Value]:
+  """Joins the keys that have an argument with the others.
+
+  Raises:
+    UserError: a key has two values.
+  """
+  values: dict[str, Value] = {
+    key: x for key, x in arguments.items() if x is not None
+  }
+  for key, value in (overrides or {}).items():
+    if key in values:
+      raise UserError(f"config.{key} is given twice; leave it out of overrides")
+    values[key] = value
+  return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+  """Turns paths into text, and NumPy's numbers into those of Python."""
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  return value.item() if isinstance(value, np.generic) else value
+
+
+def _resolved(config: ConfigDict, values: Mapping[str, Value]) -> ConfigDict:
+  """Returns a copy of a raw or resolved config, with overrides and resolved.
+
+  Raises:
+    UserError: naming the key or value that is wrong.
+  """
+  from mixaug_jax.configs import default
+
+  if "arms" in config:
+    raise UserError("the ConfigDict is a comparison, which is a recipe's file")
+  own = copy.deepcopy(config).unlock()
+  given = config_lib.leaves(own)
+  fields = config_lib.leaves(default.get_config(), references=True)
+  if missing := fields.keys() - given.keys():
+    raise UserError(
+      f"the ConfigDict lacks {min(missing)}; start from a recipe's get_config"
+    )
+  # The config of a `Run` does not know which keys may be None.
+  for key, field in fields.items():
+    parent, _, name = key.rpartition(".")
+    node = own[parent] if parent else own
+    del node[name]
+    node[name] = field
+  config_lib.override(own, {key: given[key] for key in fields})
+  config_lib.override(own, values)
+  return config_lib.resolve(own)
+
+
+def _word(value: Value) -> str:
   """Returns a value as the command line has it."""
-  return str(value).lower() if value in (None, True, False) else str(value)
+  return str(value).lower() if isinstance(value, bool | None) else str(value)
+
+
+def _text(name: str, value: Path) -> str:
+  """Returns a text or a path as text; raises UserError for another value."""
+  text = os.fspath(value) if isinstance(value, os.PathLike) else value
+  if not isinstance(text, str):
+    raise UserError(f"{name} must be a text or a path, got {value!r}")
+  return text
 
 
 def _path(name: str, path: Path) -> pathlib.Path:
-  return names.local_path(name, os.fspath(path))
+  return names.local_path(name, _text(name, path))

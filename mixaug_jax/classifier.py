@@ -100,7 +100,11 @@ class Classifier:
     """
     try:
       maps = cam.class_activation_map(
-        self.model, self.variables, self.preprocess(images), class_ids, stage
+        self.model,
+        self.variables,
+        self.preprocess(jnp.asarray(images)),
+        class_ids,
+        stage,
       )
     except ValueError as error:
       raise NoActivationMaps(str(error)) from None

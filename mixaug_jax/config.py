@@ -474,7 +474,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, value in tree.items():
     if isinstance(value, Mapping):
       flat |= _flat(value, f"{prefix}{name}.")

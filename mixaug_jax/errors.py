@@ -63,7 +63,7 @@ def reason(error: OSError) -> str:
   exists = error.errno == errno.EEXIST
   if exists and os.path.islink(path) and not os.path.exists(path):
     return f"it is a link to {os.readlink(path)}, which is missing"
-  return error.strerror
+  return error.strerror or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:

@@ -23,7 +23,8 @@ def prepare(deterministic: bool = False) -> list[str]:
     deterministic: whether GPUs must give the same bits in every run.
 
   Returns:
-    The XLA flags that come too late, because JAX is in use already.
+    The XLA flags for this backend that come too late, because JAX is in use
+    already.
   """
   flags = ["--xla_gpu_deterministic_ops=true"] if deterministic else []
   import jax
@@ -35,12 +36,15 @@ def prepare(deterministic: bool = False) -> list[str]:
     flags.append(f"{_YNNPACK_FLAG}=-{_CONVOLUTIONS}")
   given = os.environ.get("XLA_FLAGS", "")
   flags = [flag for flag in flags if flag.partition("=")[0] not in given]
-  late = bool(flags) and xla_bridge.backends_are_initialized()
-  if flags and not late:
+  late: list[str] = []
+  if xla_bridge.backends_are_initialized():
+    here = f"--xla_{jax.default_backend()}_"
+    late = [flag for flag in flags if flag.startswith(here)]
+  elif flags:
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [given, *flags]))
 
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     cache = platformdirs.user_cache_path("mixaug_jax") / "compilation"
     jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  return flags if late else []
+  return late

@@ -56,7 +56,7 @@ def find(key: str, name: str, registry: Mapping[str, T]) -> T:
   return getattr(module, attribute)
 
 
-def _contains(package: str, path: str) -> bool:
+def _contains(package: str | None, path: str) -> bool:
   """Returns true if `package` is the module `path` or a package around it."""
   return f"{path}.".startswith(f"{package}.")
 

@@ -139,9 +139,9 @@ class Run:
       raise UserError(
         f"{error}; if the data moved, name their folder by --data_dir"
       ) from None
-    images = sets.by_name().get(split)
-    if images is None:
+    if split not in sets.by_name():
       raise UserError(f"the data of {self.workdir} have no split {split}")
+    images = sets.by_name()[split]
     found = sets.left_out.get(split, {})
     if self.config.data.classes is None:
       labelled.refuse_unknown(split, found, names)

@@ -43,7 +43,7 @@ def reading(act: Callable[[int], None]) -> Iterator[None]:
     os.close(reader)
 
 
-def after(seconds: float, act: Callable[[], None]) -> threading.Timer:
+def after(seconds: float, act: Callable[[], object]) -> threading.Timer:
   """Calls `act` after some seconds, on a thread that no exit waits for."""
   timer = threading.Timer(seconds, act)
   timer.daemon = True
@@ -113,7 +113,9 @@ def take_ctrl_c() -> None:
 
 def ctrl_c_is_taken() -> bool:
   """Returns whether `take_ctrl_c` has set the handler of Ctrl-C."""
-  return _ctrl_c and signal.getsignal(signal.SIGINT) == _ctrl_c.handle
+  if _ctrl_c is None:
+    return False
+  return signal.getsignal(signal.SIGINT) == _ctrl_c.handle
 
 
 def ctrl_c_was_pressed() -> bool:

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "mixaug_jax"
 LAYERS = (
   (
     *("errors", "files", "durations", "hints", "names", "progress"),
-    *("registry", "signals"),
+    *("registry", "root_logger", "signals"),
   ),
   ("jax_setup",),
   ("augment",),

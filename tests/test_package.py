@@ -179,6 +179,49 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
     program.main(["report"])
 
 
+_TYPED = """
+import jax
+import jax.numpy as jnp
+import mixaug_jax as mx
+from mixaug_jax import augment
+from mixaug_jax.configs import default
+
+key = jax.random.key(0)
+images, labels = jnp.zeros((2, 8, 8, 3)), jnp.eye(2)
+run = mx.train("cutmix", epochs=3, overrides={"seed": 1})
+mx.train(default.get_config("folder"), workdir="a", data_dir="b")
+print(run.result.test, run.evaluate("test"), run.predict(["a.png"])[0]["top"])
+mx.compare(workdir="runs/a", arms=["cutmix"]).results
+images, labels = augment.cutmix(key, images, labels, alpha=1.0)
+images = augment.random_brightness(key, images, max_delta=0.2)
+print(augment.five_crops(images, 4), mx.augment.mixup(key, images, labels))
+"""
+# Each mistake, and a part of what a type checker reports.
+_MISTAKES = {
+  'mx.train("cutmix", epoch=3)': '"epoch"',
+  'mx.train("cutmix", epochs="3")': '"epochs"',
+  'mx.trian("cutmix")': '"trian"',
+  'run.evaluate("tset")': "tset",
+  'run.prediction("photos")': '"prediction"',
+  'mx.compare(workdir="a", arm=["cutmix"])': '"arm"',
+  "augment.cutmix(key, images, labels, alfa=1.0)": '"alfa"',
+  "augment.random_brightness(key, images, max_dalta=1.0)": '"max_dalta"',
+  'augment.five_crops(images, size="4")': '"five_crops"',
+}
+
+
+def test_a_type_checker_finds_wrong_calls_of_the_wheel(installed, tmp_path):
+  pytest.importorskip("mypy")
+  lines = [*_TYPED.splitlines(), *_MISTAKES]
+  (tmp_path / "program.py").write_text("\n".join(lines))
+  done = installed("mypy", "--cache-dir=cache", "program.py", cwd=tmp_path)
+  found = re.findall(r"program\.py:(\d+): error: (.*)", done.stdout)
+  first = len(_TYPED.splitlines()) + 1
+  assert [int(x) for x, _ in found] == [*range(first, len(lines) + 1)], done
+  for (_, said), part in zip(found, _MISTAKES.values(), strict=True):
+    assert part in said
+
+
 def test_the_version_stands_in_every_file():
   version = re.escape(mixaug_jax.__version__)
   changes = (ROOT / "CHANGELOG.md").read_text("utf-8")

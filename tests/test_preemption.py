@@ -188,11 +188,27 @@ def test_ctrl_c_ends_a_command_whatever_becomes_of_its_exception(
   assert dropped == (command in ("sleep", "watch", "end"))
 
 
-def test_ctrl_c_raises_where_no_command_took_it():
+def test_ctrl_c_raises_where_there_is_nothing_to_save():
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     with pytest.raises(KeyboardInterrupt), preemption.watch():
       signal.raise_signal(signal.SIGINT)
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_in_a_notebook_saves_and_the_next_one_raises():
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with preemption.watch() as stopping:
+      stopping.unsaved = True
+      signal.raise_signal(signal.SIGINT)
+      assert stopping.at(1)
+      with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+      with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
+        stopping.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
   finally:
     signal.signal(signal.SIGINT, before)
 

@@ -1,9 +1,9 @@
 """Contact sheets: training images before and after augmentation."""
 
+import dataclasses
 import itertools
 import math
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,16 @@ _TILE = 160  # Pixels a side of the smallest picture in the sheet.
 _FONT = 13
 _CAPTION = 2 * (_FONT + 3)
 _GAP = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+  """As `step.Inputs`."""
+
+  augment: Callable[[jax.Array, jax.Array], jax.Array]
+  mixer: Callable[..., tuple[jax.Array, jax.Array]]
+  num_classes: int
+  mix_until: float
 
 
 # Stored images uint8 `[B, S, S, 3]` and their classes; what the network sees,
@@ -64,14 +74,18 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
   batches.close()
   off = config.mix.off_after_epoch
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
-  recipe = types.SimpleNamespace(
+  recipe = _Inputs(
     augment=augmentation,
     mixer=mixer,
     num_classes=len(names),
     mix_until=np.inf if off is None else off * per_epoch,
   )
   seed = jnp.uint32(config.seed)
-  feed = jax.jit(lambda *args: network_input(recipe, seed, *args, Devices()))
+  feed = jax.jit(
+    lambda step, images, class_ids: network_input(
+      recipe, seed, step, images, class_ids, Devices()
+    )
+  )
   made = []
   for step, batch in zip(steps, stored, strict=True):
     images, class_ids = batch["image"], batch["label"]
@@ -85,7 +99,7 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
 def in_words(label: np.ndarray, names: Sequence[str]) -> str:
   """Returns a label as `0.62 Chihuahua + 0.38 Pug`, or `Pug` if it is hard."""
   order = np.argsort(-label, kind="stable")
-  parts = [(label[i], names[i]) for i in order if label[i] >= 0.005]
+  parts = [(label[i], names[int(i)]) for i in order if label[i] >= 0.005]
   if len(parts) == 1:
     return parts[0][1]
   return " + ".join(f"{share:.2f} {name}" for share, name in parts)

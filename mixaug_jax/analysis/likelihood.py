@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
@@ -137,4 +138,4 @@ def _own_loss(name: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   except ValueError as error:
     raise UserError(f"config.{error}") from error
   one_hot = jax.nn.one_hot(labels, logits.shape[-1])
-  return np.asarray(loss(np.float32(logits), one_hot), np.float64)
+  return np.asarray(loss(jnp.asarray(logits, jnp.float32), one_hot), np.float64)

@@ -28,7 +28,9 @@ def most_confident(
   """
   wrong = ~calibration.correct(logits, labels) & ~calibration.undefined(logits)
   positions = np.flatnonzero(wrong)
-  confidence = likelihood.probabilities(np.float64(logits[positions])).max(-1)
+  confidence = likelihood.probabilities(
+    logits[positions].astype(np.float64)
+  ).max(-1)
   return positions[np.argsort(-confidence, kind="stable")[:most]]
 
 

@@ -64,7 +64,7 @@ def plan(
 def write(
   places: Places,
   photos: Sequence[pathlib.Path],
-  activations: Sequence[np.ndarray],
+  activations: Iterable[np.ndarray],
   square: decode.Settings,
   view: int,
 ) -> list[pathlib.Path | UserError]:

@@ -1,6 +1,7 @@
 """Classical classifiers, which a network has to beat."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy import optimize, special
@@ -8,6 +9,7 @@ from scipy.spatial import distance
 
 NEIGHBOURS = (1, 3, 5, 9, 15, 25)
 PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
+Metric = Literal["euclidean", "cosine"]
 _BLOCK = 1000  # Examples that are held in float64 at a time.
 # A standard deviation below this share of the mean is a rounding error.
 _CONSTANT = 1e-6
@@ -18,7 +20,7 @@ def nearest_neighbours(
   validation: tuple[np.ndarray, np.ndarray],
   test: np.ndarray,
   counts: Sequence[int] = NEIGHBOURS,
-  metric: str = "euclidean",
+  metric: Metric = "euclidean",
 ) -> np.ndarray:
   """Predicts the most frequent class of the nearest training examples.
 
@@ -49,7 +51,7 @@ def _nearest(
   labels: np.ndarray,
   queries: np.ndarray,
   count: int,
-  metric: str,
+  metric: Metric,
 ) -> np.ndarray:
   """Returns the classes of the nearest examples, in order, `[Q, count]`."""
   found = []
@@ -99,8 +101,8 @@ def logistic_regression(
   # Few examples span few dimensions, in which the same problem is faster.
   axes = np.linalg.qr(scaled.T)[0]
   inside = scaled @ axes
-  best, chosen = -1.0, None
   weights = np.zeros((axes.shape[1] + 1, classes))
+  best, chosen = -1.0, weights
   for penalty in sorted(penalties, reverse=True):
     # The solution for a stronger penalty is near that for a weaker one.
     weights = _fit(inside, train[1], penalty, weights)

@@ -41,11 +41,11 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     values: independent measurements, `[n]`; of one, the interval is nan.
     level: the level of confidence.
   """
-  values = np.asarray(values, np.float64)
-  mean = float(values.mean())
-  if len(values) < 2:
+  each = np.asarray(values, np.float64)
+  mean = float(each.mean())
+  if len(each) < 2:
     return Interval(mean, np.nan, np.nan)
-  half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+  half = stats.t.ppf(0.5 + level / 2, len(each) - 1) * stats.sem(each)
   return Interval(mean, mean - float(half), mean + float(half))
 
 
@@ -195,11 +195,11 @@ def mcnemar(arm: np.ndarray, base: np.ndarray) -> McNemar:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
   """Returns p-values adjusted for their number (Holm, 1979), same order."""
-  p_values = np.asarray(p_values, np.float64)
-  order = np.argsort(p_values, kind="stable")
-  factors = len(p_values) - np.arange(len(p_values))
-  adjusted = np.maximum.accumulate(factors * p_values[order])
-  result = np.empty_like(p_values)
+  given = np.asarray(p_values, np.float64)
+  order = np.argsort(given, kind="stable")
+  factors = len(given) - np.arange(len(given))
+  adjusted = np.maximum.accumulate(factors * given[order])
+  result = np.empty_like(given)
   result[order] = np.minimum(adjusted, 1)
   return result
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def known(*values: Any) -> bool:
@@ -17,8 +18,7 @@ def known(*values: Any) -> bool:
   Values may be sequences of values.
   """
   return all(
-    not isinstance(x, jax.core.Tracer)
-    and getattr(x, "is_fully_addressable", True)
+    not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
     for x in jax.tree.leaves(values)
   )
 

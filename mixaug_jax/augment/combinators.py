@@ -41,9 +41,7 @@ def compose(*functions: Callable[..., jax.Array]) -> Random:
   Raises:
     ValueError: a part is no function or has other required parameters.
   """
-  for function in functions:
-    _with_key(function)
-  return functools.partial(_composed, functions=_leaves(functions))
+  return functools.partial(_composed, functions=_parts(functions))
 
 
 @on_any_mesh
@@ -77,7 +75,7 @@ def random_apply(
       parameters, or, when it is called, changes the shape or the dtype.
   """
   check.within("probability", probability, 0, 1)
-  together = compose(*_sequence(functions))
+  parts = _parts(_sequence(functions))
 
   def one(key, image, settings):
     functions, probability = settings
@@ -87,7 +85,7 @@ def random_apply(
     coin = draw.coin(coin_key, probability)
     return jax.lax.cond(coin, together, lambda _, image: image, key, image)
 
-  settings = together.keywords["functions"], probability
+  settings = parts, probability
   return functools.partial(_for_each_example, one=one, settings=settings)
 
 
@@ -113,14 +111,11 @@ def random_choice(
       required parameters, or, when it is called, changes the shape or the
       dtype.
   """
-  functions = _leaves(_sequence(functions))
-  for function in functions:
-    _with_key(function)
+  functions = _parts(_sequence(functions))
   if not functions:
     raise ValueError("random_choice needs at least one function")
-  shares = np.ones(len(functions))
-  if weights is not None:
-    shares = check.numbers("weights", weights)
+  equal = [1.0] * len(functions)
+  shares = check.numbers("weights", equal if weights is None else weights)
   if shares is None:
     raise ValueError("weights cannot be traced")
   if shares.shape != (len(functions),):
@@ -170,8 +165,16 @@ def _for_each_example(key, images, one, settings):
   return map_examples(bound, jax.random.split(key, len(images)), images)
 
 
-def _leaves(functions):
-  """Turns bound settings, which may be traced, into leaves of a pytree."""
+def _parts(
+  functions: Sequence[Callable[..., jax.Array]],
+) -> tuple[Callable[..., jax.Array], ...]:
+  """Turns bound settings, which may be traced, into leaves of a pytree.
+
+  Raises:
+    ValueError: a part is no function or has other required parameters.
+  """
+  for function in functions:
+    _with_key(function)
   return tuple(
     jax.tree_util.Partial(x.func, *x.args, **x.keywords)
     if isinstance(x, functools.partial)

@@ -6,6 +6,7 @@ random operation on a batch draws separately for each example.
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +32,11 @@ def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
       "size must be a whole number of pixels above 0, or a height and a width, "
       f"got {size}"
     )
-  return sides
+  height, width = sides
+  return height, width
 
 
-def _whole_numbers(values: Sequence[int]) -> tuple[int, ...]:
+def _whole_numbers(values: Any) -> tuple[int, ...]:
   """Returns Python integers; nothing if `values` are no whole numbers."""
   try:
     return tuple(map(operator.index, values))
@@ -77,14 +79,14 @@ def central_crop(images: jax.Array, central_fraction: float) -> jax.Array:
   check.image_or_batch(images)
   if not check.known(central_fraction):
     raise ValueError("central_fraction decides the shape and cannot be traced")
-  fraction = check.scalar("central_fraction", central_fraction)
+  check.scalar("central_fraction", central_fraction)
+  fraction = float(central_fraction)
   if not 0 < fraction <= 1:
     raise ValueError(
       f"central_fraction must be in (0, 1], got {central_fraction}; "
       "center_crop takes a size in pixels"
     )
   rows, columns = images.shape[-3:-1]
-  fraction = float(fraction)
   top = int((rows - rows * fraction) / 2)
   left = int((columns - columns * fraction) / 2)
   return images[..., top : rows - top, left : columns - left, :]

@@ -1,6 +1,7 @@
 """Color jitter: brightness, contrast, saturation and hue in random order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,9 +69,12 @@ def color_jitter(
 
   def one(key, x):
     order_key, *keys = jax.random.split(key, 1 + len(_NAMES))
-    off = (0.0, 0.0)
+    bounds = [ranges.get(n) or (0.0, 0.0) for n in range(len(keys))]
     values = jnp.stack(
-      [draw.uniform(k, *ranges.get(n, off)) for n, k in enumerate(keys)]
+      [
+        draw.uniform(key, low, high)
+        for key, (low, high) in zip(keys, bounds, strict=True)
+      ]
     )
     for kind in jax.random.permutation(order_key, kinds):
       x = _adjust(x, kind, values[kind], ranges)
@@ -95,9 +99,9 @@ def _adjust(x, kind, value, kinds):
   return jnp.where(kind == _HUE, turn_hue(x, value), blended)
 
 
-def _bounds(kind, setting):
+def _bounds(kind: int, setting: Any) -> tuple[Any, Any] | None:
   """Returns the lowest and highest factor, or None if the operation is off."""
-  name, least, most = _NAMES[kind], 0, float("inf")
+  name, least, most = _NAMES[kind], 0.0, float("inf")
   if kind == _HUE:
     least, most = -0.5, 0.5
   expected = "a number or (low, high)"

@@ -9,10 +9,23 @@ images that they return: the examples stay on their devices.
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 from jax.sharding import AxisType, PartitionSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def on_any_mesh(function: Callable[P, R]) -> Callable[P, R]: ...
+
+
+@overload
+def on_any_mesh(
+  *, batch_axis: int
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
 def on_any_mesh(

@@ -140,12 +140,13 @@ class CutMix(_Beta):
     lam = self.draw_lambda(lam_key)
     bounds = self.min_aspect, self.max_aspect
     log = math.log if check.known(*bounds) else jnp.log
-    log_aspect = draw.uniform(aspect_key, *(log(x) for x in bounds))
+    log_aspect = draw.uniform(aspect_key, log(bounds[0]), log(bounds[1]))
     root = jnp.exp(log_aspect / 2)
     side = jnp.sqrt(1 - lam)
     sides = height * side / root, width * side * root
+    box_height, box_width = map(_whole, sides)
     clipped = functools.partial(
-      _clipped_box, place_key, *map(_whole, sides), height, width
+      _clipped_box, place_key, box_height, box_width, height, width
     )
     inner = functools.partial(
       self._inner, place_key, lam, jnp.round(sides[0]), height, width
@@ -267,12 +268,12 @@ class Cutout(Mixer):
     check.within("fill", self.fill, 0, 1)
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
-    rounded = round if check.known(self.size) else jnp.round
-    sides = [
+    rounded: Any = round if check.known(self.size) else jnp.round
+    box_height, box_width = (
       _whole(rounded(_float32_if_traced(self.size) * x))
       for x in (height, width)
-    ]
-    drawn = _clipped_box(key, *sides, height, width)
+    )
+    drawn = _clipped_box(key, box_height, box_width, height, width)
     return drawn._replace(lam=jnp.float32(1))
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
@@ -343,10 +344,10 @@ class ResizeMix(Mixer):
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
     scale_key, place_key = jax.random.split(key)
     scale = draw.uniform(scale_key, self.min_scale, self.max_scale)
-    sides = [
+    box_height, box_width = (
       jnp.maximum(1, _whole(jnp.round(scale * x))) for x in (height, width)
-    ]
-    return _inner_box(place_key, *sides, height, width)
+    )
+    return _inner_box(place_key, box_height, box_width, height, width)
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
     return shrink_into(partners, extra, self.min_scale, self.max_scale)

@@ -24,7 +24,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.dtypes import from_float32
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
+
+M = TypeVar("M", bound="Mixer")
 
 
 class Drawn(NamedTuple):
@@ -109,7 +111,7 @@ class Mixer(abc.ABC):
     return partners
 
 
-def _restored(kind: type[Mixer], names: Sequence[str], values: Any) -> Mixer:
+def _restored(kind: type[M], names: Sequence[str], values: Any) -> M:
   """Returns a mixer with settings that were checked before."""
   mixer = object.__new__(kind)
   vars(mixer).update(zip(names, values, strict=True))

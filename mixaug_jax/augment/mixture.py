@@ -50,7 +50,7 @@ def make_mixer(
   names = [name.strip() for name in config.name.split(",")]
   if names == ["none"]:
     return _unmixed
-  choices = {"none": None, **MIXERS}
+  choices: dict[str, Any] = {"none": None, **MIXERS}
   classes = [registry.find("mix.name", name, choices) for name in names]
   if "none" in names:
     raise ValueError(
@@ -129,7 +129,8 @@ def _configured(
       mixer = kind(**settings)
       # Another mixer may branch on its alpha in Python.
       if kind.__module__ == _MIXERS_MODULE and "alpha" in fields[group]:
-        mixer = dataclasses.replace(mixer, alpha=np.float32(mixer.alpha))
+        alpha = np.float32(vars(mixer)["alpha"])
+        mixer = dataclasses.replace(mixer, **{"alpha": alpha})
       mixers.append(mixer)
     except (TypeError, ValueError) as error:
       where = f"mix.{group}" if own.get(group) else "mix"

@@ -28,8 +28,9 @@ class Shard(NamedTuple):
       `span` divides `count`.
   """
 
-  count: int = 1
-  index: jax.Array | int = 0
+  # They hide methods of a tuple, which nobody calls.
+  count: int = 1  # type: ignore[assignment]
+  index: jax.Array | int = 0  # type: ignore[assignment]
   gather: Callable[[jax.Array, int], jax.Array] = lambda x, span: x
 
   @classmethod
@@ -50,13 +51,14 @@ class Shard(NamedTuple):
     count = jax.lax.axis_size(axis_name)
 
     def gather(x: jax.Array, span: int) -> jax.Array:
-      blocks = [
-        list(range(start, start + span)) for start in range(0, count, span)
-      ]
-      if span == count:  # jax.vmap knows only this case.
-        blocks = None
+      starts = range(0, count, span)
+      blocks = [list(range(start, start + span)) for start in starts]
       return jax.lax.all_gather(
-        x, axis_name, axis_index_groups=blocks, tiled=True
+        x,
+        axis_name,
+        # jax.vmap knows only the case without groups.
+        axis_index_groups=None if span == count else blocks,
+        tiled=True,
       )
 
     return cls(count, jax.lax.axis_index(axis_name), gather)
@@ -80,8 +82,8 @@ def partner_group_size(batch: int, requested: int | None = None) -> int:
   if batch < 1:
     raise ValueError("a batch must hold at least one example")
   if requested is None:
-    sizes = range(min(_LEAST_GROUP, batch), batch + 1)
-    return next(size for size in sizes if batch % size == 0)
+    large = range(min(_LEAST_GROUP, batch), batch + 1)
+    return next(size for size in large if batch % size == 0)
   if batch == 1:
     return 1
   sizes = [n for n in range(2, batch + 1) if batch % n == 0]

@@ -175,15 +175,19 @@ def apply_operation(
   """
   matrix, offset = _affine(operation, value)
   branches = [lambda x: x, lambda x: warp(x, matrix, offset, 255 * _FILL)]
-  branches += [
-    lambda x, function=function: function(x, value) for function in _COLOURS
-  ]
+  branches += [_with_value(function, value) for function in _COLOURS]
   # Branches: identity, one warp for five operations, each of the others.
   affine = (operation >= _FIRST_AFFINE) & (operation <= _LAST_AFFINE)
   later = operation - _LAST_AFFINE + 1
   branch = jnp.where(operation == 0, 0, jnp.where(affine, 1, later))
   levels = jax.lax.switch(branch, branches, _to_levels(image))
   return _from_levels(levels, image.dtype)
+
+
+def _with_value(
+  function: Callable[[jax.Array, jax.Array], jax.Array], value: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+  return lambda image: function(image, value)
 
 
 def apply_together(

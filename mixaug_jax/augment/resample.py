@@ -90,7 +90,7 @@ def _shrink_by_products(images: jax.Array, boxes: jax.Array) -> jax.Array:
 
 
 def _shrink_by_taps(
-  images: jax.Array, boxes: jax.Array, taps: int, most: float
+  images: jax.Array, boxes: jax.Array, taps: int, most: jax.Array | float
 ) -> jax.Array:
   """Sums the pixels that have a weight, in a window that holds the box."""
   # One box for all examples would be fused with its user and computed twice.
@@ -128,7 +128,7 @@ def _taps(size, start, length, taps, window):
 
 def _tap_sum(x: jax.Array, first: jax.Array, weights: jax.Array) -> jax.Array:
   """Returns weighted sums over the first axis of `x`, float32."""
-  total = 0.0
+  total = jnp.float32(0)
   for tap in range(weights.shape[-1]):
     pixels = jnp.clip(first + tap, 0, len(x) - 1)
     values = x.at[pixels].get(mode="promise_in_bounds").astype(jnp.float32)

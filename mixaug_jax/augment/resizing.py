@@ -123,8 +123,9 @@ def random_resized_crop(
   bounds = (min_area, max_area, min_aspect, max_aspect)
 
   def one(key, image):
-    window = random_window(key, *image.shape[:2], *bounds)
-    return resized_crop(image, *window, size)
+    rows, columns, _ = image.shape
+    top, left, height, width = random_window(key, rows, columns, *bounds)
+    return resized_crop(image, top, left, height, width, size)
 
   return each_example(one, key, images)
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
   if arguments.dry_run:
     estimate.dry_run(comparison, command, arguments.jobs)
     return 0
-  failed = []
+  failed: list[plan.Cell] = []
   if not arguments.report_only:
     comparison, failed = launch.run_all(
       comparison, make, choose, command, arguments.jobs

@@ -33,7 +33,7 @@ class Help(argparse.Action):
   def __init__(
     self, *args: Any, full: bool, examples: Sequence[str], **kwargs: Any
   ):
-    super().__init__(*args, nargs=0, **kwargs)
+    super().__init__(*args, **{**kwargs, "nargs": 0})
     self._full = full
     self._examples = examples
 
@@ -134,7 +134,7 @@ def explanations(recipe: str) -> dict[str, str]:
       [comments[line] for line in lines if line in comments]
       for lines in (
         range(above, node.lineno),
-        range(node.lineno, node.end_lineno + 1),
+        range(node.lineno, (node.end_lineno or node.lineno) + 1),
       )
     )
     # A comment above a group is of the group, and one behind it of its key.
@@ -163,7 +163,7 @@ def _inner(value: ast.expr, keys: Sequence[str]) -> Iterator[str]:
     if isinstance(node, ast.Dict):
       for name in node.keys:
         if isinstance(name, ast.Constant):
-          yield from (f"{key}.{name.value}" for key in keys)
+          yield from (f"{key}.{name.value!s}" for key in keys)
 
 
 def _text(value: Any) -> str:

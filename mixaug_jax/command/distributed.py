@@ -103,7 +103,7 @@ def _check(address: str | None, count: int | None, index: int | None) -> None:
     raise UserError(f"--coordinator_address must be HOST:PORT, got {address!r}")
   if count is not None and count < 1:
     raise UserError(f"--num_processes must be at least 1, got {count}")
-  if count is not None and not 0 <= index < count:
+  if count is not None and index is not None and not 0 <= index < count:
     raise UserError(
       f"--process_id must be from 0 to --num_processes - 1, {count - 1}, got "
       f"{index}"
@@ -161,6 +161,6 @@ def local_devices() -> list[int] | None:
     alone = env["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
   else:
     tasks = env.get("SLURM_STEP_TASKS_PER_NODE", "")  # Such as 2(x3),1.
-    alone = re.fullmatch(r"1(\(x\d+\))?", tasks)
+    alone = bool(re.fullmatch(r"1(\(x\d+\))?", tasks))
   sees_one = re.fullmatch(r"[^,]+", env.get("CUDA_VISIBLE_DEVICES", ""))
   return [] if alone or sees_one else None

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mixaug_jax.api import SPLITS
+from mixaug_jax.api import AVERAGES, SPLITS
 from mixaug_jax.command import flags
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     "--average",
     default="logits",
-    choices=("logits", "probabilities"),
+    choices=AVERAGES,
     help="what is averaged over the views",
   )
   parser.add_argument("--json", action="store_true", help="print JSON")

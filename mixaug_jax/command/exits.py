@@ -95,7 +95,7 @@ def _call(command: Callable[[Sequence[str]], int | None]) -> int:
 def _check_output(optional: bool) -> int:
   """Returns the exit code of a command that is done, by its stdout."""
   sys.stdout.flush()
-  error = sys.stdout.error
+  error = getattr(sys.stdout, "error", None)  # Of `streams.Stream`.
   # The reader wants no more, or there was none from the start.
   if not error or (optional and error.errno in (errno.EPIPE, errno.EBADF)):
     return 0

@@ -27,7 +27,7 @@ def sentence(error: BaseException) -> str | None:
   # First, because TensorStore reports a full disk as RESOURCE_EXHAUSTED too.
   if failure := _of_disk(error):
     name = failure.filename or "a file"
-    fix = _FIXES.get(failure.errno, "repair that")
+    fix = _FIXES.get(failure.errno or 0, "repair that")
     return str(
       UserError(
         f"cannot read or write {name}: {reason(failure)}; {fix} and repeat "

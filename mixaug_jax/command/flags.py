@@ -41,14 +41,13 @@ def path(text: str) -> pathlib.Path:
     argparse.ArgumentTypeError: it is empty, an address or too long.
   """
   try:
-    converted = names.local(text)
-    os.lstat(converted)
+    os.lstat(names.local(text))
   except ValueError as error:
     raise argparse.ArgumentTypeError(str(error)) from None
   except OSError as error:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
-  return converted
+  return names.local(text)
 
 
 def add_config(
@@ -163,9 +162,10 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
       continue
     key, equals, value = word[len(_PREFIX) :].partition("=")
     if not equals:
-      value = next(words, None)
-      if value is None:
+      following = next(words, None)
+      if following is None:
         raise UserError(f"{word} needs a value: {word}=VALUE")
+      value = following
     overrides[key] = value
   return rest, overrides
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
   if finished:
     start = "its" if line else f"{workdir} is finished; its"
     lines.append(f"{start} result:")
-    stored = config_lib.completed(records.read_config(workdir))
+    stored = config_lib.completed(records.read_config(workdir) or {})
     lines += [
       f"this command has another {text}, which plays no part in it"
       for text in config_lib.differences(config, stored, harmless=True)

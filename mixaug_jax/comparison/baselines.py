@@ -1,6 +1,6 @@
 """Classical classifiers on the same images as the runs of a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,10 @@ _MOST_IMAGES = 2000  # With more training images, pixels say little.
 _SIDE = 16  # Pixels; larger images are averaged over blocks.
 _BLOCK = 500  # Images in memory at a time.
 _METHODS = ("nearest neighbours", "logistic regression")
-_DISTANCES = {"pixels": "euclidean", "frozen features": "cosine"}
+_DISTANCES: dict[str, references.Metric] = {
+  "pixels": "euclidean",
+  "frozen features": "cosine",
+}
 
 # Returns the features of a split, `[N, D]`.
 _Features = Callable[[data.Split], np.ndarray]
@@ -76,6 +79,7 @@ def measure(comparison: Comparison) -> Measured:
     if cell.arm != comparison.baseline:
       continue
     sets = data.load(cell.config.data, cell.seed, class_names=class_names)
+    assert sets.test is not None  # The runs are compared on it.
     truth = sets.test.labels
     for kind, features in kinds.items():
       train, validation = (
@@ -110,6 +114,7 @@ def _frozen(run: Run) -> _Features:
   weights = pretrained.resolve(
     settings.pretrained, settings.name, settings.allow_partial
   )
+  assert weights is not None  # Without weights, there is no `_frozen`.
   model = experiment.create_model(run.config, len(run.result.class_names))
   shapes = models.abstract_variables(model, run.config.data.image_size)
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -134,7 +139,7 @@ def _frozen(run: Run) -> _Features:
   return features
 
 
-def warnings(numbers: dict[str, Any]) -> list[str]:
+def warnings(numbers: Mapping[str, Any]) -> list[str]:
   """Returns a sentence on the arms that a classical classifier beats, if any.
 
   Args:

@@ -132,7 +132,7 @@ def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
       if shares and steps:
         places = 100 * np.array(steps) / run.result.steps
         grid = [x for x in _SHARES if x >= places[0]]
-        steps, values = grid, np.interp(grid, places, values)
+        steps, values = grid, np.interp(grid, places, values).tolist()
       seeds.append((steps, values))
     if all(len(steps) for steps, _ in seeds):
       series[name] = seeds

@@ -91,7 +91,7 @@ def _intervals(
       (drawing.WIDTH, 0.9 + 0.34 * len(values)), layout="constrained"
     )
     axes = figure.subplots()
-    for place, (name, value) in enumerate(reversed(values.items())):
+    for place, (name, value) in enumerate(reversed([*values.items()])):
       mean = 100 * value["mean"]
       text = f"{name}: {number(mean)}"
       if value["low"] is not None:
@@ -127,7 +127,8 @@ def _intervals(
       )
       drawing.hint(stroke, text)
     axes.set_yticks(
-      range(len(values)), [drawing.short(name, 20) for name in reversed(values)]
+      range(len(values)),
+      [drawing.short(name, 20) for name in reversed([*values])],
     )
     axes.set_ylim(-0.6, len(values) - 0.4)
     axes.grid(visible=False, axis="y")

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import IO
 
 from mixaug_jax import files, progress, signals
 from mixaug_jax.comparison.plan import Cell, Comparison
@@ -78,7 +79,7 @@ def run(
     raise UserError(
       f"cannot write to {workdir}: {reason(error)}; name another folder"
     ) from None
-  environments = queue.SimpleQueue()
+  environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
   available = places(jobs)
   for place in available:
     environments.put(place)
@@ -159,18 +160,18 @@ class _Children:
 
   def __init__(self) -> None:
     self.over = False
-    self._running: list[subprocess.Popen] = []
+    self._inputs: list[IO[bytes]] = []
 
-  def add(self, process: subprocess.Popen) -> None:
-    self._running.append(process)
+  def add(self, standard_input: IO[bytes]) -> None:
+    self._inputs.append(standard_input)
     if self.over:  # `stop` did not see it.
-      process.stdin.close()
+      standard_input.close()
 
   def stop(self) -> None:
     """Makes all of them save and end."""
     self.over = True
-    for process in self._running:
-      process.stdin.close()
+    for standard_input in self._inputs:
+      standard_input.close()
 
 
 def _run_cell(
@@ -193,7 +194,8 @@ def _run_cell(
       # The log is UTF-8, whatever the terminal of this process has.
       env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
-    children.add(process)
+    assert process.stdin is not None  # It is a pipe.
+    children.add(process.stdin)
     with contextlib.closing(process.stdin):
       return process.wait()
 

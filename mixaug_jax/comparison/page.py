@@ -44,9 +44,11 @@ def write(comparison: Comparison, command: str) -> str:
     UserError: no finished run of the baseline, or a damaged one.
   """
   root = comparison.workdir
-  tuning = comparison.tuning and tuning_numbers.summarise(
-    comparison.tuning, comparison.baseline, comparison.pairs
-  )
+  tuning = None
+  if comparison.tuning:
+    tuning = tuning_numbers.summarise(
+      comparison.tuning, comparison.baseline, comparison.pairs
+    )
   try:
     classical, notes = baselines.measure(comparison)
   except (UserError, OSError) as error:
@@ -60,7 +62,9 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.planned,
       classical,
       comparison.pairs,
-      tuning and {name: x["accuracy"] for name, x in tuning["arms"].items()},
+      {name: x["accuracy"] for name, x in tuning["arms"].items()}
+      if tuning
+      else None,
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
@@ -178,7 +182,7 @@ def _pictures(
     `inputs`, `maps`, `inside` and `box_area` of `pictures`; `no_pictures` and
     `no_maps`, the reason why they are missing.
   """
-  content = {
+  content: dict[str, Any] = {
     "inputs": [],
     "maps": [],
     "inside": {},

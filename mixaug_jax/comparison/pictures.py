@@ -19,6 +19,8 @@ from mixaug_jax.data.boxes import box_in_square
 from mixaug_jax.errors import UserError
 from mixaug_jax.pages import drawing, figures, maps, measured, tiles
 
+# The name of a row of `tiles`; its images, their captions, which are right.
+_Row = tuple[str, np.ndarray, list[str], list[bool | None]]
 _SHEET_STEPS = range(8)
 _SHEET_IMAGES = 8
 _CAM_IMAGES = 6
@@ -76,11 +78,14 @@ def network_inputs(
     path = folder / f"network_input_{number}.png"
     with files.replacing(path) as part:
       contact_sheet.sheet(*batch, _SHEET_IMAGES).save(part)
-    before, classes, after, labels = (part[:_SHEET_IMAGES] for part in batch)
+    before, classes, after, labels = batch
+    before, after = before[:_SHEET_IMAGES], after[:_SHEET_IMAGES]
     if stored is None or not np.array_equal(stored, before):
       stored = before
-      rows.append(tiles.row("images as stored", before, classes))
-    rows.append(tiles.row(name, after, labels))
+      rows.append(
+        tiles.row("images as stored", before, classes[:_SHEET_IMAGES])
+      )
+    rows.append(tiles.row(name, after, labels[:_SHEET_IMAGES]))
   return rows
 
 
@@ -98,7 +103,7 @@ def activation_maps(
   """
   first = {name: next(iter(x.values())) for name, x in comparison.runs.items()}
   chosen = _telling(first[comparison.baseline].correct, first[best].correct)
-  stored = images.images(chosen)
+  shown = stored = images.images(chosen)
   pictures, captions, correct = [], [], []
   for run in first.values():
     network = run.run.classifier()
@@ -115,13 +120,14 @@ def activation_maps(
     )
     correct.append(list(run.correct[chosen]))
   truth = [class_names[label] for label in images.labels[chosen]]
-  rows = [
+  rows: list[_Row] = [
     ("image", shown, truth, [None] * len(chosen)),
     *zip(first, pictures, captions, correct, strict=True),
   ]
-  names, *parts = zip(*rows, strict=True)
-  by_image = (list(zip(*part, strict=True)) for part in parts)
-  figure = figures.picture_table(*by_image, names)
+  by_image = lambda part: list(zip(*(row[part] for row in rows), strict=True))
+  figure = figures.picture_table(
+    by_image(1), by_image(2), by_image(3), [name for name, *_ in rows]
+  )
   drawing.png(figure, folder / "activation_maps.png", dpi=130)
   return [tiles.row(*row) for row in rows]
 

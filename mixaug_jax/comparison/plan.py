@@ -261,7 +261,9 @@ def make(
     return Cell(name, seed, folder, build, trial)
 
   trials: tuple[Cell, ...] = ()
-  recipes = {name: [{}] * config.seeds for name in names}
+  recipes: dict[str, list[dict[str, str]]] = {
+    name: [{}] * config.seeds for name in names
+  }
   choices = {}
   if tuned := arms_lib.tuned(config):
     if check:

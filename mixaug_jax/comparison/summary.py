@@ -181,7 +181,7 @@ def _arm(
   data = list(runs.values())
   measured = [_measures(run) for run in data]
   results = [run.result for run in data]
-  each = lambda name: [m[name] for m in measured]
+  each = lambda name: [x for m in measured if (x := m[name]) is not None]
   times = (_seconds_to(run, target) for run in data)
   reached = [seconds for seconds in times if seconds is not None]
   return {
@@ -221,7 +221,7 @@ def accuracy(correct: np.ndarray, measured: bool = True) -> dict[str, Any]:
   return _as_dict(estimate, correct.mean(1))
 
 
-def _measures(run: FinishedRun) -> dict[str, float]:
+def _measures(run: FinishedRun) -> dict[str, float | None]:
   return calibration.measures(
     run.compared.logits,
     run.compared.labels,
@@ -375,11 +375,11 @@ def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def confusions(runs: Mapping[int, FinishedRun]) -> np.ndarray:
   """Returns the confusion matrix over all seeds, int `[C, C]`."""
-  predictions = [run.compared for run in runs.values()]
-  return sum(
+  each = [
     calibration.confusions(p.logits, p.labels, p.logits.shape[1])
-    for p in predictions
-  )
+    for p in (run.compared for run in runs.values())
+  ]
+  return np.sum(each, axis=0)
 
 
 def losses(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -434,4 +434,5 @@ def _mean(values: Iterable[float]) -> float:
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
   """The mean; None without values, or if one is missing."""
-  return None if not values or None in values else _mean(values)
+  known = [x for x in values if x is not None]
+  return _mean(known) if known and len(known) == len(values) else None

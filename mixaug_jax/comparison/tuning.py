@@ -7,6 +7,7 @@ study has a seed of its own, and its choice is trained with a fresh seed.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -173,9 +174,10 @@ def read(comparison: "Comparison") -> Tuning:
   result = _any_result(comparison)
   for cell in comparison.trials:
     of_arm = found[cell.arm]
-    if len(of_arm) == cell.trial.study:
+    trial = _read(cell, result)
+    if len(of_arm) == trial.study:
       of_arm.append([])
-    of_arm[-1].append(_read(cell, result))
+    of_arm[-1].append(trial)
   trials = {name: tuple(map(tuple, of_arm)) for name, of_arm in found.items()}
   chosen = {name: tuple(map(_best, of_arm)) for name, of_arm in trials.items()}
   for name, choices in comparison.choices.items():
@@ -183,6 +185,7 @@ def read(comparison: "Comparison") -> Tuning:
       next(trial for trial in study if trial.number == choice.trial)
       for study, choice in zip(trials[name], choices, strict=True)
     )
+  assert comparison.design is not None  # There are trials.
   return Tuning(
     design=comparison.design,
     space=comparison.space,
@@ -213,13 +216,12 @@ def choose(comparison: "Comparison", config: ConfigDict) -> None:
       )
       for trial in of_arm
     ]
-    for name, of_arm in comparison.tuning.chosen.items()
+    for name, of_arm in read(comparison).chosen.items()
   }
   path = comparison.workdir / CHOSEN_FILE
-  older = _read_chosen(config, path)
   older = {
     name: [dataclasses.asdict(choice) for choice in of_arm]
-    for name, of_arm in older.items()
+    for name, of_arm in _read_chosen(config, path).items()
   }
   content = _header(config) | {"arms": older | recipes}
   records.write_text(path, json.dumps(content, indent=2) + "\n")
@@ -324,19 +326,20 @@ def _read(cell: "Cell", like: Result) -> Trial:
   from mixaug_jax import runs  # This imports JAX.
   from mixaug_jax.analysis import calibration
 
-  leaves = config_lib.leaves(cell.config)
-  known = {
-    "arm": cell.arm,
-    "number": cell.trial.number,
-    "study": cell.trial.study,
-    "seed": cell.seed,
-    "values": {key: leaves[key] for key in cell.trial.keys},
-    "places": cell.trial.places,
-  }
+  leaves, planned = config_lib.leaves(cell.config), cell.trial
+  assert planned is not None  # The cell is a trial.
+  make = functools.partial(
+    Trial,
+    arm=cell.arm,
+    number=planned.number,
+    study=planned.study,
+    seed=cell.seed,
+    values={key: leaves[key] for key in planned.keys},
+    places=planned.places,
+  )
   if (step := cell.diverged) is not None:
     chance = 1 / len(like.class_names)
-    return Trial(
-      **known,
+    return make(
       accuracy=chance,
       loss=None,
       correct=np.full(like.examples.validation, chance),
@@ -347,8 +350,7 @@ def _read(cell: "Cell", like: Result) -> Trial:
   run = runs.open_run(cell.workdir)
   predictions = run.predictions("validation")
   correct = calibration.correct(predictions.logits, predictions.labels)
-  return Trial(
-    **known,
+  return make(
     accuracy=float(correct.mean()),
     loss=run.likelihood.loss(predictions.logits, predictions.labels),
     correct=correct,
@@ -365,8 +367,8 @@ def _best(trials: Sequence[Trial]) -> Trial:
   """
 
   def merit(trial: Trial) -> tuple[bool, float, float]:
-    known = trial.loss is not None and math.isfinite(trial.loss)
-    loss = trial.loss if known else math.inf
+    loss = math.inf if trial.loss is None else trial.loss
+    loss = loss if math.isfinite(loss) else math.inf
     return trial.diverged is None, trial.accuracy, -loss
 
   return max(trials, key=merit)

@@ -1,10 +1,11 @@
 """Figures of the numbers of a comparison's tuning."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -39,7 +40,13 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
         linewidth=1.5,
       )
       for k, value in zip(trials, values["mean"], strict=True):
-        _dot(axes, k, value, paint[name], f"{name}, best of {k}: {value:.1f} %")
+        _dot(
+          axes,
+          int(k),
+          value,
+          paint[name],
+          f"{name}, best of {k}: {value:.1f} %",
+        )
       if values["low"] is not None:
         axes.fill_between(
           trials,
@@ -134,7 +141,7 @@ def _recipe(trial: Mapping[str, Any]) -> str:
 
 
 def _dot(
-  axes: matplotlib.axes.Axes,
+  axes: Axes,
   x: float,
   y: float,
   colour: str,
@@ -155,7 +162,7 @@ def _dot(
   drawing.hint(dot, text)
 
 
-def _stacked(places: Sequence[float]) -> Iterator[float]:
+def _stacked(places: np.ndarray) -> Iterator[float]:
   """Yields the vertical offset of each dot, so that equal ones stay visible."""
   count: dict[int, int] = {}
   for place in np.round(places).astype(int):

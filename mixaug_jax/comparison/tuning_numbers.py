@@ -101,7 +101,7 @@ def _arm(
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-  known = trial.loss is not None and math.isfinite(trial.loss)
+  loss = math.nan if trial.loss is None else float(trial.loss)
   return {
     "number": trial.number,
     "study": trial.study,
@@ -109,7 +109,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
     "values": dict(trial.values),
     "places": dict(trial.places),
     "accuracy": float(trial.accuracy),
-    "loss": float(trial.loss) if known else None,
+    "loss": loss if math.isfinite(loss) else None,
     "steps": trial.steps,
     "seconds": trial.seconds,
     "diverged": trial.diverged,

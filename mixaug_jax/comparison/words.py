@@ -140,7 +140,7 @@ def setting(comparison: Comparison) -> str:
     + f"; {sizes.train:,} training, {sizes.validation:,} validation "
     + (
       f"and {result.test.examples:,} test "
-      if comparison.split == "test"
+      if comparison.split == "test" and result.test
       else ""
     )
     + f"images of {len(result.class_names)} classes; {_steps(comparison)} "
@@ -257,8 +257,8 @@ def source(comparison: Comparison) -> str:
 def _sampling(comparison: Comparison) -> str:
   """Returns what differs between seeds; empty if it is unknown."""
   runs = comparison.runs[comparison.baseline].values()
-  known = [run.run.identity for run in runs]
-  if len(known) < 2 or None in known:
+  known = [x for run in runs if (x := run.run.identity)]
+  if len(known) < max(2, len(runs)):
     return ""
   if len({identity.splits["train"].ids for identity in known}) == 1:
     return (

@@ -1,7 +1,19 @@
 """Data: sources, decoding, the cache of decoded images, batches."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from mixaug_jax.data.batches import (
+    device_arrays,
+    eval_batches,
+    fetch,
+    steps_per_epoch,
+    train_batches,
+  )
+  from mixaug_jax.data.datasets import Datasets, load
+  from mixaug_jax.data.sources import Item, Source
+  from mixaug_jax.data.splits import Split
 
 _HOMES = {
   "Datasets": "datasets",
@@ -16,7 +28,18 @@ _HOMES = {
   "steps_per_epoch": "batches",
   "train_batches": "batches",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+  "Datasets",
+  "Item",
+  "Source",
+  "Split",
+  "device_arrays",
+  "eval_batches",
+  "fetch",
+  "load",
+  "steps_per_epoch",
+  "train_batches",
+]
 
 
 def __getattr__(name: str) -> Any:

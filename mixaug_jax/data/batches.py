@@ -5,7 +5,7 @@ import concurrent.futures
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   place: Place = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
   """Yields this process's share of every training batch, without end.
 
   The examples form one endless stream, which is shuffled again each epoch. Step
@@ -101,7 +101,7 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
   place: Place = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
   """Yields this process's share of a split, once, in order, padded at the end.
 
   Args:
@@ -141,15 +141,16 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
     `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]` with the placement
     `device`, else an empty dictionary.
   """
-  if split.placement != "device":
+  store = split.store
+  if split.placement != "device" or store is None:
     return {}
-  images = _aligned((len(split), *split.store.shape[1:]))
+  images = _aligned((len(split), *store.shape[1:]))
 
   def copy(first: int) -> None:
     rows = split.rows[first : first + _BLOCK]
     out = images[first : first + _BLOCK]
     # The default mode would fill a buffer first and copy it to `out`.
-    np.take(split.store, rows, axis=0, out=out, mode="clip")
+    np.take(store, rows, axis=0, out=out, mode="clip")
 
   with decoding.threads() as pool:
     list(pool.map(copy, range(0, len(split), _BLOCK)))
@@ -190,7 +191,7 @@ def _host_batch(split: Split, positions: np.ndarray) -> HostBatch:
 
 def _prefetched(
   make: Callable[[int], Any], arguments: Iterable[int]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
   """Yields `map(make, arguments)`, computed ahead on a separate thread."""
   with concurrent.futures.ThreadPoolExecutor(1, "batches") as pool:
     ahead: collections.deque[concurrent.futures.Future] = collections.deque()

@@ -263,7 +263,8 @@ def _open(
     if zlib.crc32(rows) != header["rows_crc"] or rows.shape != shape[:1]:
       raise ValueError("the checksum of rows.npy is wrong")
     if settings["images"]:
-      images = np.memmap(place / "images.bin", np.uint8, "r", shape=shape)
+      path = place / "images.bin"
+      images: np.ndarray = np.memmap(path, np.uint8, "r", shape=shape)
       _verify(images, header["crc"])
     else:
       images = np.zeros((0, *shape[1:]), np.uint8)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax.data import class_names as class_names_lib
-from mixaug_jax.data.sources import Item, Source
+from mixaug_jax.data.sources import Item
 from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.names import printable
 
@@ -86,7 +86,7 @@ class Checked:
     return getattr(self._source, "boxes", None)
 
 
-def sources(found: Any, for_training: bool = True) -> dict[str, Source]:
+def sources(found: Any, for_training: bool = True) -> dict[str, Checked]:
   """Checks the splits of a data set.
 
   Args:
@@ -137,7 +137,9 @@ def _shown(name: str) -> str:
 
 def _repeated(names: Sequence[str]) -> str | None:
   """Returns a name that occurs twice, or None."""
-  if len(set(names)) == len(names):
-    return None
   seen: set[str] = set()
-  return next(name for name in names if name in seen or seen.add(name))
+  for name in names:
+    if name in seen:
+      return name
+    seen.add(name)
+  return None

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mixaug_jax import names
 from mixaug_jax.data import split_names, tree
@@ -125,7 +125,7 @@ class CsvSource(LabelledFiles):
 
   @classmethod
   def _open(
-    cls, lists: dict[str, tuple[pathlib.Path, Sequence[Row]]]
+    cls, lists: Mapping[str, tuple[pathlib.Path, Sequence[Row]]]
   ) -> dict[str, "CsvSource"]:
     """Opens splits, all with the classes of the first one."""
     sources: dict[str, CsvSource] = {}
@@ -170,10 +170,10 @@ class CsvSource(LabelledFiles):
         place = f"{shown(file.name)}:{row.line}"
         left_out.setdefault("rows that repeat a file", []).append(place)
     if not any(map(os.path.exists, kept)):
-      first = names.printable(next(iter(kept)))
+      missing = names.printable(next(iter(kept)))
       raise UserError(
         f"none of the {len(kept):,} files that {shown(file)} names exists, "
-        f"the first is {first}; a path is relative to the folder of the CSV "
+        f"the first is {missing}; a path is relative to the folder of the CSV "
         "file and has a suffix, such as train/0.jpg"
       )
     base = tree.Tree(root)

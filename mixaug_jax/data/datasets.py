@@ -124,13 +124,11 @@ def load(
     UserError: a mistake in the config, reported before anything is decoded
       where possible, or an image that cannot be read.
   """
-  if sources is None:
-    sources = open_sources(config)
-  sources = checked.sources(sources)
+  opened = checked.sources(open_sources(config) if sources is None else sources)
   if not config.test:
-    sources.pop("test", None)
-  found = {name: {**source.left_out} for name, source in sources.items()}
-  sources, names = selection.select(sources, config.classes, class_names, found)
+    opened.pop("test", None)
+  found = {name: {**source.left_out} for name, source in opened.items()}
+  sources, names = selection.select(opened, config.classes, class_names, found)
   parts: dict[str, Split] = {}
   skipped: dict[str, str] = {}
   peaks, share = [], 1.0
@@ -180,7 +178,7 @@ def load(
   )
 
 
-def open_sources(config: ConfigDict) -> Mapping[str, Source]:
+def open_sources(config: ConfigDict) -> dict[str, checked.Checked]:
   """Opens the splits of `config.data`; nothing is decoded.
 
   Raises:

@@ -2,7 +2,7 @@
 
 import math
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
@@ -60,7 +60,7 @@ def largest(picture: Image.Image) -> tuple[int, int]:
   Args:
     picture: an open file that is not decoded yet.
   """
-  if picture.format != "TIFF":
+  if not isinstance(picture, TiffImagePlugin.TiffImageFile):
     return picture.size
-  tile = tuple(int(picture.tag_v2.get(tag, 0)) for tag in _TILE)
-  return max(picture.size, tile, key=math.prod)
+  width, height = (int(picture.tag_v2.get(tag, 0)) for tag in _TILE)
+  return max(picture.size, (width, height), key=math.prod)

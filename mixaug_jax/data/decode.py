@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import (
+  ExifTags,
+  Image,
+  ImageOps,
+  PpmImagePlugin,
+  TiffImagePlugin,
+)
 
 from mixaug_jax.data import declared_size, image_metadata, regular_file
 from mixaug_jax.data.pixel_budget import PixelBudget
@@ -373,10 +379,11 @@ def _depth(picture: Image.Image, encoded: _Encoded) -> tuple[int, bool]:
   bits = 8
   if picture.format == "PNG":
     bits = encoded[24]
-  elif picture.format == "TIFF":
+  elif isinstance(picture, TiffImagePlugin.TiffImageFile):
     bits = max(picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
-  elif picture.format == "PPM":
-    arguments = picture.tile[0][3]  # Ends with the maximum that a file states.
+  elif isinstance(picture, PpmImagePlugin.PpmImageFile):
+    # They end with the maximum that a file states.
+    arguments: Any = picture.tile[0][3]
     if arguments == "I;16B" or arguments[-1] == 65535:
       bits = 16
     elif picture.mode == "I":  # Pillow scales the maximum to 16 bits.
@@ -412,7 +419,10 @@ def _eight_bits(
         f"stands for 0 to {2**used - 1:,}"
       )
     grey = (values >> (used - 8)).astype(np.uint8)
-    if picture.format == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == 0:
+    if (
+      isinstance(picture, TiffImagePlugin.TiffImageFile)
+      and picture.tag_v2.get(_PHOTOMETRIC) == 0
+    ):
       grey = 255 - grey  # In the file, 0 is white.
     # A PNG may declare one value as transparent.
     grey[values == picture.info.get("transparency", -1)] = 255
@@ -424,7 +434,8 @@ def _eight_bits(
       f"it has 16 bits per colour, and config.data.bits={bits} is only for "
       "greyscale without transparency; convert it to 8 bits per colour"
     )
-  bands = zip(picture.getbands(), picture.getextrema(), strict=True)
+  extrema: Any = picture.getextrema()  # Pairs, because it has several bands.
+  bands = zip(picture.getbands(), extrema, strict=True)
   brightest = max(high for band, (_, high) in bands if band != "A")
   return picture, brightest << 8 | 255
 

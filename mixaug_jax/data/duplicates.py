@@ -67,7 +67,7 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
     hashes, rows = np.unique(ours.hashes, return_index=True)
     places = np.searchsorted(hashes, theirs.hashes).clip(max=len(hashes) - 1)
     pairs = [
-      (ours.ids[rows[places[row]]], theirs.ids[row])
+      (ours.ids[int(rows[places[row]])], theirs.ids[int(row)])
       for row in np.flatnonzero(hashes[places] == theirs.hashes)
     ]
     if pairs:
@@ -75,11 +75,11 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
   every = list(splits.values())
   ids = list(itertools.chain.from_iterable(x.ids for x in every))
   labels = np.concatenate([x.labels for x in every])
-  _, first, group = np.unique(
+  _, firsts, group = np.unique(
     np.concatenate([x.hashes for x in every]),
     return_index=True,
     return_inverse=True,
   )
-  original = first[group]
+  original = firsts[group]
   differ = np.flatnonzero(labels != labels[original])
   return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])

@@ -79,7 +79,7 @@ class Folder(LabelledFiles):
         "train/<class>/<image>, or rename a folder that is a class"
       )
     train = cls(pathlib.Path(folders[roles["train"]]))
-    sources = {"train": train}
+    sources: dict[str, Folder] = {"train": train}
     for role, name in list(roles.items())[1:]:
       if role == "test" and not test:
         continue

@@ -1,7 +1,7 @@
 """Labelled images to score a trained run on, with its class ids."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -14,7 +14,6 @@ from mixaug_jax.data import (
   splits,
 )
 from mixaug_jax.data.folder import Folder
-from mixaug_jax.data.sources import Source
 from mixaug_jax.data.splits import Split
 from mixaug_jax.errors import UserError
 
@@ -76,7 +75,7 @@ def source_name(name: str, directory: str) -> str:
   return "csv" if name == "csv" and any(path.glob("*.[ct]sv")) else "folder"
 
 
-def _sources(config: ConfigDict, name: str) -> Mapping[str, Source]:
+def _sources(config: ConfigDict, name: str) -> dict[str, checked.Checked]:
   """Opens the data; a folder needs only the split that is scored."""
   if config.name == "folder":
     root = pathlib.Path(config.dir).expanduser()

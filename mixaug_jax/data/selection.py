@@ -42,7 +42,8 @@ def select(
     raise UserError(
       "; ".join(
         [
-          f"there is only one class, {wanted[0]!r}; a classifier needs two",
+          f"there is only one class, {', '.join(map(repr, wanted))}; a "
+          "classifier needs two",
           *describe(found),
         ]
       )
@@ -75,7 +76,7 @@ def _note(
 ) -> None:
   """Records the examples of a source that a mask `[N]` marks, if any."""
   if missing.any():
-    found[reason] = [source.ids[row] for row in np.flatnonzero(missing)]
+    found[reason] = [source.ids[int(row)] for row in np.flatnonzero(missing)]
 
 
 def describe(found: Mapping[str, LeftOut]) -> list[str]:
@@ -149,7 +150,7 @@ def hold_out(
     wanted = min(wanted, len(positions) - 1)
     members: dict[int, list[int]] = {}
     for position in positions:
-      members.setdefault(groups[position], []).append(position)
+      members.setdefault(int(groups[position]), []).append(position)
     # Copies under another label may have decided already.
     taken = sum(len(m) for g, m in members.items() if part.get(g))
     for group, copies in members.items():

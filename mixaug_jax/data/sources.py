@@ -6,7 +6,7 @@ shows a complete one.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -37,9 +37,14 @@ class Source(Protocol):
   was found and is not read for this reason.
   """
 
-  class_names: tuple[str, ...]
-  labels: np.ndarray
-  ids: Sequence[str]
+  @property
+  def class_names(self) -> tuple[str, ...]: ...
+
+  @property
+  def labels(self) -> np.ndarray: ...
+
+  @property
+  def ids(self) -> Sequence[str]: ...
 
   def __len__(self) -> int: ...
 
@@ -47,6 +52,7 @@ class Source(Protocol):
 
   def fingerprint(self) -> str:
     """A text that changes when an image, a label or their order changes."""
+    ...
 
 
 class Opener(Protocol):
@@ -66,6 +72,7 @@ class Opener(Protocol):
     Raises:
       UserError: a mistake of the user, such as a missing directory.
     """
+    ...
 
 
 class Subset:
@@ -88,7 +95,7 @@ class Subset:
     self._source, self._rows = source, np.asarray(rows)
     self.labels = np.asarray(labels, np.int32)
     self.class_names = tuple(class_names)
-    self.ids = [source.ids[row] for row in self._rows]
+    self.ids = [source.ids[int(row)] for row in self._rows]
 
   @property
   def boxes(self) -> np.ndarray | None:
@@ -100,7 +107,7 @@ class Subset:
     return len(self._rows)
 
   def __getitem__(self, index: int) -> Item:
-    item: Any = self._source[int(self._rows[index])]
+    item = self._source[int(self._rows[index])]
     return {**item, "label": int(self.labels[index])}
 
   def fingerprint(self) -> str:

@@ -124,7 +124,7 @@ def read(
   _check_classes(source, good, rows.bad)
   split = Split(
     labels=source.labels[good],
-    ids=[source.ids[row] for row in good],
+    ids=[source.ids[int(row)] for row in good],
     placement=placement,
     rows=good,
     store=None if placement == "stream" else rows.images,

@@ -248,7 +248,8 @@ class _Examples(Sequence[Any]):
   def __len__(self) -> int:
     return len(self._records)
 
-  def __getitem__(self, index: int) -> Any:
+  # No slices are read.
+  def __getitem__(self, index: int) -> Any:  # type: ignore[override]
     return self._features.deserialize_example_np(
       self._records[index], decoders=self._decoders
     )
@@ -334,7 +335,7 @@ def _unreachable(builder: Any, downloads: pathlib.Path) -> str | None:
   import requests
   from tensorflow_datasets.core.download import resource
 
-  hosts = {}
+  hosts: dict[str | None, str] = {}
   for url, info in (builder.url_infos or {}).items():
     if info.filename and (downloads / "manual" / info.filename).exists():
       return None

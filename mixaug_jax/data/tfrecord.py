@@ -43,7 +43,8 @@ class TfRecords(Sequence[bytes]):
   def __len__(self) -> int:
     return len(self._file)
 
-  def __getitem__(self, index: int) -> bytes:
+  # No slices are read.
+  def __getitem__(self, index: int) -> bytes:  # type: ignore[override]
     start, length = self._places[index]
     with open(self._paths[self._file[index]], "rb", buffering=0) as file:
       return os.pread(file.fileno(), length, start)

@@ -53,7 +53,7 @@ class Tree:
     self.left_out.setdefault(reason, []).append(self.name(path) + slash)
 
   def entries(
-    self, folder: str | os.PathLike
+    self, folder: str | os.PathLike[str]
   ) -> list[tuple[str, tuple[int, int] | None]]:
     """Lists the folders and image files in a folder, in the order of names.
 
@@ -86,7 +86,7 @@ class Tree:
       ) from None
     return kept
 
-  def images(self, folder: str | os.PathLike) -> list[str]:
+  def images(self, folder: str | os.PathLike[str]) -> list[str]:
     """Lists the image files below a folder, in the order of their parts.
 
     Raises:

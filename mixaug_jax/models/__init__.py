@@ -86,7 +86,8 @@ def create_model(name: str, num_classes: int, **settings: Any) -> Model:
       )
   model = build(num_classes=num_classes, **given)
   if not isinstance(model, Model):
-    lacking = sorted(a for a in Model.__annotations__ if not hasattr(model, a))
+    names = (name for name in vars(Model) if not name.startswith("_"))
+    lacking = sorted(name for name in names if not hasattr(model, name))
     raise ValueError(
       f"model.name={name} is not a model: it lacks {', '.join(lacking)}; see "
       "mixaug_jax.models.Model"

@@ -98,8 +98,9 @@ def max_pool(x: jax.Array) -> jax.Array:
   return for_platform(cpu=_padded_max_pool, default=_max_pool)(x)
 
 
-def _max_pool(x):
-  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+def _max_pool(x: jax.Array) -> jax.Array:
+  padding: Any = ((1, 1), (1, 1))  # Flax's own type is str.
+  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
 
 
 def _padded_max_pool(x):
@@ -168,7 +169,7 @@ def after(x: jax.Array, tree: Any) -> jax.Array:
   every platform.
   """
   numbers = (leaf.ravel()[0] for leaf in jax.tree.leaves(tree))
-  return x + (0 * sum(numbers)).astype(x.dtype)
+  return x + jnp.asarray(0 * sum(numbers)).astype(x.dtype)
 
 
 def recomputed(block: nn.Module, x: jax.Array) -> jax.Array:

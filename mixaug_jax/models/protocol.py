@@ -28,10 +28,24 @@ class Model(Protocol):
       are float32.
   """
 
-  num_classes: int
-  stages: tuple[str, ...]
-  frozen: tuple[str, ...]
-  dtype: Any
+  @property
+  def num_classes(self) -> int: ...
+
+  @property
+  def stages(self) -> tuple[str, ...]: ...
+
+  @property
+  def frozen(self) -> tuple[str, ...]: ...
+
+  @property
+  def dtype(self) -> Any: ...
+
+  # Of every Linen module.
+  def init(self, *args: Any, **kwargs: Any) -> Any: ...
+
+  def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
+  def clone(self, **updates: Any) -> "Model": ...
 
   def __call__(
     self, x: jax.Array, *, train: bool, start: str, stop: str
@@ -49,6 +63,7 @@ class Model(Protocol):
       Logits, float32 `[B, C]`, if `stop` is the head; otherwise the activations
       of that stage, `[B, h, w, c]`.
     """
+    ...
 
 
 def run_stages(

@@ -86,10 +86,8 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    if self.bottleneck:
-      features, sizes = 4 * self.width, (1, 3, 1)
-    else:
-      features, sizes = self.width, (3, 3)
+    sizes = [1, 3, 1] if self.bottleneck else [3, 3]
+    features = 4 * self.width if self.bottleneck else self.width
     strided = 1 if self.bottleneck and not self.stride_first else 0
     shortcut = x
     if self.stride != 1 or x.shape[-1] != features:

@@ -32,7 +32,7 @@ COLOURS = (
   *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
   *("#7b5fd0", "#a05a2c"),
 )
-STYLE = {
+STYLE: dict[Any, Any] = {  # Of matplotlib.RcParams.
   "font.size": 9,
   "font.family": "sans-serif",
   "svg.fonttype": "none",
@@ -150,7 +150,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     )
   text = buffer.getvalue()
   text = text[text.index("<svg") :]
-  width = float(re.search(r'width="([\d.]+)pt"', text)[1])
+  width = float(next(re.finditer(r'width="([\d.]+)pt"', text))[1])
   text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
   # A style or a name would apply to the whole page.
   text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)

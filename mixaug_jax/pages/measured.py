@@ -32,7 +32,7 @@ def confidence(logits: np.ndarray, likelihood: Likelihood) -> np.ndarray:
     logits: float `[N, C]`.
     likelihood: the meaning of the logits.
   """
-  return likelihood.probabilities(np.float64(logits)).max(-1)
+  return likelihood.probabilities(np.asarray(logits, np.float64)).max(-1)
 
 
 def reliability(

@@ -37,7 +37,7 @@ def tile(image: np.ndarray, description: str) -> Markup:
 
 def row(
   name: str,
-  images: Sequence[np.ndarray],
+  images: np.ndarray | Sequence[np.ndarray],
   captions: Sequence[str],
   correct: Sequence[bool | None] | None = None,
 ) -> dict[str, Any]:

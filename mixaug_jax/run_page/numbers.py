@@ -83,7 +83,7 @@ def by_class(
         "name": names[i],
         "count": int(counts[i]),
         "training": None if training is None else training[i],
-        "accuracy": known(accuracy[i]),
+        "accuracy": known(float(accuracy[i])),
         "taken_for": names[other] if times else None,
         "times": times,
       }

@@ -120,7 +120,7 @@ def _training_images(run: Run) -> list[int] | None:
   if not identity or identity.class_names != run.result.class_names:
     return None
   train = identity.splits.get("train")
-  return train and train.per_class
+  return train.per_class if train else None
 
 
 def _accuracies(

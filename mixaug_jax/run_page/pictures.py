@@ -1,7 +1,7 @@
 """The pictures of one run's page, which need its data or its weights."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def draw(
   wrong = mistakes.most_confident(
     shown.logits, shown.labels, run.likelihood, _MISTAKES
   )
-  content = {
+  content: dict[str, Any] = {
     "mistakes": _described(run, shown, names, wrong),
     "maps": [],
     "fed": [],
@@ -62,10 +62,10 @@ def draw(
   content["data_warnings"] = [
     f"{text[0].upper()}{text[1:]}." for text in sets.warnings
   ]
-  stored, classes, fed, labels = (part[:_FED] for part in batch)
+  stored, classes, fed, labels = batch
   content["fed"] = [
-    tiles.row("as stored", stored, classes),
-    tiles.row("as fed", fed, labels),
+    tiles.row("as stored", stored[:_FED], classes[:_FED]),
+    tiles.row("as fed", fed[:_FED], labels[:_FED]),
   ]
   chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
   if not len(chosen):
@@ -124,8 +124,8 @@ def _described(
   return [
     {
       "picture": None,
-      "true": names[shown.labels[position]],
-      "predicted": names[predicted],
+      "true": names[int(shown.labels[position])],
+      "predicted": names[int(predicted)],
       "right": shown.labels[position] == predicted,
       "confidence": float(share),
       "id": str(shown.ids[position]),
@@ -136,7 +136,7 @@ def _described(
   ]
 
 
-def _add(described: Sequence[Mapping[str, Any]], images: np.ndarray) -> None:
+def _add(described: Sequence[dict[str, Any]], images: np.ndarray) -> None:
   """Adds its picture to each description, in place."""
   for row, image in zip(described, images, strict=True):
     text = f"image of {row['true']}, predicted {row['predicted']}"

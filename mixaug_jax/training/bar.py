@@ -51,11 +51,10 @@ class TrainingBar(Bar):
     if self._phase:
       return [f"{self._phase} ..."]
     rate = self._clock.rate()
-    if rate is None:
+    left = self._clock.time_left(self.total - self.n, self._to_evaluate(self.n))
+    if rate is None or left is None:
       return [""]
-    batches = self._to_evaluate(self.n)
-    left = duration(self._clock.time_left(self.total - self.n, batches))
-    texts = [f"{left} left", left]
-    if batches and not self._clock.knows_evaluation:
-      texts = [f"{left} + evaluation left", f"{left} + evaluation"]
+    texts = [f"{duration(left)} left", duration(left)]
+    if self._to_evaluate(self.n) and not self._clock.knows_evaluation:
+      texts = [f"{texts[1]} + evaluation left", f"{texts[1]} + evaluation"]
     return [f"{rate * self._batch_size:,.0f} images/s  {texts[0]}", *texts]

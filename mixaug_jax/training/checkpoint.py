@@ -154,8 +154,8 @@ class Checkpoints:
           _seal(newest, ())  # The run was killed right after saving it.
       return parallel.to_local(restored["state"]), loop
     if damaged:
-      newest, why = next(iter(damaged.items()))
-      what = f"checkpoint {newest} in {self._directory} cannot be read ({why})"
+      first, why = next(iter(damaged.items()))
+      what = f"checkpoint {first} in {self._directory} cannot be read ({why})"
       if step is None:
         what = f"no checkpoint can be read; the newest: {what}"
       raise UserError(f"{what}; delete the run directory to start again")

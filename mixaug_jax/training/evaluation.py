@@ -49,7 +49,7 @@ def evaluate(
     process_count=jax.process_count(),
     place=parallel.shard,
   )
-  pending = None
+  pending: tuple[dict[str, Any], dict[str, Any]] | None = None
 
   def collect(sums: dict[str, Any], rows: dict[str, Any]) -> None:
     nonlocal logits
@@ -70,7 +70,8 @@ def evaluate(
       if pending is not None:
         collect(*pending)
       pending = dispatched
-  collect(*pending)
+  if pending is not None:
+    collect(*pending)
   count = totals.pop("count")
   means = {name: value / count for name, value in totals.items()}
   return {**means, "examples": int(count)}, logits

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -103,7 +103,7 @@ class Experiment:
     periods = lambda step: int((step + 1e-6) // period)
     return periods(self.steps - 1) - periods(step) + 1  # The last step has one.
 
-  def train_batches(self, first: int) -> Iterator[Batch]:
+  def train_batches(self, first: int) -> Generator[Batch, None, None]:
     """Returns the endless stream of training batches after `first` steps."""
     return data.train_batches(
       self.datasets.train,

@@ -1,6 +1,8 @@
 """The state of the training loop that is not part of the train state."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from mixaug_jax.training.result import Evaluation
 
@@ -55,8 +57,8 @@ class LoopState:
   def evaluated(
     self,
     step: int,
-    measured: dict[str, float],
-    average: dict[str, float] | None,
+    measured: Mapping[str, Any],
+    average: Mapping[str, Any] | None,
   ) -> None:
     """Records an evaluation on validation, and that of the moving average."""
     self.last = Evaluation(step=step, **measured)

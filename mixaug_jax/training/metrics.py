@@ -5,6 +5,7 @@ right, and a label that is no class is never right.
 """
 
 from types import ModuleType
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ import numpy as np
 
 from mixaug_jax.training.losses import Loss
 
-# Arrays of JAX and of NumPy; the results are of the same kind.
-Array = jax.Array | np.ndarray
+# Of JAX or of NumPy; the results are of the same kind.
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 def finite_rows(logits: Array) -> Array:

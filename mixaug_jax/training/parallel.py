@@ -7,7 +7,7 @@ the copies.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -174,7 +174,7 @@ def to_local(tree: Any) -> Any:
   return _replicas_on(tree, jax.local_devices())
 
 
-def _replicas_on(tree: Any, on: list[jax.Device]) -> Any:
+def _replicas_on(tree: Any, on: Sequence[Any]) -> Any:
   if jax.process_count() == 1:
     return tree
   sharding = NamedSharding(Mesh(np.array(on), (AXIS,)), PartitionSpec())

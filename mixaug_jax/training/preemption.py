@@ -1,7 +1,7 @@
 """Signals that stop a run: it finishes its step, saves, and exits in time.
 
-The signals are SIGTERM, SIGHUP, which a closed terminal sends, and Ctrl-C in a
-command. The exit code is 128 plus the number of the signal.
+The signals are SIGTERM, SIGHUP, which a closed terminal sends, and Ctrl-C. The
+exit code of a command is 128 plus the number of the signal.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ class Stopping:
 
   def __init__(self) -> None:
     self.unsaved = False
+    self._in_command = signals.ctrl_c_is_taken()
     self._signal: int | None = None
     self._presses = 0  # Of Ctrl-C.
     self._watched: list[int] = []
@@ -73,7 +74,14 @@ class Stopping:
     return Interrupted(f"stopped by {_name(number)} {what}", number)
 
   def _receive(self, number: int, *_: object) -> None:
-    """The signal handler."""
+    """The signal handler.
+
+    Outside a command, Ctrl-C raises KeyboardInterrupt if it is the second one,
+    or if there is nothing to save.
+    """
+    raises = number == signal.SIGINT and not self._in_command
+    if raises and (self._signal is not None or not self.unsaved):
+      raise KeyboardInterrupt
     if self._signal is None:
       self._signal = number
       if jax.process_count() > 1:
@@ -87,6 +95,8 @@ class Stopping:
       return
     if number == signal.SIGINT:
       self._presses += 1
+      if not self._in_command and (self._presses > 1 or not self.unsaved):
+        return
       if self._presses > 1:
         os._exit(signals.CTRL_C_CODE)
       if not several and not self.unsaved:
@@ -105,9 +115,9 @@ def watch() -> Iterator[Stopping]:
   SIGTERM and SIGHUP end the process when the run has not stopped after 20 s.
   The unfinished step is lost then, but no checkpoint is damaged, because
   checkpoints are renamed into place when they are complete. After Ctrl-C the
-  user decides: another one ends the process. Where no command has taken Ctrl-C
-  it raises KeyboardInterrupt as usual. Nothing is watched outside the main
-  thread, because Python sets signal handlers only there.
+  user decides: another one ends the process, or raises KeyboardInterrupt where
+  no command has taken Ctrl-C, as in a notebook. Nothing is watched outside the
+  main thread, because Python sets signal handlers only there.
   """
   stopping = Stopping()
   if threading.current_thread() is not threading.main_thread():
@@ -121,6 +131,11 @@ def watch() -> Iterator[Stopping]:
   if signals.ctrl_c_is_taken():
     if signals.ctrl_c_was_pressed():
       raise KeyboardInterrupt  # The first one was lost.
+    watched.append(signal.SIGINT)
+  elif (
+    jax.process_count() == 1
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  ):
     watched.append(signal.SIGINT)
   try:
     with signals.reading(stopping._read):

@@ -79,10 +79,10 @@ class RunWeights:
       )
     if result is not None:
       chosen, step = result.chosen, result.chosen_step
-      class_names = result.class_names
+      class_names: list[str] | None = result.class_names
     else:
       data, step = records.read_data(workdir), max(steps)
-      class_names = data and data.class_names
+      class_names = list(data.class_names) if data else None
       chosen = config["evaluate"]["checkpoint"]
       if chosen == "best":
         step = checkpoint.read_loop(folder / str(step)).best_step or step
@@ -106,16 +106,17 @@ class RunWeights:
     from mixaug_jax.training import checkpoint
 
     saved = self.fetch()
-    flat = traverse_util.flatten_dict(
+    flat: dict[Any, Any] = traverse_util.flatten_dict(
       checkpoint.read_variables(saved.checkpoint, saved.chosen == "ema")
     )
+    like: dict[Any, Any] = traverse_util.flatten_dict(variables)
     new_head = _new_head(saved.class_names, self.class_names)
     head = "" if new_head else "; its head is kept: the classes are the same"
     return loading.assign(
       {"/".join(key): array for key, array in flat.items()},
       {
         key: dialects.Entry("/".join(key), tuple(range(x.ndim)))
-        for key, x in traverse_util.flatten_dict(variables).items()
+        for key, x in like.items()
       },
       variables,
       path=saved.checkpoint,

@@ -66,10 +66,10 @@ def describe(
       f"the length, {epochs:,.0f} epochs, follows the number of images; set "
       "config.epochs for another"
     )
-  sizes = {name: len(split) for name, split in sets.by_name().items()}
+  counts = {name: len(split) for name, split in sets.by_name().items()}
   warnings = [
     *sets.warnings,
-    *_small(sizes),
+    *_small(counts),
     *config_lib.without_effect(config),
   ]
   lines += [f"warning: {text}" for text in warnings]
@@ -119,11 +119,14 @@ def result(
   """
   chosen = exp.config.evaluate.checkpoint
   images = exp.steps * exp.config.batch_size
+  # An evaluation follows the last step.
+  assert loop.last is not None
+  assert loop.best is not None
   return Result(
-    test=test and Measured(**test),
+    test=Measured(**test) if test else None,
     validation=Validation(loop.last, loop.best, loop.ema),
     chosen=chosen,
-    chosen_step=loop.best_step if chosen == "best" else exp.steps,
+    chosen_step=loop.best.step if chosen == "best" else exp.steps,
     steps=exp.steps,
     epochs=exp.steps / exp.steps_per_epoch,
     seconds=loop.seconds,

@@ -27,7 +27,7 @@ from mixaug_jax.training.step import (
   make_train_step,
 )
 from mixaug_jax.training.step_metrics import StepMetrics
-from mixaug_jax.training.writers import METRICS_FILE, metric_writers
+from mixaug_jax.training.writers import METRICS_FILE, MetricWriter
 
 
 class Session:
@@ -50,7 +50,7 @@ class Session:
     first: int,
     checkpoints: Checkpoints,
     loop: LoopState,
-    writer: metric_writers.MetricWriter,
+    writer: MetricWriter,
     stopping: Stopping,
   ):
     self._exp = exp
@@ -207,13 +207,16 @@ class Session:
     if chosen == "ema":
       return state.ema
     if chosen == "best" and best != self._exp.steps:
-      state, _ = self._checkpoints.restore(state, best)
+      restored = self._checkpoints.restore(state, best)
+      assert restored is not None  # Otherwise it raises for a given step.
+      state, _ = restored
     return state.variables
 
   def _predict(self, variables: Any, name: str) -> dict[str, float]:
     """Evaluates a split and writes predictions_<name>.npz."""
     measured, logits = self._measure(variables, name, with_logits=True)
     split = getattr(self._exp.datasets, name)
+    assert logits is not None  # A split has examples.
     if jax.process_index() == 0:
       records.write_predictions(
         self._workdir, name, logits, split.labels, split.ids

@@ -63,5 +63,5 @@ def update_ema(
   early.
   """
   step = step.astype(jnp.float32)
-  decay = jnp.minimum(decay, (1 + step) / (10 + step))
-  return jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, ema, new)
+  d = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(lambda old, x: d * old + (1 - d) * x, ema, new)

@@ -8,15 +8,15 @@ Optax -> moving average. A step knows the other devices only by `Devices`.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 
 from mixaug_jax import augment, data
+from mixaug_jax.models import Model
 from mixaug_jax.models.cpu import after
 from mixaug_jax.training import dropout, losses, metrics
 from mixaug_jax.training.state import TrainState, update_ema
@@ -76,7 +76,7 @@ class Recipe:
     accumulate: parts of a device's batch that are computed one by one.
   """
 
-  model: nn.Module
+  model: Model
   optimizer: optax.GradientTransformation
   schedule: Callable[[jax.Array], jax.Array]
   preprocess: Callable[[jax.Array], jax.Array]
@@ -109,8 +109,24 @@ def to_float(images: jax.Array) -> jax.Array:
   return images.astype(jnp.float32) / 255
 
 
+class Inputs(Protocol):
+  """The part of a `Recipe` that makes the input of the network."""
+
+  @property
+  def augment(self) -> Callable[[jax.Array, jax.Array], jax.Array]: ...
+
+  @property
+  def mixer(self) -> Callable[..., tuple[jax.Array, jax.Array]]: ...
+
+  @property
+  def num_classes(self) -> int: ...
+
+  @property
+  def mix_until(self) -> float | np.float32: ...
+
+
 def network_input(
-  recipe: Recipe,
+  recipe: Inputs,
   seed: jax.Array,
   step: jax.Array,
   images: jax.Array,
@@ -188,7 +204,10 @@ def _train_step(recipe, devices, state, seed, examples):
 
   gradient = jax.grad(forward, has_aux=True)
 
-  images, labels = network_input(recipe, seed, state.step, *examples, devices)
+  stored, class_ids = examples
+  images, labels = network_input(
+    recipe, seed, state.step, stored, class_ids, devices
+  )
   positions = devices.positions(len(images))
   key = augment.step_keys(seed, state.step, positions).dropout
   gradients, batch_stats, measured = _accumulated(

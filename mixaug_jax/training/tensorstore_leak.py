@@ -21,13 +21,14 @@ def avoid() -> None:
   spec = tensorstore.KvStore.Spec
   if not _leaks(spec):
     return
-  spec.to_json = _remembering(spec.to_json)
+  to_json = _remembering(spec.to_json)
+  spec.to_json = to_json  # type: ignore[method-assign]  # On purpose.
   # Its only use is a log line of the bytes that were written.
   module = sys.modules.get(
     "orbax.checkpoint._src.serialization.tensorstore_utils"
   )
   if hasattr(module, "get_tensorstore_raw_bytes"):
-    module.get_tensorstore_raw_bytes = lambda *_, **__: 0
+    vars(module)["get_tensorstore_raw_bytes"] = lambda *_, **__: 0
 
 
 def _leaks(spec: type) -> bool:

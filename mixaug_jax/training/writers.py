@@ -8,6 +8,7 @@ step. `config.log.writers` names it, by its name in WRITERS or as
 
 import contextlib
 import functools
+import importlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from absl import logging as absl_logging
 
@@ -25,13 +26,26 @@ from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.training import parallel
 
 # CLU imports TensorFlow only for its SummaryWriter, which is not used here
-# (google/CommonLoopUtils#358). An empty module in its place keeps it out.
-_stand_in = types.ModuleType("clu.metric_writers.summary_writer")
-_stand_in.SummaryWriter = None
-sys.modules.setdefault(_stand_in.__name__, _stand_in)
+# (google/CommonLoopUtils#358). Meanwhile a module in its place keeps it out.
+_SUMMARY_WRITER = "clu.metric_writers.summary_writer"
 
-from clu import metric_writers  # noqa: E402
 
+def _summary_writer(*args: Any, **kwargs: Any) -> Any:
+  """Makes CLU's own SummaryWriter, for a program that uses it as well."""
+  module = importlib.import_module(_SUMMARY_WRITER)
+  return module.SummaryWriter(*args, **kwargs)
+
+
+_stand_in = types.ModuleType(_SUMMARY_WRITER)
+vars(_stand_in)["SummaryWriter"] = _summary_writer
+sys.modules.setdefault(_SUMMARY_WRITER, _stand_in)
+
+from clu import metric_writers as metric_writers  # noqa: E402
+
+if sys.modules[_SUMMARY_WRITER] is _stand_in:
+  del sys.modules[_SUMMARY_WRITER]
+
+MetricWriter: TypeAlias = metric_writers.MetricWriter
 METRICS_FILE = "metrics.jsonl"
 _EVENTS_SECONDS = 120.0  # Between the moments at which TensorBoard sees more.
 
@@ -205,7 +219,7 @@ class TensorBoardWriter(ScalarWriter):
   def __init__(self, workdir: pathlib.Path, first_step: int):
     # tensorboardX imports PyTorch, where it is installed, for the name of a
     # type, which takes seconds. None in its place means: not installed.
-    torch = sys.modules.setdefault("torch", None)
+    torch = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2
 

@@ -62,7 +62,9 @@ class Archive:
       with self._archive.open(entry) as stream:
         # In one piece, what an entry unpacks to would take its size twice.
         while place < len(content):
-          read = stream.readinto(memoryview(content)[place : place + _PIECE])
+          piece = memoryview(content)[place : place + _PIECE]
+          # It is a zipfile.ZipExtFile.
+          read = stream.readinto(piece)  # type: ignore[attr-defined]
           if not read:
             raise EOFError("it is shorter than declared")
           place += read
@@ -87,6 +89,6 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
 class _Bounded(io.FileIO):
   """A file that refuses to read much at once, as a long directory would."""
 
-  def read(self, size: int = -1) -> bytes:
-    limits.check_description(size)
+  def read(self, size: int | None = -1) -> bytes:
+    limits.check_description(-1 if size is None else size)
     return super().read(size)

@@ -139,7 +139,7 @@ def entries(dialect: Dialect, variables: Any) -> dict[Path, Entry]:
     Entries by path, such as `("params", "stage1", "block1", "conv1",
     "kernel")`.
   """
-  flat = traverse_util.flatten_dict(variables)
+  flat: dict[Any, Any] = traverse_util.flatten_dict(variables)
   return {path: _entry(dialect, path, x.ndim) for path, x in flat.items()}
 
 
@@ -163,8 +163,8 @@ def normalised_kernel(path: Path) -> Path | None:
 def keras_layers(stage_sizes: Sequence[int]) -> list[str]:
   """Returns the layers of Keras's ResNet that have variables, in its order."""
   layers = ["conv1_conv", "conv1_bn"]
-  with_shortcut = ("1_conv", "1_bn", "2_conv", "2_bn")
-  with_shortcut += ("0_conv", "3_conv", "0_bn", "3_bn")
+  with_shortcut = ["1_conv", "1_bn", "2_conv", "2_bn"]
+  with_shortcut += ["0_conv", "3_conv", "0_bn", "3_bn"]
   for stage, blocks in enumerate(stage_sizes):
     for block in range(1, blocks + 1):
       prefix = f"conv{stage + 2}_block{block}"

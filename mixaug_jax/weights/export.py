@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import linen as nn
 from flax import traverse_util
 
 from mixaug_jax import files
 from mixaug_jax.errors import UserError
+from mixaug_jax.models.protocol import Model
 from mixaug_jax.models.resnet import ResNet
 from mixaug_jax.weights import dialects, formats
 
@@ -59,7 +59,7 @@ FORMATS = {
 
 
 def export(
-  path: pathlib.Path, kind: str, name: str, model: nn.Module, variables: Any
+  path: pathlib.Path, kind: str, name: str, model: Model, variables: Any
 ) -> str:
   """Writes `variables` for another framework, to give the same logits there.
 
@@ -80,6 +80,7 @@ def export(
   """
   target = FORMATS[kind]
   _check_architecture(kind, name, model)
+  assert isinstance(model, ResNet)  # No framework has another one.
   flat = traverse_util.flatten_dict(variables)
   arrays = {
     entry.name: entry.export(np.asarray(flat[key], np.float32))
@@ -97,7 +98,7 @@ def export(
   )
 
 
-def _check_architecture(kind: str, name: str, model: nn.Module) -> None:
+def _check_architecture(kind: str, name: str, model: Model) -> None:
   """Raises UserError if the framework has no network of this kind."""
   fitting = [other for other in FORMATS if _has(FORMATS[other].dialect, model)]
   if kind in fitting:
@@ -110,7 +111,7 @@ def _check_architecture(kind: str, name: str, model: nn.Module) -> None:
   )
 
 
-def _has(dialect: dialects.Dialect, model: nn.Module) -> bool:
+def _has(dialect: dialects.Dialect, model: Model) -> bool:
   """Returns whether a framework has a network that gives the same logits."""
   if not isinstance(model, ResNet):
     return False

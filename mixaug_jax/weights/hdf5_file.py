@@ -8,6 +8,7 @@ datasets that lie in the file are read, and anything else is an error.
 
 import math
 import pathlib
+from typing import Any
 
 import h5py
 import numpy as np
@@ -48,14 +49,14 @@ def read_arrays(
       to, or a dataset that is not of numbers in the file itself.
     OSError: the file is damaged or not HDF5.
   """
-  arrays = []
+  arrays: list[tuple[tuple[str, ...], np.ndarray]] = []
   size = stored = 0
   with h5py.File(path, "r", driver="sec2") as file:
     root = file.id
     seen = {h5py.h5o.get_info(root).addr}
     if "model_weights" in (links := _links(root)):
       root = _follow(root, "model_weights", links, seen)
-    groups = [((), root)]
+    groups: list[tuple[tuple[str, ...], Any]] = [((), root)]
     while groups:
       parents, group = groups.pop()
       links = _links(group)

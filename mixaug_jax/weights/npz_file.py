@@ -56,5 +56,5 @@ def _array(name: str, content: bytearray) -> np.ndarray:
     raise ValueError(
       f"it is damaged: the array {name} is not of its declared size"
     )
-  order = "F" if fortran else "C"
-  return np.ndarray(shape, dtype, content, stream.tell(), order=order)
+  start = stream.tell()
+  return np.ndarray(shape, dtype, content, start, order="F" if fortran else "C")
