@@ -82,8 +82,8 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 #
 # - `"digits"`: the 50 digits.
 # - `"folder"`: your own photos, sorted as `PHOTOS/<class>/*.jpg`. Use a GPU, or
-#   a small network: `CHANGES = {"model.name": "resnet18", "data.image_size":
-#   64}`.
+#   a small network:
+#   `CHANGES = {"model.name": "resnet18", "data.image_size": 64}`.
 # - `"stanford_dogs"`: 120 breeds, a ResNet-50 from ImageNet weights. It
 #   downloads 800 MB and needs a GPU and some hours; `CHANGES = {"epochs": 5}`
 #   and `SEEDS = 3` make it shorter.
@@ -92,8 +92,8 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 #
 # - `"digits"`: 손글씨 숫자 50장입니다.
 # - `"folder"`: 직접 찍은 사진입니다. `PHOTOS/<클래스>/*.jpg` 형태로 정리해
-#   둡니다. GPU를 쓰거나, `CHANGES = {"model.name": "resnet18",
-#   "data.image_size": 64}`처럼 작은 신경망을 씁니다.
+#   둡니다. GPU를 쓰거나, 다음과 같이 작은 신경망을 씁니다.
+#   `CHANGES = {"model.name": "resnet18", "data.image_size": 64}`
 # - `"stanford_dogs"`: 견종 120개를 ImageNet 가중치로 시작하는 ResNet-50으로
 #   분류합니다. 800 MB를 내려받으며, GPU로도 몇 시간이 걸립니다. `CHANGES =
 #   {"epochs": 5}`와 `SEEDS = 3`으로 시간을 줄일 수 있습니다.
@@ -101,6 +101,7 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 DATA = "digits"  # Or "folder", or "stanford_dogs".
 PHOTOS = None  # The folder of your photos, for "folder".
 CHANGES = {}  # Keys of the config for all runs, such as {"epochs": 10}.
+ARMS = ["basic", "cutmix", "mixup", "basic+cutmix"]  # To compare.
 SEEDS = 5  # Networks of each arm in the comparison.
 JOBS = 2 if DATA == "digits" else None  # Runs at a time; None: one per GPU.
 # %% [markdown]
@@ -115,7 +116,7 @@ JOBS = 2 if DATA == "digits" else None  # Runs at a time; None: one per GPU.
 # not what makes a 3 a 3.
 #
 # **Validation** images choose between settings. **Test** images are used once,
-# at the end; whoever chooses by them measures luck.
+# at the end. If you choose by them, you measure luck.
 # %% [markdown] ko
 # ## 2. 데이터 살펴보기
 #
@@ -147,7 +148,7 @@ print(f"{len(names)} classes, {size} x {size} pixels")
 
 
 # %%
-def grid(rows, left=(), above=(), below=(), title=None, side=0.95):
+def grid(rows, left=(), above=(), below=(), title=None, side=0.85):
   """Draws rows of images, with words around them."""
   wide = max(len(row) for row in rows)
   shape = side * wide + 1.6 * bool(left), side * len(rows) * 1.15 + 0.3
@@ -240,7 +241,7 @@ if DATA == "digits":
 
 def draws(operations, count=6):
   """Draws each operation on `picture`."""
-  batch, key = jnp.stack([picture] * count), jax.random.key(3)
+  batch, key = jnp.stack([picture] * count), jax.random.key(5)
   grid(
     [[picture, *operation(key, batch)] for operation in operations.values()],
     left=[f"{name}  " for name in operations],
@@ -316,7 +317,7 @@ draws(
 # %%
 draws(
   {
-    "blur": lambda key, x: augment.random_gaussian_blur(key, x, 13),
+    "blur": lambda key, x: augment.random_gaussian_blur(key, x, 31, 1, 8),
     "noise": lambda key, x: augment.random_gaussian_noise(key, x, 0.1),
     "JPEG": lambda key, x: augment.random_jpeg_quality(key, x, 2, 20),
     "erasing": lambda key, x: augment.random_erasing(key, x, 1.0),
@@ -411,7 +412,7 @@ def curves(runs):
       axis.plot(steps, factor * values, label=arm)
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("step")
-  axes[2].legend(frameon=False)
+  axes[2].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
   plt.show()
 
 
@@ -484,7 +485,7 @@ for arm, run in runs.items():
 # 상자의 각 변은 이미지의 `sqrt(1 - lam)`배이므로, 넓이는 `1 - lam`이 됩니다.
 # 중심은 이미지 안의 임의의 픽셀이고, 이미지 밖으로 나간 부분은 잘라 냅니다.
 # %%
-first, second = 3 % len(names), 7 % len(names)
+first, second = 0, len(names) // 2
 pair = np.concatenate([of_class(first), of_class(second)])
 images = jnp.asarray(pair, jnp.float32) / 255
 labels = jax.nn.one_hot(jnp.array([first, second]), len(names))
@@ -650,7 +651,7 @@ axis.set_title("Density of the mixing ratio", fontsize=10)
 axis.legend(frameon=False)
 plt.show()
 # %%
-key = jax.random.key(8)
+key = jax.random.key(11)
 mixed, soft_labels = augment.mixup(key, images, labels, alpha=0.4)
 lam = soft_labels[0, first]
 by_hand = lam * images[0] + (1 - lam) * images[1]
@@ -763,7 +764,6 @@ for arm, run in runs.items():
 # 실험군마다 20번씩 시도해 하이퍼파라미터를 조정합니다. 잘못 조정된 기준 모델을
 # 이겨 보았자 증명되는 것이 거의 없기 때문입니다.
 # %%
-ARMS = ["basic", "cutmix", "mixup", "basic+cutmix"]
 comparison = mx.compare(
   f"compare:{DATA}",
   workdir=WORK / "comparison",
@@ -789,13 +789,17 @@ each = {
   for arm, found in numbers["arms"].items()
 }
 figure, axes = plt.subplots(
-  *(1, len(ARMS)), figsize=(10, 2.8), sharey=True, layout="constrained"
+  *(1, len(ARMS)),
+  figsize=(2.5 * len(ARMS), 2.8),
+  sharey=True,
+  squeeze=False,
+  layout="constrained",
 )
-for axis, arm in zip(axes, ARMS, strict=True):
+for axis, arm in zip(axes[0], ARMS, strict=True):
   axis.plot([0, 1], [each["baseline"], each[arm]], "o-", linewidth=1)
   axis.set_xticks([0, 1], ["baseline", arm])
   axis.set_xlim(-0.3, 1.3)
-axes[0].set_ylabel(f"{SPLIT} accuracy, %")
+axes[0, 0].set_ylabel(f"{SPLIT} accuracy, %")
 figure.suptitle("Each line is one seed", fontsize=11)
 plt.show()
 

@@ -8,6 +8,8 @@ notebook that exists instead, after a change of the text.
 """
 
 import argparse
+import base64
+import io
 import pathlib
 import re
 import tempfile
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
+from PIL import Image
 
 DOCS = pathlib.Path(__file__).parent
 SOURCE = DOCS / "course.py"
@@ -54,7 +57,9 @@ def code_cells(book: NotebookNode) -> list[NotebookNode]:
 def execute(book: NotebookNode, folder: str) -> None:
   """Executes a notebook in place, with `folder` as the current folder."""
   resources = {"metadata": {"path": folder}}
-  NotebookClient(book, timeout=None, resources=resources).execute()
+  NotebookClient(
+    book, timeout=None, resources=resources, coalesce_streams=True
+  ).execute()
 
 
 def _kept(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
@@ -65,7 +70,17 @@ def _kept(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
         output.text = _SECONDS.sub("", output.text)
         yield output
     elif not any("widget" in kind for kind in output.data):
+      if "image/png" in output.data:
+        output.data["image/png"] = _small(output.data["image/png"])
       yield output
+
+
+def _small(png: str) -> str:
+  """Returns a picture in 256 colours, PNG in base64."""
+  picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+  small = io.BytesIO()
+  picture.quantize(256).save(small, "png", optimize=True)
+  return base64.b64encode(small.getvalue()).decode()
 
 
 def main() -> None:
