@@ -2,15 +2,13 @@
 
 import json
 import pathlib
-import sys
 
 import nbformat
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "docs"))
+from docs import make_course
 
-import make_course  # noqa: E402
+ROOT = pathlib.Path(__file__).parent.parent
 
 # In place of the cell tagged `parameters`: few steps and few runs.
 QUICK = """
