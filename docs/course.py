@@ -27,12 +27,12 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 # In a clone, install with `pip install -e '.[notebook]'`. Elsewhere, such as in
 # Colab, run the next cell without its `#`.
 # %% [markdown] ko
-# # 어떤 데이터 증강이 분류기를 더 좋게 만들까요?
+# # 어떤 데이터 증강이 분류기의 성능을 높일까요?
 #
 # *[English](course.ipynb)*
 #
-# 이 과정에서는 무작위 증강, CutMix, Mixup으로 이미지 분류기를 JAX에서
-# 학습시키고, 다음 세 가지 질문에 답합니다.
+# 이 과정에서는 JAX로 이미지 분류기를 학습하면서 무작위 증강, CutMix, Mixup을
+# 차례로 적용해 보고, 다음 세 가지 질문에 답합니다.
 #
 # 1. CutMix와 Mixup을 적용한 학습은 수렴합니까?
 # 2. 증강하지 않은 경우보다 정확도가 5%p 이상 높아지는 증강이 있습니까?
@@ -44,7 +44,7 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 #
 # ## 1. 준비
 #
-# 저장소를 복제했다면 `pip install -e '.[notebook]'`로 설치합니다. Colab 등 다른
+# 저장소를 클론했다면 `pip install -e '.[notebook]'`로 설치합니다. Colab 등 다른
 # 환경에서는 다음 셀의 `#`을 지우고 실행합니다.
 # %%
 # %pip install -q mixaug-jax
@@ -92,8 +92,8 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 #
 # - `"digits"`: 손글씨 숫자 50장입니다.
 # - `"folder"`: 직접 찍은 사진입니다. `PHOTOS/<클래스>/*.jpg` 형태로 정리해
-#   둡니다. GPU를 쓰거나, 다음과 같이 작은 신경망을 씁니다.
-#   `CHANGES = {"model.name": "resnet18", "data.image_size": 64}`
+#   둡니다. GPU를 쓰거나, 다음과 같이 작은 신경망을 씁니다. `CHANGES =
+#   {"model.name": "resnet18", "data.image_size": 64}`
 # - `"stanford_dogs"`: 견종 120개를 ImageNet 가중치로 시작하는 ResNet-50으로
 #   분류합니다. 800 MB를 내려받으며, GPU로도 몇 시간이 걸립니다. `CHANGES =
 #   {"epochs": 5}`와 `SEEDS = 3`으로 시간을 줄일 수 있습니다.
@@ -125,8 +125,8 @@ JOBS = 2 if DATA == "digits" else None  # Runs at a time; None: one per GPU.
 #
 # 학습 데이터는 일부러 적게 잡았습니다. 증강은 가진 이미지를 더 잘 활용하는
 # 방법이므로, 이미지가 아주 많으면 효과가 줄어듭니다. 숫자마다 5장씩, 모두
-# 50장이라면 신경망이 통째로 외울 수 있습니다. 이때 외운 특징은 3을 3으로 만드는
-# 특징이 아닐 때가 많습니다.
+# 50장이라면 신경망이 통째로 외울 수 있습니다. 이렇게 외운 특징은 3을 3답게
+# 만드는 특징이 아닌 경우가 많습니다.
 #
 # **검증** 이미지로는 설정을 고릅니다. **테스트** 이미지는 마지막에 한 번만
 # 씁니다. 테스트 이미지를 보고 설정을 고르면 실력이 아니라 운을 재게 됩니다.
@@ -221,13 +221,13 @@ grid(
 # ### 기하 변환
 #
 # - **자르기(crop)**: 물체의 위치가 달라질 수 있습니다. 클래스를 구별하는 부분이
-#   잘려 나가면 안 됩니다.
+#   잘려 나간다면 쓰지 않습니다.
 # - **크기를 바꾸는 자르기(resized crop)**: 물체까지의 거리도 달라질 수
-#   있습니다. 현미경으로 본 세포처럼 크기가 중요하면 안 됩니다.
+#   있습니다. 현미경으로 본 세포처럼 크기가 중요하다면 쓰지 않습니다.
 # - **좌우 반전(flip)**: 대부분의 사물은 거울에 비추어도 같은 사물입니다. 글자와
 #   숫자는 그렇지 않습니다. 좌우로 뒤집힌 2는 무엇입니까?
-# - **회전(rotation)**: 카메라가 기울 수 있습니다. 각도에 의미가 있으면 안
-#   됩니다. 6을 180도 돌리면 9가 됩니다.
+# - **회전(rotation)**: 카메라가 기울 수 있습니다. 각도에 의미가 있다면 쓰지
+#   않습니다. 6을 180도 돌리면 9가 됩니다.
 # - **아핀 변환(affine)**: 회전, 이동, 확대, 기울임을 한꺼번에 적용합니다.
 # %%
 SIDE = 96
@@ -275,9 +275,9 @@ draws(
 # ### 밝기와 색
 #
 # - **밝기(brightness), 대비(contrast), 감마(gamma)**: 시간대나 카메라가 달라질
-#   수 있습니다. X선 영상의 농도처럼 밝기 자체가 신호이면 안 됩니다.
+#   수 있습니다. X선 영상의 농도처럼 밝기 자체가 신호라면 쓰지 않습니다.
 # - **색조(hue)**: 조명이 달라질 수 있습니다. 익은 토마토와 덜 익은 토마토처럼
-#   색으로 구별하는 클래스에는 안 됩니다. 작은 값을 씁니다.
+#   색으로 구별하는 클래스에는 쓰지 않습니다. 쓰더라도 작은 값을 씁니다.
 # - **채도(saturation), 회색조(greyscale)**: 색이 옅어지거나 짙어집니다. 회색조
 #   숫자에는 색조와 채도가 아무 효과 없이 시간만 씁니다.
 # %%
@@ -304,10 +304,10 @@ draws(
 #
 # [All augmentations](augmentations.md) has the others.
 # %% [markdown] ko
-# ### 화질, 그리고 우연
+# ### 화질, 그리고 무작위 정책
 #
 # - **흐림(blur), 잡음(noise), JPEG**: 나쁜 렌즈, 어두운 환경, 강한 압축을 흉내
-#   냅니다. 미세한 질감이 중요하면 안 됩니다.
+#   냅니다. 미세한 질감이 중요하다면 쓰지 않습니다.
 # - **지우기(erasing)**: 물체가 무언가에 가려질 수 있습니다. 다른 이미지 대신
 #   잡음을 붙인다는 점에서 CutMix와 닮았습니다.
 # - **RandAugment, TrivialAugment**: 연산 자체를 무작위로 고릅니다. 무엇을 쓸지
@@ -437,10 +437,10 @@ curves(runs)
 # %% [markdown] ko
 # ## 5. 테스트 시점 증강
 #
-# 예측할 때에도 한 이미지를 여러 **뷰(view)**로 보여 주고 예측을 평균할 수
-# 있습니다. 다시 학습할 필요는 없지만, 뷰의 수만큼 예측 시간이 늘어납니다. 뷰도
-# 증강처럼 데이터에 맞아야 합니다. 학습에서 본 적 없는 뷰는 신경망을 틀리게 만들
-# 수 있습니다.
+# 예측할 때에도 한 이미지의 여러 **뷰**(view)를 신경망에 보여 주고 예측을 평균할
+# 수 있습니다. 다시 학습할 필요는 없지만, 뷰의 수만큼 예측 시간이 늘어납니다.
+# 뷰도 증강처럼 데이터에 맞아야 합니다. 학습에서 본 적 없는 뷰는 신경망을 틀리게
+# 만들 수 있습니다.
 # %%
 VIEWS = "identity,flip,shifts"
 stored = of_class(2 % len(names))
@@ -667,7 +667,7 @@ training_batch("mixup")
 # augmentations. Any key of a recipe can be changed; the third arm is `basic`
 # with `mix.name` set to `cutmix`.
 # %% [markdown] ko
-# ## 8. 여러 실험군 학습하기: 수렴합니까?
+# ## 8. 여러 실험군을 학습하고 수렴하는지 보기
 #
 # **실험군** 세 개를 더 학습합니다. CutMix만, Mixup만, 그리고 기본 증강에
 # CutMix를 더한 경우입니다. 레시피의 값은 무엇이든 바꿀 수 있습니다. 세 번째는
