@@ -18,9 +18,9 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 # 2. Is there an augmentation that beats none by 5 points of accuracy or more?
 # 3. How do the augmentations compare, in pictures and in numbers that hold?
 #
-# As it stands, it trains on 50 handwritten digits, which come with the package:
-# about five minutes on two CPU cores, and nothing is downloaded. One cell below
-# switches all of it to Stanford Dogs or to your own photos.
+# As it stands, it trains on 50 handwritten digits, which come with the package.
+# It takes about six minutes on two idle CPU cores, and downloads nothing. One
+# cell below switches all of it to Stanford Dogs or to your own photos.
 #
 # ## 1. Set up
 #
@@ -38,9 +38,10 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 # 2. 증강하지 않은 경우보다 정확도가 5%p 이상 높아지는 증강이 있습니까?
 # 3. 여러 증강을 그림과 믿을 수 있는 수치로 비교하면 어떤 차이가 있습니까?
 #
-# 기본 설정에서는 패키지에 들어 있는 손글씨 숫자 50장으로 학습합니다. CPU 코어
-# 2개로 약 5분이 걸리며, 내려받는 파일은 없습니다. 아래의 셀 하나만 바꾸면 전체
-# 과정을 Stanford Dogs나 직접 찍은 사진으로 진행할 수 있습니다.
+# 기본 설정에서는 패키지에 들어 있는 손글씨 숫자 50장으로 학습합니다. 다른
+# 작업이 없는 CPU 코어 2개에서 약 6분이 걸리며, 내려받는 파일은 없습니다. 아래의
+# 셀 하나만 바꾸면 전체 과정을 Stanford Dogs나 직접 찍은 사진으로 진행할 수
+# 있습니다.
 #
 # ## 1. 준비
 #
@@ -685,13 +686,13 @@ curves(runs)
 # that did would have a loss: the **entropy** of the mixed label. This is the
 # floor under each curve. A loss has converged if it fell and no longer moves
 # much, wherever it ends. The middle figure agrees: on images that are not
-# mixed, the training accuracy reaches the top.
+# mixed, the training accuracy reaches 100 %.
 # %% [markdown] ko
 # CutMix와 Mixup의 학습 손실은 0보다 훨씬 높은 곳에 머뭅니다. 실패가 아닙니다.
 # 이미지만 보고 `lam`을 정확히 맞힐 수는 없습니다. 정확히 맞히더라도 섞인
 # 레이블의 **엔트로피**만큼 손실이 남으며, 이 값이 손실의 하한입니다. 손실이
 # 내려간 뒤 더는 크게 변하지 않으면, 그 값이 얼마이든 수렴한 것입니다. 가운데
-# 그림도 같은 사실을 보여 줍니다. 섞지 않은 이미지에 대한 학습 정확도는 끝까지
+# 그림도 같은 사실을 보여 줍니다. 섞지 않은 이미지에 대한 학습 정확도는 100%까지
 # 올라갑니다.
 # %%
 def entropy_of_labels(run, batches=20):
