@@ -54,6 +54,11 @@ def code_cells(book: NotebookNode) -> list[NotebookNode]:
   return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
+def same_code(one: NotebookNode, other: NotebookNode) -> bool:
+  codes = [[cell.source for cell in code_cells(book)] for book in (one, other)]
+  return codes[0] == codes[1]
+
+
 def execute(book: NotebookNode, folder: str) -> None:
   """Executes a notebook in place, with `folder` as the current folder."""
   resources = {"metadata": {"path": folder}}
@@ -89,6 +94,8 @@ def main() -> None:
   books = {language: notebook(language) for language in NOTEBOOKS}
   if parser.parse_args().keep_outputs:
     done = nbformat.read(NOTEBOOKS["en"], as_version=4)
+    if not same_code(done, books["en"]):
+      parser.error("the code changed, so execute it: leave out --keep_outputs")
   else:
     done = notebook("en")
     with tempfile.TemporaryDirectory() as folder:
