@@ -84,7 +84,7 @@ def _small(png: str) -> str:
   """Returns a picture in 256 colours, PNG in base64."""
   picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
   small = io.BytesIO()
-  picture.quantize(256).save(small, "png", optimize=True)
+  picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(small, "png", optimize=True)
   return base64.b64encode(small.getvalue()).decode()
 
 
