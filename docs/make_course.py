@@ -84,7 +84,8 @@ def _small(png: str) -> str:
   """Returns a picture in 256 colours, PNG in base64."""
   picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
   small = io.BytesIO()
-  picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(small, "png", optimize=True)
+  picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
+  picture.save(small, "png", optimize=True)
   return base64.b64encode(small.getvalue()).decode()
 
 
@@ -100,9 +101,11 @@ def main() -> None:
     done = notebook("en")
     with tempfile.TemporaryDirectory() as folder:
       execute(done, folder)
+  for cell in code_cells(done):
+    cell.outputs = list(_kept(cell.outputs))
   for language, book in books.items():
     for cell, executed in zip(code_cells(book), code_cells(done), strict=True):
-      cell.outputs = list(_kept(executed.outputs))
+      cell.outputs = executed.outputs
       cell.execution_count = executed.execution_count
     nbformat.validate(book)
     nbformat.write(book, NOTEBOOKS[language])
