@@ -101,8 +101,8 @@ def main() -> None:
     done = notebook("en")
     with tempfile.TemporaryDirectory() as folder:
       execute(done, folder)
-  for cell in code_cells(done):
-    cell.outputs = list(_kept(cell.outputs))
+    for cell in code_cells(done):
+      cell.outputs = list(_kept(cell.outputs))
   for language, book in books.items():
     for cell, executed in zip(code_cells(book), code_cells(done), strict=True):
       cell.outputs = executed.outputs
