@@ -46,7 +46,6 @@ def get_config(labels: str = "20") -> ConfigDict:
   for name, arm in config.arms.items():
     if name.startswith("basic"):  # Clothes may be mirrored, digits may not.
       arm.augment.random_flip_left_right = ConfigDict({"probability": 0.5})
-  base.checkpoint.every_steps = base.steps  # At the end only.
   config.seeds = 3
   config.views = "identity,flip"
   config.tune.trials = 6

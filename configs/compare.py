@@ -70,6 +70,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
     }
   )
   if dataset == "digits":
+    # A run of seconds is repeated sooner than it is saved.
+    config.base.checkpoint.every_steps = config.base.steps
     tune.space.steps = "choice 200 400"
     tune.space.model = ConfigDict({"zero_init_residual": "choice true false"})
   return config
