@@ -65,7 +65,13 @@ def test_the_reference_holds_every_public_name(page, package):
   text = (ROOT / "docs" / "api" / f"{page}.rst").read_text("utf-8")
   kinds = r"auto(?:function|class|exception)|py:data"
   named = re.findall(rf"^\.\. (?:{kinds}):: (\w+)$", text, re.M)
-  assert not set(package.__all__) - set(named)
+  # A package, such as `mixaug_jax.augment`, has a page of its own.
+  names = {
+    name
+    for name in package.__all__
+    if not hasattr(getattr(package, name), "__path__")
+  }
+  assert not names - set(named)
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
