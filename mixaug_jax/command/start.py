@@ -23,7 +23,7 @@ def call(name: str, argv: Sequence[str]) -> int | None:
     module = importlib.import_module(f"mixaug_jax.command.{name}")
   except ModuleNotFoundError as error:
     raise UserError(
-      f"the package {error.name} is not installed; pip install mixaug-jax "
-      "installs what the commands need"
+      f"the package {error.name} is not installed; install mixaug_jax without "
+      "--no-deps, which brings what the commands need"
     ) from error
   return module.main(argv)
