@@ -175,7 +175,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
   from mixaug_jax.errors import UserError
 
   monkeypatch.setitem(sys.modules, "mixaug_jax.command.report", None)
-  with pytest.raises(UserError, match="is not installed; install mixaug_jax without"):
+  with pytest.raises(UserError, match="is not installed; install"):
     program.main(["report"])
 
 
