@@ -427,9 +427,9 @@ def curves(runs):
 curves(runs)
 # %% [markdown]
 # Compare the middle panel with the right one. Both networks know the training
-# images by heart: the training accuracy reaches 100 %. On new images they do not, and this gap
-# is **overfitting**. Augmentation cannot add information, but it makes learning
-# by heart harder, and the gap smaller.
+# images by heart: the training accuracy reaches 100 %. On new images they do
+# not, and this gap is **overfitting**. Augmentation cannot add information, but
+# it makes learning by heart harder, and the gap smaller.
 # %% [markdown] ko
 # 가운데와 오른쪽 그림을 비교해 봅니다. 두 신경망 모두 학습 이미지를 외워서 학습
 # 정확도가 100%에 이릅니다. 그러나 처음 보는 이미지에서는 그렇지 않습니다. 이
@@ -468,10 +468,11 @@ for arm, run in runs.items():
 # right. These are single networks; section 9 shows how little that proves.
 # %% [markdown] ko
 # `flip`은 좌우로 뒤집은 이미지 한 장으로만 예측하며, 숫자에는 명백히 잘못된
-# 뷰입니다. `shifts`는 조금씩 옮긴 다섯 장의 평균으로, 숫자에 어울립니다. 신경망별
-# 마지막 줄은 맞는 뷰와 잘못된 뷰를 모두 평균한 결과입니다. `shifts`와 비교해
-# 보고, 평균하기 전에 뷰를 고릅니다. 개 사진에는 좌우 반전이 잘 맞습니다. 다만 신경망 하나씩의 결과일 뿐이며, 이것만으로 결론을 내릴 수 없는
-# 이유는 9절에서 봅니다.
+# 뷰입니다. `shifts`는 조금씩 옮긴 다섯 장의 평균으로, 숫자에 어울립니다.
+# 신경망별 마지막 줄은 맞는 뷰와 잘못된 뷰를 모두 평균한 결과입니다. `shifts`와
+# 비교해 보고, 평균하기 전에 뷰를 고릅니다. 개 사진에는 좌우 반전이 잘 맞습니다.
+# 다만 신경망 하나씩의 결과일 뿐이며, 이것만으로 결론을 내릴 수 없는 이유는
+# 9절에서 봅니다.
 # %% [markdown]
 # ## 6. CutMix, step by step
 #
@@ -851,8 +852,8 @@ for arm in ARMS:
 # 씁니다.
 #
 # 구간에 0이 들어 있지 않을 때에만 더 좋다고 판정합니다. 5%p라는 목표는 구간
-# 전체가 5 이상이면 *met*(달성), 구간 전체가 5보다 아래에 있으면 *missed*(실패)
-# 이고, 그 밖에는 시드가 더 필요한 *open*(미정)입니다.
+# 전체가 5 이상이면 *met*(달성), 구간 전체가 5보다 아래에 있으면
+# *missed*(실패)이고, 그 밖에는 시드가 더 필요한 *open*(미정)입니다.
 # %%
 figures = comparison.workdir / "figures"
 for name in ("accuracy", "difference", "curve_train_loss"):
@@ -887,8 +888,8 @@ print(f"The whole page: {comparison.page}")
 # [docs/results.md](results.md)에 숫자 데이터로 그렇게 비교한 결과가 있습니다.
 # 두 비교에서 모두 더 좋은 실험군을 찾아봅니다.
 #
-# 이것으로 **세 번째 질문**의 그림과 수치도 얻었습니다. 다만 숫자의 결과로 사진에
-# 대해 말할 수는 없습니다. 직접 찍은 사진으로 이 노트북을 실행해 확인해 봅니다.
+# 이것으로 **세 번째 질문**의 그림과 수치도 얻었습니다. 다만 숫자의 결과로
+# 사진에 대해 말할 수는 없습니다. 직접 찍은 사진으로 이 노트북을 실행해 확인해 봅니다.
 # %% [markdown]
 # ## 10. Where do the networks look?
 #
