@@ -24,8 +24,9 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 #
 # ## 1. Set up
 #
-# In a clone, install with `pip install -e '.[notebook]'`. Elsewhere, such as in
-# Colab, run the next cell without its `#`.
+# In a clone, install with `pip install -e '.[notebook]'`, or run the first line
+# of the next cell without its `#`. The second line is for everywhere else, such
+# as Colab, once the package is published.
 # %% [markdown] ko
 # # 어떤 데이터 증강이 분류기의 성능을 높일까요?
 #
@@ -45,9 +46,11 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 #
 # ## 1. 준비
 #
-# 저장소를 클론했다면 `pip install -e '.[notebook]'`로 설치합니다. Colab 등 다른
-# 환경에서는 다음 셀의 `#`을 지우고 실행합니다.
+# 저장소를 클론했다면 `pip install -e '.[notebook]'`로 설치하거나, 다음 셀
+# 첫 줄의 `#`을 지우고 실행합니다. 둘째 줄은 패키지가 공개된 뒤에 Colab 등 다른
+# 환경에서 씁니다.
 # %%
+# %pip install -q -e ..
 # %pip install -q mixaug-jax
 # %% [markdown]
 # `mx.prepare()` sets what JAX must know before it starts, so it comes before
@@ -82,9 +85,11 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 # **Choose the data here.** Everything below follows this cell.
 #
 # - `"digits"`: the 50 digits.
-# - `"folder"`: your own photos, sorted as `PHOTOS/<class>/*.jpg`. Use a GPU, or
-#   a small network:
-#   `CHANGES = {"model.name": "resnet18", "data.image_size": 64}`.
+# - `"folder"`: your own photos, sorted as `PHOTOS/<class>/*.jpg`. Training
+#   starts from published weights, which are downloaded once. Use a GPU, or a
+#   small network:
+#   `CHANGES = {"model.name": "resnet18", "data.image_size": 64}`. Without
+#   internet, add `"model.pretrained": None`, for random weights.
 # - `"stanford_dogs"`: 120 breeds, a ResNet-50 from ImageNet weights. It
 #   downloads 800 MB and needs a GPU and some hours; `CHANGES = {"epochs": 5}`
 #   and `SEEDS = 3` make it shorter.
@@ -93,8 +98,10 @@ plt.rcParams.update({"axes.spines.right": False, "image.cmap": "gray"})
 #
 # - `"digits"`: 손글씨 숫자 50장입니다.
 # - `"folder"`: 직접 찍은 사진입니다. `PHOTOS/<클래스>/*.jpg` 형태로 정리해
-#   둡니다. GPU를 쓰거나, 다음과 같이 작은 신경망을 씁니다. `CHANGES =
-#   {"model.name": "resnet18", "data.image_size": 64}`
+#   둡니다. 공개된 가중치를 한 번 내려받아 그 상태에서 학습을 시작합니다. GPU를
+#   쓰거나, 다음과 같이 작은 신경망을 씁니다. `CHANGES =
+#   {"model.name": "resnet18", "data.image_size": 64}`. 인터넷에 연결되어 있지
+#   않다면 `"model.pretrained": None`을 더해 무작위 가중치로 시작합니다.
 # - `"stanford_dogs"`: 견종 120개를 ImageNet 가중치로 시작하는 ResNet-50으로
 #   분류합니다. 800 MB를 내려받으며, GPU로도 몇 시간이 걸립니다. `CHANGES =
 #   {"epochs": 5}`와 `SEEDS = 3`으로 시간을 줄일 수 있습니다.
@@ -280,7 +287,7 @@ draws(
 # - **색조(hue)**: 조명이 달라질 수 있습니다. 익은 토마토와 덜 익은 토마토처럼
 #   색으로 구별하는 클래스에는 쓰지 않습니다. 쓰더라도 작은 값을 씁니다.
 # - **채도(saturation), 회색조(greyscale)**: 색이 옅어지거나 짙어집니다. 회색조
-#   숫자에는 색조와 채도가 아무 효과 없이 시간만 씁니다.
+#   숫자에는 색조와 채도가 아무 효과 없이 시간만 듭니다.
 # %%
 draws(
   {
@@ -310,7 +317,7 @@ draws(
 # - **흐림(blur), 잡음(noise), JPEG**: 나쁜 렌즈, 어두운 환경, 강한 압축을 흉내
 #   냅니다. 미세한 질감이 중요하다면 쓰지 않습니다.
 # - **지우기(erasing)**: 물체가 무언가에 가려질 수 있습니다. 다른 이미지 대신
-#   잡음을 붙인다는 점에서 CutMix와 닮았습니다.
+#   잡음을 붙이는, CutMix의 사촌입니다.
 # - **RandAugment, TrivialAugment**: 연산 자체를 무작위로 고릅니다. 무엇을 쓸지
 #   모를 때 좋습니다. 다만 레이블을 망가뜨리는 연산이 없는지 확인합니다.
 #
@@ -318,7 +325,7 @@ draws(
 # %%
 draws(
   {
-    "blur": lambda key, x: augment.random_gaussian_blur(key, x, 31, 1, 8),
+    "blur": lambda key, x: augment.random_gaussian_blur(key, x, 95, 4, 16),
     "noise": lambda key, x: augment.random_gaussian_noise(key, x, 0.1),
     "JPEG": lambda key, x: augment.random_jpeg_quality(key, x, 2, 20),
     "erasing": lambda key, x: augment.random_erasing(key, x, 1.0),
@@ -419,10 +426,10 @@ def curves(runs):
 
 curves(runs)
 # %% [markdown]
-# Compare the last two figures. Both networks know the training images by heart:
-# the training accuracy reaches 100 %. On new images they do not, and this gap
-# is **overfitting**. Augmentation cannot add information, but it makes learning
-# by heart harder, and the gap smaller.
+# Compare the middle panel with the right one. Both networks know the training
+# images by heart: the training accuracy reaches 100 %. On new images they do
+# not, and this gap is **overfitting**. Augmentation cannot add information, but
+# it makes learning by heart harder, and the gap smaller.
 # %% [markdown] ko
 # 가운데와 오른쪽 그림을 비교해 봅니다. 두 신경망 모두 학습 이미지를 외워서 학습
 # 정확도가 100%에 이릅니다. 그러나 처음 보는 이미지에서는 그렇지 않습니다. 이
@@ -454,16 +461,18 @@ for arm, run in runs.items():
   for name, row in run.evaluate(SPLIT, views=VIEWS)["views"].items():
     print(f"  {arm:10}{name:24}{100 * row['accuracy']:6.1f}")
 # %% [markdown]
-# `flip` shows the mirrored image alone. For digits it is a clear mistake, and
-# averaging it in spoils the rest. `shifts` is the mean over five small shifts,
-# which suits digits. For dogs it is the other way round: there the flip is
+# `flip` shows the mirrored image alone, which is a clear mistake for digits.
+# `shifts` is the mean over five small shifts, which suits digits. The last line
+# of a network is the mean over all views, right and wrong: compare it with
+# `shifts`, and choose the views before you average. For dogs, the flip is
 # right. These are single networks; section 9 shows how little that proves.
 # %% [markdown] ko
-# `flip`은 좌우로 뒤집은 이미지 한 장으로만 예측합니다. 숫자에는 명백히 잘못된
-# 뷰이고, 평균에 넣으면 다른 뷰의 예측까지 망칩니다. `shifts`는 조금씩 옮긴 다섯
-# 장의 평균으로, 숫자에 어울립니다. 개 사진이라면 반대로 좌우 반전이 잘
-# 맞습니다. 다만 신경망 하나씩의 결과일 뿐이며, 이것만으로 결론을 내릴 수 없는
-# 이유는 9절에서 봅니다.
+# `flip`은 좌우로 뒤집은 이미지 한 장으로만 예측하며, 숫자에는 명백히 잘못된
+# 뷰입니다. `shifts`는 조금씩 옮긴 다섯 장의 평균으로, 숫자에 어울립니다.
+# 신경망별 마지막 줄은 맞는 뷰와 잘못된 뷰를 모두 평균한 결과입니다. `shifts`와
+# 비교해 보고, 평균하기 전에 뷰를 고릅니다. 개 사진에는 좌우 반전이 잘 맞습니다.
+# 다만 신경망 하나씩의 결과일 뿐이며, 이것만으로 결론을 내릴 수 없는 이유는
+# 9절에서 봅니다.
 # %% [markdown]
 # ## 6. CutMix, step by step
 #
@@ -667,16 +676,18 @@ training_batch("mixup")
 #
 # Three more **arms**: CutMix alone, Mixup alone, and CutMix on top of the basic
 # augmentations. Any key of a recipe can be changed; the third arm is `basic`
-# with `mix.name` set to `cutmix`.
+# with `mix.name` set to `cutmix`. The recipe `mixup` has alpha 0.4; here it
+# trains with the alpha of the paper, 0.2, as in the comparison of section 9.
 # %% [markdown] ko
 # ## 8. 여러 실험군을 학습하고 수렴하는지 보기
 #
 # **실험군** 세 개를 더 학습합니다. CutMix만, Mixup만, 그리고 기본 증강에
 # CutMix를 더한 경우입니다. 레시피의 값은 무엇이든 바꿀 수 있습니다. 세 번째는
-# `basic`에서 `mix.name`만 `cutmix`로 바꾼 것입니다.
+# `basic`에서 `mix.name`만 `cutmix`로 바꾼 것입니다. 레시피 `mixup`의 alpha는
+# 0.4이지만, 여기서는 9절의 비교와 같이 논문의 값인 0.2로 학습합니다.
 # %%
 runs["cutmix"] = train("cutmix", "cutmix")
-runs["mixup"] = train("mixup", "mixup")
+runs["mixup"] = train("mixup", "mixup", {"mix.alpha": None})
 runs["basic+cutmix"] = train("basic+cutmix", "basic", {"mix.name": "cutmix"})
 curves(runs)
 
@@ -686,7 +697,7 @@ curves(runs)
 # failure. Nobody can guess `lam` exactly from the image, and even a network
 # that did would have a loss: the **entropy** of the mixed label. This is the
 # floor under each curve. A loss has converged if it fell and no longer moves
-# much, wherever it ends. The middle figure agrees: on images that are not
+# much, wherever it ends. The middle panel agrees: on images that are not
 # mixed, the training accuracy reaches 100 %.
 # %% [markdown] ko
 # CutMix와 Mixup의 학습 손실은 0보다 훨씬 높은 곳에 머뭅니다. 실패가 아닙니다.
@@ -805,32 +816,44 @@ axes[0, 0].set_ylabel(f"{SPLIT} accuracy, %")
 figure.suptitle("Each line is one seed", fontsize=11)
 plt.show()
 
-print("points over the baseline")
+print("points over the baseline, a column for each seed")
 for arm in ARMS:
   gains = each[arm] - each["baseline"]
   line = f"{arm:15}" + "".join(f"{gain:7.1f}" for gain in gains)
   if len(gains) > 1:  # Student's t.
     half = stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains)
-    line += f"   mean {gains.mean():5.1f} +- {half:.1f}"
+    line += f"   mean {gains.mean():5.1f} +- {half:.1f} (95 %)"
   print(line)
 # %% [markdown]
-# Look along the rows. If you had only one of the seeds, which arm would you
-# believe in? With an interval, you know how far to trust the mean.
+# Look down a column: it compares the arms at one seed. If you had only that
+# seed, which arm would you believe in? With an interval, you know how far to
+# trust the mean.
 #
 # The page goes further. Its intervals hold for new seeds and for new test
-# images, and they are wider where several comparisons give several chances of a
-# false alarm. An arm is called better only if its interval excludes zero; the
-# goal of 5 points is *met* only if the whole interval lies above 5, and *open*
-# if more seeds are needed.
+# images, and they are wider, because several comparisons give several chances
+# of a false alarm. **Holm's correction** sets their levels. Of five
+# comparisons, the one with the smallest p-value is judged at 99 % (1 - 0.05 /
+# 5), the next at 98.8 % (1 - 0.05 / 4), and so on; from the first whose
+# interval includes zero, the rest have its level.
+#
+# An arm is called better only if its interval excludes zero. The goal of 5
+# points is *met* if the whole interval lies at or above 5, *missed* if the
+# whole interval lies below 5, and *open* otherwise: more seeds are needed.
 # %% [markdown] ko
-# 한 행의 값들을 비교해 봅니다. 시드가 하나뿐이었다면 어떤 실험군을 믿었을까요?
+# 한 열을 위에서 아래로 읽으면 같은 시드에서 실험군을 비교할 수 있습니다. 시드가
+# 그 하나뿐이었다면 어떤 실험군을 믿었을까요?
 # 신뢰 구간이 있으면 평균을 어디까지 믿을 수 있는지 알 수 있습니다.
 #
 # 결과 페이지는 더 엄격합니다. 신뢰 구간은 새로운 시드와 새로운 테스트
 # 이미지까지 고려하고, 여러 번 비교할수록 우연히 차이가 나타날 가능성이 커지므로
-# 그만큼 더 넓게 잡습니다. 구간에 0이 들어 있지 않을 때에만 더 좋다고
-# 판정합니다. 5%p라는 목표는 구간 전체가 5보다 위에 있을 때 *met*(달성)이고,
-# 시드가 더 필요하면 *open*(미정)입니다.
+# 그만큼 더 넓게 잡습니다. 신뢰 수준은 **Holm 보정**으로 정합니다. 비교가 다섯
+# 개라면 p값이 가장 작은 비교는 99%(1 - 0.05 / 5), 그다음은 98.8%(1 - 0.05 / 4)
+# 수준으로 판정하며, 구간에 0이 들어 있는 비교가 나오면 나머지도 같은 수준을
+# 씁니다.
+#
+# 구간에 0이 들어 있지 않을 때에만 더 좋다고 판정합니다. 5%p라는 목표는 구간
+# 전체가 5 이상이면 *met*(달성), 구간 전체가 5보다 아래에 있으면
+# *missed*(실패)이고, 그 밖에는 시드가 더 필요한 *open*(미정)입니다.
 # %%
 figures = comparison.workdir / "figures"
 for name in ("accuracy", "difference", "curve_train_loss"):
@@ -839,52 +862,57 @@ for arm in ARMS:
   print(numbers["arms"][arm]["verdict"])
 for found in numbers["pairs"]:
   print(found["verdict"])
-print(f"\nThe whole page: {comparison.page}")
+met = [arm for arm in ARMS if numbers["arms"][arm]["goal"] == "met"]
+print("\nMeets the goal:", ", ".join(met) or "no arm, with these seeds")
+print(f"The whole page: {comparison.page}")
+
+
 # %% [markdown]
-# **On the digits**, with these five seeds, CutMix on top of the crops is better
-# than no augmentation by 11.4 points, with an interval of 7.9 to 14.8: the goal
-# is met. The crops alone gain 6.3 points, but from seed to seed between 1.5 and
-# 10.8, so five seeds do not decide it. CutMix or Mixup alone gain nothing that
-# shows.
+# The lines above answer **the second question** for these data and these seeds.
+# An arm that *cannot be distinguished* is not shown to be useless: its interval
+# gives the gains that remain possible. A mean above 5 points does not meet the
+# goal either, if the arm gains much with one seed and little with another.
 #
-# Does that hold when every arm is tuned? The page in
-# [docs/results.md](results.md) has CutMix on top of the crops ahead of no
-# augmentation by 11.4 points (7.4 to 15.3), the crops alone by 7.4 (3.1 to
-# 11.7), and still nothing that shows for CutMix or Mixup alone.
+# Does it hold when every arm is tuned? [docs/results.md](results.md) has that
+# comparison on the digits. Look for the arms that are better in both.
 #
-# So **the second question** has an answer for the digits, and **the third** has
-# its figures. Nothing follows for photographs; there, run this notebook with
-# your own.
+# **The third question** has its figures. Nothing follows from digits for
+# photographs; there, run this notebook with your own.
 # %% [markdown] ko
-# **숫자 데이터에서는** 이 다섯 시드로 볼 때, 자르기에 CutMix를 더하면 증강이
-# 없는 경우보다 11.4%p 높고 신뢰 구간은 7.9~14.8이므로 목표를 달성했습니다.
-# 자르기만 하면 평균 6.3%p 높지만 시드에 따라 1.5에서 10.8까지 차이가 나므로,
-# 시드 다섯 개로는 판정할 수 없습니다. CutMix나 Mixup만으로는 뚜렷한 이득이
-# 없습니다.
+# 위에 출력된 줄이 이 데이터와 이 시드에 대한 **두 번째 질문**의 답입니다.
+# *cannot be distinguished*(구별할 수 없음)는 쓸모없음이 증명되었다는 뜻이
+# 아닙니다. 신뢰 구간이 아직 가능한 이득의 범위를 보여 줍니다. 평균이 5%p를
+# 넘더라도 시드에 따라 이득이 크게 다르면 목표를 달성했다고 할 수 없습니다.
 #
 # 모든 실험군의 하이퍼파라미터를 조정해도 그럴까요?
-# [docs/results.md](results.md)의 비교에서는 증강이 없는 경우보다 자르기에
-# CutMix를 더하면 11.4%p(7.4~15.3), 자르기만 하면 7.4%p(3.1~11.7) 높습니다.
-# CutMix나 Mixup만으로는 여전히 뚜렷한 이득이 없습니다.
+# [docs/results.md](results.md)에 숫자 데이터로 그렇게 비교한 결과가 있습니다.
+# 두 비교에서 모두 더 좋은 실험군을 찾아봅니다.
 #
-# 이것으로 숫자 데이터에 대한 **두 번째 질문**의 답과 **세 번째 질문**의 그림과
-# 수치를 얻었습니다. 다만 사진에서도 그렇다고 말할 수는 없습니다. 직접 찍은
-# 사진으로 이 노트북을 실행해 확인해 봅니다.
+# 이것으로 **세 번째 질문**의 그림과 수치도 얻었습니다. 다만 숫자의 결과로
+# 사진에 대해 말할 수는 없습니다. 직접 찍은 사진으로 이 노트북을 실행해 확인해
+# 봅니다.
 # %% [markdown]
 # ## 10. Where do the networks look?
 #
 # A **class activation map** shows which places of an image speak for the
 # predicted class. The authors of CutMix claim that networks then look at more
-# of the object. Below are test images that only one of two networks has right,
-# and images that both have right; green captions are correct.
+# of the object. Below are images that only one of `baseline` and `basic+cutmix`
+# has right, and images that both have right. Green predictions are correct.
 # %% [markdown] ko
 # ## 10. 신경망은 어디를 봅니까?
 #
 # **클래스 활성화 맵**은 이미지의 어느 부분이 예측한 클래스를 뒷받침하는지 보여
 # 줍니다. CutMix의 저자들은 CutMix로 학습한 신경망이 물체의 더 넓은 부분을
-# 본다고 주장합니다. 아래는 두 신경망 중 하나만 맞힌 테스트 이미지와 둘 다 맞힌
-# 이미지입니다. 초록색 글씨가 정답입니다.
+# 본다고 주장합니다. 아래는 `baseline`과 `basic+cutmix` 중 하나만 맞힌 이미지와
+# 둘 다 맞힌 이미지입니다. 초록색은 맞힌 예측입니다.
 # %%
+def of_other_classes(kind, count):
+  """Returns the positions of images of a kind, each of another class."""
+  positions = np.flatnonzero(kind)
+  firsts = np.unique(measured_on.labels[positions], return_index=True)[1]
+  return positions[np.sort(firsts)[:count]]
+
+
 compared = ["baseline", "cutmix", "basic+cutmix"]
 predicted = {
   arm: runs[arm].predictions(SPLIT).logits.argmax(-1) for arm in compared
@@ -892,7 +920,7 @@ predicted = {
 right = {arm: predicted[arm] == measured_on.labels for arm in compared}
 ours, theirs = right["basic+cutmix"], right["baseline"]
 kinds = ((ours & ~theirs, 3), (~ours & theirs, 1), (ours & theirs, 3))
-chosen = np.concatenate([np.flatnonzero(kind)[:n] for kind, n in kinds])
+chosen = np.concatenate([of_other_classes(kind, n) for kind, n in kinds])
 stored = measured_on.images(chosen)
 
 rows, captions = [], [[names[label] for label in measured_on.labels[chosen]]]

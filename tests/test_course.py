@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # In place of the cell tagged `parameters`: few steps and few runs.
 QUICK = """
-DATA, PHOTOS, JOBS, ARMS, SEEDS = "digits", None, 2, ["basic+cutmix"], 1
+DATA, PHOTOS, JOBS, ARMS, SEEDS = "digits", None, 2, ["mixup"], 1
 CHANGES = {"steps": 6, "evaluate.every_epochs": 2.0, "log.every_steps": 1}
 """
 
@@ -45,6 +45,9 @@ def test_the_outputs_are_those_of_one_execution_and_of_no_machine():
   assert not [x for x in outputs if x.output_type == "error"]
   pictures = [x for x in outputs if "image/png" in x.get("data", {})]
   assert len(pictures) > 15
+  shown = json.dumps(outputs)
+  for warning in ("Waiting for previous save", "has no effect"):
+    assert warning not in shown, warning
   text = json.dumps(
     [x.get("text", x.get("data", {}).get("text/plain")) for x in outputs]
   )
@@ -65,3 +68,8 @@ def test_the_course_runs(tmp_path, monkeypatch):
   course = tmp_path / "runs" / "course" / "digits"
   assert (course / "comparison" / "report.html").stat().st_size > 10_000
   assert len(list(course.glob("*/result.json"))) == 5
+  one, compared = (
+    json.loads((course / part / "config.json").read_text())["mix"]
+    for part in ("mixup", "comparison/mixup/seed_0")
+  )
+  assert one == compared
