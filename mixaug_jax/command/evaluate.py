@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> None:
     "Evaluates the chosen weights of a finished run, on one or several views "
     "of each image.",
   )
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of a finished run")
   parser.add_argument("--split", default="test", choices=SPLITS)
   parser.add_argument(
     "--data_dir",

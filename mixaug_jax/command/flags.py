@@ -50,6 +50,17 @@ def path(text: str) -> pathlib.Path:
   return names.local(text)
 
 
+def add_workdir(flags: argparse.ArgumentParser, text: str) -> None:
+  """Adds `--workdir`, which must be given; `text` explains it."""
+  flags.add_argument(
+    "--workdir",
+    type=path,
+    required=True,
+    metavar="DIR",
+    help=f"{text}; required",
+  )
+
+
 def add_config(
   flags: argparse.ArgumentParser,
   load: Callable[[str, dict[str, str]], ConfigDict] = config_lib.load,
