@@ -88,9 +88,26 @@ def test_a_long_difference_is_cut():
   assert line.endswith(" and 1 more")
 
 
-def test_a_mistake_gets_no_directory():
+def test_the_causes_of_a_difference_come_first():
   _store("cutmix-digits", _config())
-  with pytest.raises(UserError, match="alpha must be above 0"):
+  values = {"model.name": "small_vit", "seed": "1", "mix.alpha": "0.3"}
+  config = _config(**values)
+  with config.unlocked():
+    config.model.head_init = "zeros"  # As weights decide it.
+  order = lambda given: [
+    word
+    for word in workdirs.choose(config, "cutmix", given)[1].split()
+    if word in config_lib.leaves(config)
+  ]
+  assert order(()) == ["model.name", "mix.alpha", "seed"]
+  assert order(["seed"]) == ["seed", "model.name", "mix.alpha"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_mistake_gets_no_directory(beside):
+  if beside:
+    _store("cutmix-digits", _config())
+  with pytest.raises(UserError, match=r"^config\.mix\.alpha must be ab"):
     workdirs.choose(_config(**{"mix.alpha": "-1"}), "cutmix")
 
 
