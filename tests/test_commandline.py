@@ -11,7 +11,7 @@ import jaxlib.version
 import pytest
 
 from mixaug_jax import jax_setup
-from mixaug_jax.command import exits, flags
+from mixaug_jax.command import exits, flags, streams
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Prints the program of a convolution, and the errors of its output and its

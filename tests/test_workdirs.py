@@ -93,7 +93,7 @@ def test_the_causes_of_a_difference_come_first():
   values = {"model.name": "small_vit", "seed": "1", "mix.alpha": "0.3"}
   config = _config(**values)
   with config.unlocked():
-    config.model.head_init = "zeros"  # As weights decide it.
+    config.model.version = "v1"  # As weights decide it.
   order = lambda given: [
     word
     for word in workdirs.choose(config, "cutmix", given)[1].split()
@@ -107,8 +107,12 @@ def test_the_causes_of_a_difference_come_first():
 def test_a_mistake_gets_no_directory(beside):
   if beside:
     _store("cutmix-digits", _config())
-  with pytest.raises(UserError, match=r"^config\.mix\.alpha must be ab"):
-    workdirs.choose(_config(**{"mix.alpha": "-1"}), "cutmix")
+  for key, value, sentence in [
+    ("mix.alpha", "-1", r"^config\.mix: alpha must be above 0"),
+    ("mix.name", "cutmax", r"^config\.mix\.name must be one of"),
+  ]:
+    with pytest.raises(UserError, match=sentence):
+      workdirs.choose(_config(**{key: value}), "cutmix")
 
 
 def test_a_damaged_directory_is_reported():
