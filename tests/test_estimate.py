@@ -45,7 +45,7 @@ def test_a_terminal_shows_the_numbers_and_a_few_of_many_runs(
   monkeypatch, capsys, tmp_path
 ):
   comparison = plan.make(
-    arms.load("compare", {"tune.trials": "8"}), tmp_path / "runs", None
+    arms.load("compare", {"tune.trials": "10"}), tmp_path / "runs", None
   )
   timed = types.SimpleNamespace(seconds=lambda cell: 60.0, overhead=7.0)
   monkeypatch.setattr(estimate, "_time", lambda *_: timed)
