@@ -285,7 +285,7 @@ def train(
       stacklevel=3,  # The decorator is between.
     )
   if workdir is None:
-    folder, line = workdirs.choose(resolved, str(config))
+    folder, line = workdirs.choose(resolved, str(config), values)
     print(line, flush=True)
   else:
     folder = _path("workdir", workdir)

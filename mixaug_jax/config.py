@@ -510,11 +510,21 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
   raise UserError(f"config.{key} must be {_TYPES[kind]}, got {text!r}")
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-  """Returns the sentence about a key that is not in `known`."""
+def unknown_key(
+  key: str, known: Iterable[str], prefix: str = "", value: str = ""
+) -> str:
+  """Returns the sentence about a key that is not in `known`.
+
+  Args:
+    key: a dotted name.
+    known: all keys.
+    prefix: of the suggestion as a flag with `value`; empty: a key alone.
+    value: what the key was to be.
+  """
   known = list(known)
   near = hints.key(key, known)
-  hint = f"; did you mean {near}?" if near else ""
+  shown = f"{prefix}{near}={value}" if prefix else near
+  hint = f"; did you mean {shown}?" if near else ""
   start = f"{key}."
   if below := [x.removeprefix(start) for x in known if x.startswith(start)]:
     return (

@@ -3,6 +3,7 @@
 import itertools
 import os
 import pathlib
+from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
@@ -10,6 +11,8 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 
 _MOST_DIFFERENCES = 3  # In a line.
+# Other keys often follow from these.
+_CAUSES = ("data.name", "data.dir", "model.name", "model.pretrained")
 
 
 def default(spec: str) -> pathlib.Path:
@@ -19,7 +22,9 @@ def default(spec: str) -> pathlib.Path:
   return pathlib.Path("runs", name)
 
 
-def choose(config: ConfigDict, spec: str) -> tuple[pathlib.Path, str]:
+def choose(
+  config: ConfigDict, spec: str, given: Collection[str] = ()
+) -> tuple[pathlib.Path, str]:
   """Chooses `default(spec)`, or the next number that has no other run.
 
   All processes of a run get the choice of process 0.
@@ -27,6 +32,7 @@ def choose(config: ConfigDict, spec: str) -> tuple[pathlib.Path, str]:
   Args:
     config: resolved and checked.
     spec: the text of its recipe.
+    given: the keys that the user set; they come first in the reason.
 
   Returns:
     The directory, and a line that gives the reason.
@@ -36,39 +42,42 @@ def choose(config: ConfigDict, spec: str) -> tuple[pathlib.Path, str]:
   """
   from mixaug_jax.training import parallel
 
-  name, _, line = parallel.from_first(lambda: _chosen(config, spec)).partition(
-    "\n"
-  )
+  chosen = parallel.from_first(lambda: _chosen(config, spec, given))
+  name, _, line = chosen.partition("\n")
   if not name:
     raise UserError(line)
   return pathlib.Path(name), line
 
 
-def _chosen(config: ConfigDict, spec: str) -> str:
+def _chosen(config: ConfigDict, spec: str, given: Collection[str]) -> str:
   """Returns the name of the directory and the line, or the mistake alone."""
   from mixaug_jax.training import experiment, pretrained, records
+  from mixaug_jax.training.checkpoint import saved_in
 
   folder, why = default(spec), ""
   try:
     for number in itertools.count(2):
-      changed = _changed(pretrained.recalled(config, folder), folder)
+      complete = pretrained.recalled(config, folder)
+      changed = _changed(complete, folder)
       if not changed:
         break
       if not why:
-        experiment.check(config)  # A mistake gets no directory.
-        why = f"; {folder} holds another config: it differs in {changed}"
+        texts = _first(changed, spec, given)
+        why = f"; {folder} holds another config: it differs in {texts}"
       folder = folder.with_name(f"{default(spec).name}-{number}")
+    finished = (folder / records.RESULT_FILE).exists()
+    if not finished:  # A mistake gets no directory.
+      experiment.check(complete, fetch_weights=not saved_in(folder))
   except UserError as error:
     return f"\n{error}"
   state = "a new run"
   if (folder / records.CONFIG_FILE).exists():
-    finished = (folder / records.RESULT_FILE).exists()
     state = "finished before" if finished else "resumed"
   return f"{folder}\n{folder}: {state}{why}"
 
 
-def _changed(config: ConfigDict, folder: pathlib.Path) -> str:
-  """Returns what makes the run in a folder another one, or an empty text.
+def _changed(config: ConfigDict, folder: pathlib.Path) -> list[str]:
+  """Returns what makes the run in a folder another one, a text each.
 
   Other images are another experiment, although a run whose images moved may be
   resumed by `--workdir`.
@@ -80,7 +89,22 @@ def _changed(config: ConfigDict, folder: pathlib.Path) -> str:
     ours, theirs = config.data.dir, config_lib.completed(there)["data"]["dir"]
     if os.path.realpath(ours or "") != os.path.realpath(theirs or ""):
       changed.append(f"data.dir (there {theirs}, here {ours})")
+  return changed
+
+
+def _first(changed: list[str], spec: str, given: Collection[str]) -> str:
+  """Returns the differences that explain the others, and their number."""
+  recipe = config_lib.leaves(config_lib.read(spec))
+
+  def rank(text: str) -> int:
+    key = text.partition(" ")[0]
+    if key in given:
+      return -1
+    if key in _CAUSES:
+      return _CAUSES.index(key)
+    # What a recipe leaves open follows from other keys.
+    return len(_CAUSES) + (recipe.get(key) in (None, "auto"))
+
   more = len(changed) - _MOST_DIFFERENCES
-  return ", ".join(changed[:_MOST_DIFFERENCES]) + (
-    f" and {more} more" if more > 0 else ""
-  )
+  shown = ", ".join(sorted(changed, key=rank)[:_MOST_DIFFERENCES])
+  return shown + (f" and {more} more" if more > 0 else "")

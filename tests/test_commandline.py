@@ -11,7 +11,7 @@ import jaxlib.version
 import pytest
 
 from mixaug_jax import jax_setup
-from mixaug_jax.command import exits, flags
+from mixaug_jax.command import exits, flags, streams
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
 # Prints the program of a convolution, and the errors of its output and its
@@ -125,6 +125,18 @@ def test_an_exception_becomes_a_code_and_a_sentence(
   stderr = capsys.readouterr().err
   assert sentence in stderr
   assert len(stderr.splitlines()) == bool(sentence)
+
+
+def test_the_sentence_of_a_mistake_fits_a_terminal(monkeypatch, capsys):
+  monkeypatch.setattr(sys, "argv", ["command"])
+  monkeypatch.setattr(streams, "protect", lambda: None)
+  monkeypatch.setenv("COLUMNS", "40")
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+  with pytest.raises(SystemExit):
+    exits.run(lambda _: _raise(UserError("a word and " * 9)))
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) > 2
+  assert max(map(len, lines)) <= 40
 
 
 def test_an_unexpected_exception_is_raised(monkeypatch):

@@ -402,3 +402,6 @@ def test_an_unset_share_for_validation_follows_the_images(images, held_out):
   sets = data.load(_settings(validation_fraction="none"), 0, sources=whole)
   assert len(sets.validation) == held_out
   assert len(sets.train) == images - held_out
+  assert sets.chosen_share == held_out / images
+  sets = data.load(_settings(validation_fraction="0.5"), 0, sources=whole)
+  assert sets.chosen_share is None

@@ -1,11 +1,12 @@
 """The estimate of the time of a comparison."""
 
+import sys
 import types
 
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import estimate
+from mixaug_jax.comparison import arms, estimate, launch, plan
 
 
 def _config(**values):
@@ -38,3 +39,26 @@ def test_the_estimate_of_a_run_includes_its_evaluations():
   )
   assert trial == pytest.approx(7 + 20 * 2 + (2 * 5 * 2 + 2) * 2.5)
   assert timed.seconds(cell(steps="20")) == run
+
+
+def test_a_terminal_shows_the_numbers_and_a_few_of_many_runs(
+  monkeypatch, capsys, tmp_path
+):
+  comparison = plan.make(
+    arms.load("compare", {"tune.trials": "10"}), tmp_path / "runs", None
+  )
+  timed = types.SimpleNamespace(seconds=lambda cell: 60.0, overhead=7.0)
+  monkeypatch.setattr(estimate, "_time", lambda *_: timed)
+  monkeypatch.setattr(launch, "places", lambda jobs: [{}] * jobs)
+  estimate.dry_run(comparison, [], 2)
+  piped = capsys.readouterr().out.splitlines()
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+  monkeypatch.setenv("COLUMNS", "500")
+  estimate.dry_run(comparison, [], 2)
+  shown = capsys.readouterr().out.splitlines()
+  cells = len(comparison.trials) + len(comparison.cells)
+  assert f"{len(comparison.trials)} trials: " in shown[0]
+  assert shown[:21] == piped[:21]
+  assert shown[21] == f"and {cells - 20} more; --dry_run | cat lists all"
+  assert shown[22:] == piped[cells + 1 :]
+  assert ", 2 at a time, which share the CPU: about " in shown[-1]

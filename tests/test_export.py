@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import pathlib
+import types
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -67,6 +68,7 @@ def test_what_is_exported_loads_again(tmp_path, kind, name):
   model, variables = _model(name, **(KERAS if kind == "keras" else {}))
   path = tmp_path / f"it's{weight_export.FORMATS[kind].suffix}"
   loads = weight_export.export(path, kind, name, model, variables)
+  assert isinstance(ast.parse(loads).body[0], ast.Assign)
   nodes = ast.walk(ast.parse(loads))
   assert str(path) in [x.value for x in nodes if isinstance(x, ast.Constant)]
   source = sources.resolve(str(path), name)
@@ -80,7 +82,9 @@ def test_keras_loads_an_export_with_the_same_logits(tmp_path):
   model, variables = _model("resnet50", **KERAS)
   path = tmp_path / "weights.h5"
   loads = weight_export.export(path, "keras", "resnet50", model, variables)
-  peer = eval(loads, {"keras": keras})
+  names = {"keras": keras}
+  exec(loads, names)
+  peer = names["network"]
   images = np.random.default_rng(1).standard_normal((2, 224, 224, 3))
   images = images.astype(np.float32)
   ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
@@ -104,14 +108,19 @@ def test_pytorch_loads_an_export_with_the_same_logits(
   model, variables = _model(name)
   path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
   loads = weight_export.export(path, kind, name, model, variables)
-  assert f"{name}" in loads
-  assert "num_classes=5" in loads
+  make = lambda num_classes: pytorch_resnet.make(
+    blocks, model.bottleneck, num_classes
+  )
   if kind == "torchvision":
-    state = torch.load(path, weights_only=True)
+    library = types.SimpleNamespace(models=types.SimpleNamespace())
+    setattr(library.models, name, make)
+    names = {"torchvision": library, "torch": torch}
+    exec(loads, names)
+    peer = names["network"]
   else:
-    state = safetensors.torch.load_file(path)
-  peer = pytorch_resnet.make(blocks, model.bottleneck, 5)
-  peer.load_state_dict(state)
+    assert f"create_model('{name}', num_classes=5" in loads
+    peer = make(5)
+    peer.load_state_dict(safetensors.torch.load_file(path))
   images = np.random.default_rng(1).standard_normal((2, 64, 64, 3))
   images = images.astype(np.float32)
   ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
@@ -123,11 +132,14 @@ def test_pytorch_loads_an_export_with_the_same_logits(
 @pytest.mark.parametrize(
   ("kind", "name", "attributes", "sentence"),
   [
-    ("keras", "resnet50", {}, "choose torchvision or safetensors"),
-    ("keras", "resnet18", {}, "no network like resnet18"),
+    ("keras", "resnet50", {}, "like resnet50 v1.5; choose torchvision or s"),
+    (
+      *("keras", "resnet18", {}),
+      "^Keras has no resnet18; choose torchvision or safetensors$",
+    ),
     ("torchvision", "resnet50", KERAS, "choose keras"),
-    ("safetensors", "small_resnet", {}, "none has"),
-    ("safetensors", "resnet50", {"last_stage": "stage3"}, "none has"),
+    ("safetensors", "small_resnet", {}, "no framework has"),
+    ("safetensors", "resnet50", {"last_stage": "stage3"}, "no framework has"),
   ],
 )
 def test_networks_that_a_framework_lacks_are_refused(
@@ -139,7 +151,7 @@ def test_networks_that_a_framework_lacks_are_refused(
 
 
 def test_only_resnets_are_exported(tmp_path):
-  with pytest.raises(UserError, match="no network like dense; none has"):
+  with pytest.raises(UserError, match="Keras has no dense; no framework has"):
     weight_export.export(tmp_path / "x", "keras", "dense", nn.Dense(5), {})
 
 
@@ -221,7 +233,7 @@ def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   command = [f"--workdir={workdir}", "--format=safetensors"]
   export.main(command)
   printed = capsys.readouterr().out
-  assert "timm.create_model('resnet18', num_classes=5" in printed
+  assert "  network = timm.create_model('resnet18', num_classes=5" in printed
   assert "its input, 16 x 16 px, is made of an image like this:" in printed
   written = workdir / "weights.safetensors"
   (workdir / "usual").touch()

@@ -3,7 +3,15 @@
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.command import compare, config_help, train
+from mixaug_jax.command import (
+  compare,
+  config_help,
+  evaluate,
+  export,
+  predict,
+  report,
+  train,
+)
 
 
 def _printed(main, flag, columns, monkeypatch, capsys):
@@ -28,6 +36,13 @@ def test_help_lists_the_keys_that_are_used_most(columns, monkeypatch, capsys):
   long = [line for line in body if len(line) > columns and " " in line.strip()]
   assert not long
   assert len(body) < (80 if columns == 80 else 130)
+
+
+@pytest.mark.parametrize("main", [compare, evaluate, export, predict, report])
+def test_a_flag_that_must_be_given_is_explained(main, monkeypatch, capsys):
+  text = _printed(main, "--help", 80, monkeypatch, capsys)
+  (line,) = [x for x in text.splitlines() if x.startswith("  --workdir DIR")]
+  assert line.endswith("; required")
 
 
 def test_helpfull_lists_all_keys(monkeypatch, capsys):

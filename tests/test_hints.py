@@ -73,7 +73,9 @@ def test_the_value_that_a_word_may_stand_for(word, known, value):
   ("main", "words", "sentence"),
   [
     (train, "cutmix --epochs=3", "--epochs; did you mean --config.epochs=3?"),
-    (train, "cutmix --epochs 3", "did you mean --config.epochs?"),
+    (train, "cutmix --epochs 3", "did you mean --config.epochs=3?"),
+    (train, "cutmix --epochs", "did you mean --config.epochs?"),
+    (train, "cutmix --epochs --workdir=x", "did you mean --config.epochs?"),
     (train, "cutmix epochs=3", "no flag epochs; did you mean --config.epochs="),
     (
       train,
@@ -88,7 +90,15 @@ def test_the_value_that_a_word_may_stand_for(word, known, value):
     (train, "cutmix --wrokdir=x", "did you mean --workdir=x?"),
     (train, "cutmix --zzz=x", "no flag --zzz; see "),
     (train, "cutmix folder", "unrecognized arguments: folder"),
-    (train, "cutmix --config.lr=1", "did you mean optimizer.learning_rate?"),
+    (train, "cutmix:folder .", "did you mean --config.data.dir=.?"),
+    (
+      *(train, "cutmix --config.lr=1"),
+      "did you mean --config.optimizer.learning_rate=1?",
+    ),
+    (
+      *(compare, "compare --workdir=x --config.data.dir=photos"),
+      "did you mean --config.base.data.dir=photos?",
+    ),
     (
       compare,
       "compare --epochs=3",

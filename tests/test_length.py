@@ -1,5 +1,6 @@
 """The length of a run, its periods and its warm-up follow the images."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -77,6 +78,11 @@ def test_a_set_smaller_than_a_batch_is_trained_on(photos):
   assert int(np.argmax(rates)) == 12  # 8 % of the run.
   lines = provenance.describe(exp, None, 0, None).splitlines()
   assert "; resnet18 from torchvision; " in lines[0]
+  assert "; validation takes 25% of the training images; " in lines[0]
+  for share in (0.1, None):
+    sets = dataclasses.replace(exp.datasets, chosen_share=share)
+    other = dataclasses.replace(exp, datasets=sets)
+    assert "takes" not in provenance.describe(other, None, 0, None)
   assert lines[1].startswith("the length, 200 epochs, follows the number of")
   # 1.96 sqrt(0.25 / 16) = 0.245.
   assert lines[2:] == [

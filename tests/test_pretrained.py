@@ -173,10 +173,25 @@ def test_every_mismatch_is_reported_at_once(resnet18, faulty):
     assert "layer1.0.bn1.weight (63,) in place of (64,)" in sentence
     assert "\n" not in sentence
     if not allow_partial:
-      missing, left_over = sentence.split("missing: ")[1].split("not used: ")
+      missing, unused = sentence.split("missing: ")[1].split("not used: ")
       assert "bn1.bias, layer2.0.bn1.bias" in missing
       assert "layer2.0.conv1.weight" in missing
-      assert "layer5.conv.weight" in left_over
+      assert unused.startswith("layer5.conv.weight; ")  # Each name once.
+
+
+def test_a_file_that_ends_at_a_stage_names_the_key_of_it(resnet18, tmp_path):
+  named = _named(dialects.TORCH, resnet18)
+  path = tmp_path / "x.safetensors"
+  for gone, fix in [
+    (("layer4", "fc"), "set config.model.last_stage=stage3, where"),
+    (("layer3", "fc"), "set config.model.allow_partial=true"),
+    (("layer4", "conv1", "fc"), "set config.model.allow_partial=true"),
+    (("layer4.1.conv2", "fc"), "set config.model.allow_partial=true"),
+  ]:
+    kept = {k: x for k, x in named.items() if not k.startswith(gone)}
+    formats.write_safetensors(path, kept)
+    with pytest.raises(UserError, match=fix):
+      _resolve(path).load(resnet18)
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,30 @@ def test_a_long_difference_is_cut():
   assert line.endswith(" and 1 more")
 
 
-def test_a_mistake_gets_no_directory():
+def test_the_causes_of_a_difference_come_first():
   _store("cutmix-digits", _config())
-  with pytest.raises(UserError, match="alpha must be above 0"):
-    workdirs.choose(_config(**{"mix.alpha": "-1"}), "cutmix")
+  # Its model.zero_init_residual is another one as well.
+  values = {"model.name": "resnet18", "seed": "1", "mix.alpha": "0.3"}
+  config = _config(**values)
+  order = lambda given: [
+    word
+    for word in workdirs.choose(config, "cutmix", given)[1].split()
+    if word in config_lib.leaves(config)
+  ]
+  assert order(()) == ["model.name", "mix.alpha", "seed"]
+  assert order(["seed"]) == ["seed", "model.name", "mix.alpha"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_mistake_gets_no_directory(beside):
+  if beside:
+    _store("cutmix-digits", _config())
+  for key, value, sentence in [
+    ("mix.alpha", "-1", r"^config\.mix: alpha must be above 0"),
+    ("mix.name", "cutmax", r"^config\.mix\.name must be one of"),
+  ]:
+    with pytest.raises(UserError, match=sentence):
+      workdirs.choose(_config(**{key: value}), "cutmix")
 
 
 def test_a_damaged_directory_is_reported():

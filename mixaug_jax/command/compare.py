@@ -68,7 +68,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   example = "compare:folder --config.base.data.dir=photos --workdir=runs/b"
   flags.add_config(parser, arms.load, "compare", [example])
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of the comparison and its runs")
   parser.add_argument(
     "--arms",
     type=lambda text: [name.strip() for name in text.split(",")],

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from mixaug_jax import progress
 from mixaug_jax.api import AVERAGES, SPLITS
 from mixaug_jax.command import flags
 
@@ -14,7 +15,7 @@ def main(argv: Sequence[str]) -> None:
     "Evaluates the chosen weights of a finished run, on one or several views "
     "of each image.",
   )
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of a finished run")
   parser.add_argument("--split", default="test", choices=SPLITS)
   parser.add_argument(
     "--data_dir",
@@ -48,4 +49,8 @@ def main(argv: Sequence[str]) -> None:
   )
   for note in report.pop("notes"):
     print(f"mixaug_jax: {note}", file=sys.stderr)
-  print(json.dumps(report, indent=2) if arguments.json else views.table(report))
+  if arguments.json:
+    print(json.dumps(report, indent=2))
+    return
+  header, _, rows = views.table(report).partition("\n")
+  print(f"{progress.folded(header, sys.stdout)}\n{rows}")

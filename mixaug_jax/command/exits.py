@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mixaug_jax import signals
+from mixaug_jax import progress, signals
 from mixaug_jax.command import failures, streams
 from mixaug_jax.errors import Diverged, Interrupted, UserError
 
@@ -45,22 +45,21 @@ def run(
       raise
     code, output_is_optional = 0, False  # --help has done nothing but print.
   except (UserError, Diverged, Interrupted) as error:
-    print(f"mixaug_jax: {error}", file=sys.stderr)
+    _print(str(error))
     code = error.code
   except KeyboardInterrupt:
     code = signals.CTRL_C_CODE
   except Exception as error:
     if text := failures.sentence(error):
-      print(f"mixaug_jax: {text}", file=sys.stderr)
+      _print(text)
       code = UserError.code
     elif not _several_processes():
       raise
     elif failures.lost_another(error):
-      print(
-        "mixaug_jax: another process of this run died or cannot be reached; "
-        "see its output for the reason, and start all of them again to "
-        "continue from the newest checkpoint",
-        file=sys.stderr,
+      _print(
+        "another process of this run died or cannot be reached; see its output "
+        "for the reason, and start all of them again to continue from the "
+        "newest checkpoint"
       )
       code = 1
       _leave(code, 0)
@@ -72,6 +71,12 @@ def run(
   if code and _several_processes():
     _leave(code, _GOODBYE_SECONDS)
   sys.exit(code)
+
+
+def _print(sentence: str) -> None:
+  """Prints a sentence on stderr, in lines that fit where it is a terminal."""
+  text = f"mixaug_jax: {sentence}"
+  print(progress.folded(text, sys.stderr), file=sys.stderr)
 
 
 def _call(command: Callable[[Sequence[str]], int | None]) -> int:
@@ -101,10 +106,7 @@ def _check_output(optional: bool) -> int:
     return 0
   if error.errno == errno.EPIPE:
     return 128 + signal.SIGPIPE
-  print(
-    f"mixaug_jax: the output cannot be written: {error.strerror}",
-    file=sys.stderr,
-  )
+  _print(f"the output cannot be written: {error.strerror}")
   return 0 if optional else UserError.code
 
 

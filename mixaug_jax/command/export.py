@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from mixaug_jax import jax_setup, progress
@@ -14,9 +15,11 @@ def main(argv: Sequence[str]) -> None:
     "export",
     "Writes the chosen weights of a finished run for another framework.",
   )
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of a finished run")
   parser.add_argument(
-    "--format", required=True, help="torchvision, keras or safetensors"
+    "--format",
+    required=True,
+    help="torchvision, keras or safetensors; required",
   )
   parser.add_argument(
     "--output",
@@ -54,5 +57,5 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       f"cannot write {output}: {error.strerror or error}; name another --output"
     ) from None
-  print(f"wrote {output}; load it by\n  {loads}")
+  print(f"wrote {output}; load it by\n{textwrap.indent(loads, '  ')}")
   print(progress.folded(network.describe_input(), sys.stdout))

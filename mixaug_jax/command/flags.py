@@ -3,9 +3,10 @@
 import argparse
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
@@ -48,6 +49,17 @@ def path(text: str) -> pathlib.Path:
     if error.errno == errno.ENAMETOOLONG:
       raise argparse.ArgumentTypeError("its name is too long") from None
   return names.local(text)
+
+
+def add_workdir(flags: argparse.ArgumentParser, text: str) -> None:
+  """Adds `--workdir`, which must be given; `text` explains it."""
+  flags.add_argument(
+    "--workdir",
+    type=path,
+    required=True,
+    metavar="DIR",
+    help=f"{text}; required",
+  )
 
 
 def add_config(
@@ -115,21 +127,37 @@ def parse(
     if "=" in text and not os.path.exists(text.partition(":")[0]):
       raise UserError(_unknown(flags, text))
   if extra:
+    if len(extra) == 1 and os.path.isdir(extra[0]):
+      key = hints.key("data.dir", _keys(flags))
+      raise UserError(
+        f"unrecognized argument {extra[0]}; did you mean "
+        f"{_PREFIX}{key}={extra[0]}?"
+      )
     flags.error(f"unrecognized arguments: {' '.join(extra)}")
   if len(given) != 1:
     flags.error("name one recipe, such as cutmix:folder")
   (arguments.spec,), arguments.overrides = given, overrides
+  _check_keys(arguments.spec, overrides)
   arguments.config = load_config(arguments.spec, overrides)
   return arguments
 
 
+def _check_keys(spec: str, overrides: Mapping[str, str]) -> None:
+  """Raises UserError, with a flag to paste, at the first unknown key."""
+  known = config_lib.leaves(config_lib.read(spec))
+  for key, value in overrides.items():
+    # The keys of arms and ranges are those of base, see `comparison.arms`.
+    if key not in known and not key.startswith(("arms.", "tune.space.")):
+      raise UserError(config_lib.unknown_key(key, known, _PREFIX, value))
+
+
 def _check_flags(flags: argparse.ArgumentParser, words: Sequence[str]) -> None:
   """Raises UserError at the first flag that the parser does not have."""
-  for word in words:
+  for word, following in itertools.zip_longest(words, words[1:], fillvalue="-"):
     if word == "--":
       return
     if word.startswith("--") and word.partition("=")[0] not in _own(flags):
-      raise UserError(_unknown(flags, word))
+      raise UserError(_unknown(flags, word, following))
 
 
 def _own(flags: argparse.ArgumentParser) -> list[str]:
@@ -137,16 +165,30 @@ def _own(flags: argparse.ArgumentParser) -> list[str]:
   return [x for action in flags._actions for x in action.option_strings]
 
 
-def _unknown(flags: argparse.ArgumentParser, word: str) -> str:
-  """Returns the sentence about an unknown flag, perhaps without its dashes."""
+def _keys(flags: argparse.ArgumentParser) -> list[str]:
+  """Returns the config keys of a parser, which may have none."""
+  recipe = flags.get_default("keys_of")
+  return list(config_lib.leaves(config_lib.read(recipe))) if recipe else []
+
+
+def _unknown(
+  flags: argparse.ArgumentParser, word: str, following: str = "-"
+) -> str:
+  """Returns the sentence about an unknown flag, perhaps without its dashes.
+
+  Args:
+    flags: the parser.
+    word: the flag, perhaps with its value.
+    following: the next word, which is its value unless it is a flag.
+  """
   flag, equals, value = word.partition("=")
   name = flag.lstrip("-").removeprefix("config.")
   near = hints.near(name, _own(flags), 0.75)
-  if near is None and (recipe := flags.get_default("keys_of")):
-    keys = config_lib.leaves(config_lib.read(recipe))
-    if key := hints.key(name, keys):
-      near = f"{_PREFIX}{key}"
-      value = config_lib.nearest_value(key.removeprefix("base."), value)
+  if near is None and (key := hints.key(name, _keys(flags))):
+    near = f"{_PREFIX}{key}"
+    if not equals and not following.startswith("-"):
+      equals, value = "=", following
+    value = config_lib.nearest_value(key.removeprefix("base."), value)
   near = near or hints.near(name, _own(flags))
   hint = f"did you mean {near}{equals}{value}?" if near else ""
   return f"there is no flag {flag}; {hint or f'see {flags.prog} --help'}"

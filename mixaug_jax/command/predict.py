@@ -42,7 +42,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = flags.parser(
     "predict", "Classifies images by the chosen weights of a finished run."
   )
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of a finished run")
   help_text = "a folder for class activation overlays, one PNG for each image"
   parser.add_argument("--output", type=flags.path, help=help_text)
   parser.add_argument(

@@ -10,7 +10,7 @@ def main(argv: Sequence[str]) -> None:
   parser = flags.parser(
     "report", "Writes report.html into the directory of a finished run."
   )
-  parser.add_argument("--workdir", type=flags.path, required=True)
+  flags.add_workdir(parser, "the directory of a finished run")
   arguments = flags.parse(parser, argv)
   jax_setup.prepare()
 

@@ -4,6 +4,12 @@ import os
 
 from mixaug_jax.training.result import Result
 
+_CHOSEN = {
+  "best": "best on validation",
+  "last": "last weights",
+  "ema": "moving average",
+}
+
 
 def of_run(result: Result, workdir: os.PathLike) -> str:
   """Returns the result of a run in a few lines."""
@@ -15,7 +21,7 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
       )
   if test := result.test:
     lines.append(
-      f"test ({result.chosen} on validation, step {result.chosen_step}): "
+      f"test ({_CHOSEN[result.chosen]}, step {result.chosen_step}): "
       f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
       f"{test.loss:.3f}"
     )

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
 
   workdir, line = arguments.workdir, ""
   if workdir is None:
-    workdir, line = workdirs.choose(config, arguments.spec)
+    workdir, line = workdirs.choose(config, arguments.spec, arguments.overrides)
   first = jax.process_index() == 0
   if first and line:
     print(progress.folded(line, sys.stdout), flush=True)

@@ -22,6 +22,7 @@ from mixaug_jax.training import length
 from mixaug_jax.training.result import Result
 
 _STEPS = 5
+_LISTED = 20  # Runs that a terminal shows.
 
 
 def dry_run(
@@ -40,10 +41,20 @@ def dry_run(
   cells = (*comparison.trials, *comparison.cells)
   later = comparison.seeds * len(comparison.arms) - len(comparison.cells)
   left = [*comparison.unfinished_trials, *comparison.unfinished]
-  for cell in cells:
+  count = len(left) + later
+  print(
+    f"{len(comparison.arms)} arms, {comparison.seeds} seeds, "
+    f"{len(comparison.trials)} trials: {count} runs to train"
+  )
+  # A pipe gets all.
+  shown = len(cells) if not sys.stdout.isatty() else _LISTED
+  for cell in cells[:shown]:
     words = shlex.join(["python", *launch.only(command, cell)])
     over = "diverged" if cell.diverged is not None else "finished"
     print(f"{cell.name}: {words if cell in left else over}")
+  if len(cells) > shown:
+    text = f"and {len(cells) - shown} more; --dry_run | cat lists all"
+    print(progress.folded(text, sys.stdout))
   if later:
     print(f"then {later} runs of the recipes that are chosen")
   elif not left:
@@ -54,14 +65,16 @@ def dry_run(
   seconds = sum(map(timed.seconds, left))
   # Trials of the same number are as long in all arms.
   seconds += later * sum(map(timed.seconds, cells)) / len(cells)
+  places = launch.places(jobs)
   # Runs that share a CPU take almost as long as one after the other.
-  at_once = max(1, len([place for place in launch.places(jobs) if place]))
-  count = len(left) + later
+  parts = len(places) if any(places) else 1
+  at_once = f", {len(places)} at a time" if len(places) > 1 else ""
+  if at_once and parts == 1:
+    at_once += ", which share the CPU"
   text = (
     f"{count} runs of about {seconds / count:.0f} s, of which "
     f"{timed.overhead:.0f} s are start-up and compilation"
-    + (f", {at_once} at a time" if at_once > 1 else "")
-    + f": about {duration(seconds / at_once)}, evaluations included"
+    f"{at_once}: about {duration(seconds / parts)}, evaluations included"
   )
   print(progress.folded(text, sys.stdout))
 

@@ -55,6 +55,8 @@ class Datasets:
     seen: the share of a picture that the network sees, in (0, 1]: the mean
       over train, without augmentation.
     warnings: sentences about the data that need attention.
+    chosen_share: the share of train that became validation, if the number of
+      images decided it.
   """
 
   train: Split
@@ -67,6 +69,7 @@ class Datasets:
   duplicates: duplicates.Duplicates
   seen: float
   warnings: list[str]
+  chosen_share: float | None = None
 
   def by_name(self) -> dict[str, Split]:
     """Returns the splits that exist."""
@@ -148,7 +151,7 @@ def load(
     if name in ("all", "train"):
       share = reading.share
   rng = np.random.default_rng(seed)
-  _divide(parts, config, rng)
+  chosen_share = _divide(parts, config, rng)
   drawn_from = draws_from(
     (x.ids, x.labels, x.hashes) for n, x in parts.items() if n != "test"
   )
@@ -175,6 +178,7 @@ def load(
       *_without_training(train.labels, names),
       *_of_pictures(share, peaks, config),
     ],
+    chosen_share=chosen_share,
   )
 
 
@@ -229,20 +233,27 @@ def _opener(name: str) -> Opener:
 
 def _divide(
   parts: dict[str, Split], config: ConfigDict, rng: np.random.Generator
-) -> None:
-  """Holds out the splits that the data set does not have."""
+) -> float | None:
+  """Holds out the splits that the data set does not have.
+
+  Returns:
+    `Datasets.chosen_share`.
+  """
   if "all" in parts:
     parts["train"] = parts.pop("all")
     own = np.random.default_rng(config.test_seed)
     _hold_out(parts, "test", config.test_fraction, own)
     if not config.test:  # It is held out all the same, and never trained on.
       del parts["test"]
-  if "validation" not in parts:
-    share = config.validation_fraction
-    if share is None:
-      share = max(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(parts["train"]))
-      share = min(share, _LARGEST_SHARE)
-    _hold_out(parts, "validation", share, rng)
+  if "validation" in parts:
+    return None
+  chosen = None
+  if config.validation_fraction is None:
+    chosen = max(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(parts["train"]))
+    chosen = min(chosen, _LARGEST_SHARE)
+  share = config.validation_fraction if chosen is None else chosen
+  _hold_out(parts, "validation", share, rng)
+  return chosen
 
 
 def _hold_out(

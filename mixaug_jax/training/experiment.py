@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import augment, data, models
+from mixaug_jax import config as config_lib
 from mixaug_jax.data.datasets import open_sources
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
@@ -219,7 +220,7 @@ def build(
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, fetch_weights: bool = True) -> None:
   """Raises UserError for a mistake that is found before images are read.
 
   `build` finds it as well. This is for a config whose data are not needed or
@@ -227,11 +228,12 @@ def check(config: ConfigDict) -> None:
 
   Args:
     config: resolved and checked.
+    fetch_weights: whether to find the file of weights that are not published.
   """
   weights, *_ = _without_data(config)
   data.check(config.data)
   published = weight_sources.is_published(config.model.pretrained or "")
-  if weights is not None and not published:
+  if weights is not None and fetch_weights and not published:
     weights.fetch()
   optimizer = optimizer_settings(config.optimizer, config.epochs or 0.0)
   warmup = optimizer.warmup_epochs + optimizer.head_warmup_epochs
@@ -259,7 +261,7 @@ def _without_data(config: ConfigDict) -> tuple[Any, Any, Any, Any]:
   )
   if weights is None:
     _check_that_all_learns(config)
-  with _user_errors():
+  with _user_errors(config):
     return (
       weights,
       augment.make_augment(config.augment, config.data.image_size),
@@ -277,7 +279,7 @@ def _learner(
     UserError: a value that does not fit the model or the length of the run.
   """
   model = create_model(config, num_classes)
-  with _user_errors():
+  with _user_errors(config):
     abstract = models.abstract_variables(model, config.data.image_size)
   optimizer, schedule = optim.make_optimizer(
     optimizer_settings(config.optimizer, steps / per_epoch if per_epoch else 0),
@@ -304,12 +306,16 @@ def _check_that_all_learns(config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
+def _user_errors(config: ConfigDict) -> Iterator[None]:
   """Turns the ValueErrors of code that checks its settings into UserErrors."""
   try:
     yield
   except ValueError as error:
-    raise UserError(f"config: {error}") from error
+    key = str(error).partition(" ")[0].rstrip(":")
+    known = any(
+      f"{x}.".startswith(f"{key}.") for x in config_lib.leaves(config)
+    )
+    raise UserError(f"config{'.' if known else ': '}{error}") from error
 
 
 def optimizer_settings(
@@ -341,7 +347,7 @@ def create_model(config: ConfigDict, num_classes: int) -> models.Model:
   dtype = model.dtype
   if dtype == "auto":
     dtype = cpu.for_platform(cpu="float32", default="bfloat16")
-  with _user_errors():
+  with _user_errors(config):
     return models.create_model(
       model.name,
       num_classes,

@@ -50,10 +50,13 @@ def describe(
     sizes.append(
       f"{len(sets.skipped):,} skipped (listed in {records.SKIPPED_FILE})"
     )
+  share = ""
+  if sets.chosen_share is not None and f"{sets.chosen_share:.0%}" != "10%":
+    share = f"; validation takes {sets.chosen_share:.0%} of the training images"
   count = jax.device_count()
   run = (
     f"{config.data.name}: {', '.join(sizes)} images of {len(sets.class_names)} "
-    f"classes; the network sees {sets.seen:.0%} of an image, at "
+    f"classes{share}; the network sees {sets.seen:.0%} of an image, at "
     f"{config.data.image_size} px; {config.model.name} from "
     f"{config.model.pretrained or 'random weights'}; mixing: "
     f"{_mixing(config, count)}; {exp.steps:,} steps of {config.batch_size} on "

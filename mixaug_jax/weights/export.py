@@ -18,13 +18,16 @@ class Format(NamedTuple):
   """A kind of weight file.
 
   Attributes:
+    framework: its name.
     suffix: of the file.
     dialect: of the names in it.
     write: called with the path, the arrays by name, and the model.
-    loads: the framework's expression that loads the file; `{name}`,
-      `{keras_name}`, `{classes}` and `{path}`, in quotes, are fields.
+    loads: Python code whose `network` is the framework's, with the weights of
+      the file; `{name}`, `{keras_name}`, `{classes}` and `{path}`, in quotes,
+      are fields.
   """
 
+  framework: str
   suffix: str
   dialect: dialects.Dialect
   write: Callable[[pathlib.Path, dict[str, np.ndarray], ResNet], None]
@@ -33,27 +36,30 @@ class Format(NamedTuple):
 
 FORMATS = {
   "torchvision": Format(
+    "torchvision",
     ".pth",
     dialects.TORCH,
     lambda path, arrays, _: formats.write_pth(path, arrays),
-    "torchvision.models.{name}(num_classes={classes}).load_state_dict("
-    "torch.load({path}))",
+    "network = torchvision.models.{name}(num_classes={classes})\n"
+    "network.load_state_dict(torch.load({path}))",
   ),
   "safetensors": Format(
+    "timm",
     ".safetensors",
     dialects.TORCH,
     lambda path, arrays, _: formats.write_safetensors(path, arrays),
-    "timm.create_model('{name}', num_classes={classes}, "
+    "network = timm.create_model('{name}', num_classes={classes}, "
     "checkpoint_path={path})",
   ),
   "keras": Format(
+    "Keras",
     ".h5",
     dialects.KERAS,
     lambda path, arrays, model: formats.write_keras_h5(
       path, arrays, dialects.keras_layers(model.stage_sizes)
     ),
-    "keras.applications.{keras_name}(weights={path}, classes={classes}, "
-    "classifier_activation=None)",
+    "network = keras.applications.{keras_name}(weights={path}, "
+    "classes={classes}, classifier_activation=None)",
   ),
 }
 
@@ -71,7 +77,7 @@ def export(
     variables: `params` and `batch_stats`.
 
   Returns:
-    The expression that loads the file in that framework.
+    The Python code that loads the file in that framework as `network`.
 
   Raises:
     UserError: the framework has no such network, or a package that writes the
@@ -103,11 +109,12 @@ def _check_architecture(kind: str, name: str, model: Model) -> None:
   fitting = [other for other in FORMATS if _has(FORMATS[other].dialect, model)]
   if kind in fitting:
     return
-  if isinstance(model, ResNet):
-    name = f"{name} {model.version}"
+  # Only bottleneck blocks have versions.
+  if isinstance(model, ResNet) and model.bottleneck:
+    name = f"network like {name} {model.version}"
   raise UserError(
-    f"the framework of {kind} has no network like {name}; "
-    + (f"choose {' or '.join(fitting)}" if fitting else "none has")
+    f"{FORMATS[kind].framework} has no {name}; "
+    + (f"choose {' or '.join(fitting)}" if fitting else "no framework has")
   )
 
 

@@ -32,15 +32,22 @@ class LoadReport:
   left_over: tuple[str, ...]
   new_head: str | None
 
+  @property
+  def unused(self) -> list[str]:
+    """The names left over that are not among the missing.
+
+    A batch norm without its convolution is both.
+    """
+    return [name for name in self.left_over if name not in self.missing]
+
   def __str__(self) -> str:
     parts = [f"{len(self.loaded)} arrays loaded from {self.source}"]
     if self.new_head:
       parts.append(f"new head: {self.new_head}")
     if self.missing:
       parts.append(f"left as initialised: {_some(self.missing)}")
-    # A batch norm without its convolution is both missing and left over.
-    if others := [x for x in self.left_over if x not in self.missing]:
-      parts.append(f"not used: {_some(others)}")
+    if self.unused:
+      parts.append(f"not used: {_some(self.unused)}")
     return "; ".join(parts)
 
 
@@ -110,13 +117,13 @@ def assign(
   if new_head:
     for key in head:
       arrays.pop(entries.pop(key).name, None)
-  stray = [
+  lacking = [
     key
     for key in entries
     if (kernel := dialects.normalised_kernel(key)) in entries
     and entries[kernel].name not in arrays
   ]
-  missing = [entries.pop(key).name for key in stray]
+  missing = [entries.pop(key).name for key in lacking]
   values = {key: np.asarray(x, np.float32) for key, x in flat.items()}
   loaded, wrong, unusable = [], [], []
   for key, entry in sorted(entries.items(), key=lambda item: item[1].name):
@@ -124,6 +131,7 @@ def assign(
     wanted = entry.export(values[key]).shape
     if array is None:
       missing.append(entry.name)
+      lacking.append(key)
     elif array.shape != wanted:
       wrong.append(f"{entry.name} {array.shape} in place of {wanted}")
     elif (numbers := _finite(array)) is None:
@@ -138,7 +146,8 @@ def assign(
     tuple(sorted(arrays)),
     new_head,
   )
-  _check(path, report, wrong, unusable, allow_partial)
+  last_stage = _last_stage(set(flat) - set(head) - set(lacking), lacking)
+  _check(path, report, wrong, unusable, allow_partial, last_stage)
   return traverse_util.unflatten_dict(values), report
 
 
@@ -148,6 +157,7 @@ def _check(
   wrong: list[str],
   unusable: list[str],
   allow_partial: bool,
+  last_stage: str | None,
 ) -> None:
   """Raises one UserError for everything that does not fit."""
   faults = []
@@ -158,8 +168,8 @@ def _check(
   if not (allow_partial and report.loaded):
     if report.missing:
       faults.append(f"missing: {_some(report.missing)}")
-    if report.left_over:
-      faults.append(f"not used: {_some(report.left_over)}")
+    if report.unused:
+      faults.append(f"not used: {_some(report.unused)}")
   if not faults:
     return
   fix = "choose weights of config.model.name, or that model"
@@ -167,9 +177,21 @@ def _check(
     fix = "write or fetch the file again"
   elif report.loaded and not wrong:
     fix = "set config.model.allow_partial=true to load the arrays that fit"
+    if last_stage and not report.unused:
+      fix = f"set config.model.last_stage={last_stage}, where the file ends"
   raise UserError(
     f"the weights {path} do not fit the model; {'; '.join(faults)}; {fix}"
   )
+
+
+def _last_stage(
+  held: Iterable[dialects.Path], lacking: Iterable[dialects.Path]
+) -> str | None:
+  """Returns the stage at which a file ends, or None if it lacks others."""
+  there = max((key[1] for key in held if key[1] < "stem"), default="stem")
+  gone = {key[1] for key in lacking}
+  ends = gone and all(there < name < "stem" for name in gone)
+  return there if ends else None
 
 
 def _new_head(
