@@ -3,7 +3,7 @@
     import mixaug_jax as mx
 
     run = mx.train("cutmix:folder", data_dir="photos", workdir="runs/a")
-    run.result.test.accuracy, run.predict("new_photos"), run.report()
+    run.accuracy, run.predict("new_photos"), run.report()
 
 `mixaug_jax.augment` needs JAX and NumPy only, so the names below are imported
 when they are used.

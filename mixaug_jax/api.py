@@ -6,22 +6,25 @@
     run.evaluate(views="identity,flip")
     run.predict("new_photos")
 
-Each function does what its command does, with the same bits. A mistake raises
-`UserError` with the sentence that the command would print.
+Each function does what its command does, with the same bits if `prepare()`
+comes before any other use of JAX. A mistake raises `UserError` with the
+sentence that the command would print.
 """
 
+import contextlib
 import copy
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import (
@@ -36,36 +39,58 @@ from mixaug_jax.errors import UserError
 
 Path = str | os.PathLike[str]
 # Of a config key: typed, or text as on the command line.
-Value = Path | bool | int | float | None
+Value = Path | bool | int | float | np.generic | None
 Split = Literal["train", "validation", "test"]
 Average = Literal["logits", "probabilities"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 AVERAGES: tuple[Average, ...] = get_args(Average)
+_FLAGS = re.compile(r"--(?=(?:arms|config|data_dir|output|stage)\b)")
+
+
+@contextlib.contextmanager
+def _entry() -> Iterator[None]:
+  """Keeps the root logger, and names arguments where a sentence names flags."""
+  with root_logger.kept():
+    try:
+      yield
+    except UserError as error:
+      error.args = (_FLAGS.sub("", str(error)),)
+      raise
 
 
 class Run(runs.Run):
   """A finished run: its config, its result, and its network.
 
       run = mixaug_jax.open_run("runs/a")
-      run.result.test.accuracy
+      run.accuracy
       run.predictions("test").logits
 
   Attributes:
     workdir: the run directory.
     config: the resolved config.
-    result: the content of result.json, such as `result.test.accuracy`.
+    result: the content of result.json. `result.test` is None without a test
+      split.
   """
 
   def __repr__(self) -> str:
-    test, last = self.result.test, self.result.validation.last
-    split, measured = ("test", test) if test else ("validation", last)
-    return f"<Run {self.workdir}: {split} accuracy {measured.accuracy:.2%}>"
+    split = "test" if self.result.test else "validation"
+    return f"<Run {self.workdir}: {split} accuracy {self.accuracy:.2%}>"
 
+  @property
+  def accuracy(self) -> float:
+    """The top-1 accuracy in [0, 1].
+
+    It is that of the chosen weights on test. Without a test split, it is that
+    on validation at the last step.
+    """
+    return (self.result.test or self.result.validation.last).accuracy
+
+  @_entry()
   def predict(
     self,
-    images: Path | Sequence[Path],
+    images: Path | Iterable[Path],
     *,
-    views: str = "identity",
+    views: str | Sequence[str] = "identity",
     output: Path | None = None,
     stage: str | None = None,
   ) -> list[dict[str, Any]]:
@@ -75,15 +100,16 @@ class Run(runs.Run):
 
     Args:
       images: files, or folders of them.
-      views: names of `augment.make_views`, whose logits are averaged.
+      views: names of `augment.make_views`, in a sequence or a text with commas;
+        their logits are averaged.
       output: a folder for activation maps over the images, one PNG each.
       stage: draws the Grad-CAM of this stage; None: the CAM of the last one.
 
     Returns:
-      A dict for each image: `image`, its path; `top`, dicts of `class` and
-      `probability`, the most likely one first; `probabilities`, `softmax` or
-      `sigmoid`; and `overlay`, the path of its PNG, if one was asked for. What
-      cannot be read is reported on stderr and left out.
+      A dict for each image. It has `image`, the path; `top`, dicts of `class`
+      and `probability`, the most likely one first; `probabilities`, `softmax`
+      or `sigmoid`; and `overlay`, the path of its PNG, if one was asked for.
+      What cannot be read is reported on stderr and left out.
 
     Raises:
       UserError: no image can be read, or an overlay cannot be written.
@@ -94,25 +120,34 @@ class Run(runs.Run):
     if errors and not rows:
       raise errors[0]
     for error in errors:
-      print(f"mixaug_jax: {error}", file=sys.stderr)
+      print(f"mixaug_jax: {_FLAGS.sub('', str(error))}", file=sys.stderr)
     return rows
 
   @root_logger.kept()
   def classify(
     self,
-    images: Path | Sequence[Path],
+    images: Path | Iterable[Path],
     *,
-    views: str = "identity",
+    views: str | Sequence[str] = "identity",
     output: Path | None = None,
     stage: str | None = None,
   ) -> tuple[list[dict[str, Any]], list[UserError], int]:
-    """Predicts as `predict`; returns errors and the number of files as well."""
+    """Predicts as `predict`, for the command, whose flags it names.
+
+    Returns:
+      What `predict` returns, the errors, and the number of files.
+    """
     from mixaug_jax.analysis import overlays, predictions
     from mixaug_jax.analysis import views as views_lib
     from mixaug_jax.data import decode, image_files
 
     if isinstance(images, str | os.PathLike):
       images = [images]
+    elif not isinstance(images, Iterable):
+      raise UserError(
+        "images must be a path, or several in a list, got "
+        f"{type(images).__name__}"
+      )
     given = [_path("images", each) for each in images]
     photos = image_files.find(given)
     if not photos:
@@ -122,7 +157,7 @@ class Run(runs.Run):
     folder = None if output is None else _path("output", output)
     places = overlays.plan(photos, given, folder) if folder else {}
     network = self.classifier()
-    predict = network.predictor(views)
+    predict = network.predictor(",".join(_names("views", views)))
     draw: predictions.Draw | None = None
     if folder:
       files.make_folder("--output", folder)
@@ -143,48 +178,60 @@ class Run(runs.Run):
     )
     return rows, errors, len(photos)
 
-  @root_logger.kept()
+  @_entry()
   def evaluate(
     self,
-    split: Split = "test",
+    split: Split | str = "test",
     *,
-    views: str = "identity",
-    average: Average = "logits",
+    views: str | Sequence[str] = "identity",
+    average: Average | str = "logits",
     data_dir: Path | None = None,
   ) -> dict[str, Any]:
     """Measures the chosen weights on labelled images.
 
-        run.evaluate(views="identity,flip")["views"][-1]["accuracy"]
+        found = run.evaluate(views="identity,flip")
+        found["views"]["identity+flip"]["accuracy"]
 
     Args:
       split: `train`, `validation` or `test`.
-      views: names of `augment.make_views`; several are measured one by one and
-        together.
+      views: names of `augment.make_views`, in a sequence or a text with commas;
+        several are measured one by one and together.
       average: what is averaged over the views, `logits` or `probabilities`.
       data_dir: other images than those of the run, `data_dir/<class>/*` or a
         folder with splits.
 
     Returns:
-      `split`, `examples`, `average`, `loss`, `probabilities`, `notes` on what
-      differs from the run, and `views`, see `analysis.views.evaluate`.
+      A dict of `split`, `examples` (their number), `average`, `loss` and
+      `probabilities` (their names), `notes` on what differs from the run, and
+      `views`: a dict for each name, such as `identity`, `flip` and, for both
+      together, `identity+flip`. Each has `accuracy` and `top5_accuracy` in
+      [0, 1], `loss` in nats, `calibration_error`, `calibration_error_by_chance`
+      and, after scaling by `temperature`, `calibration_error_scaled`; `views`
+      (their number), `undefined` (the images whose logits are not finite), and
+      `milliseconds` for an image.
 
     Raises:
       UserError: there are no such images, views or split.
     """
+    return self.measure(split, views, average, data_dir)
+
+  @root_logger.kept()
+  def measure(
+    self,
+    split: str,
+    views: str | Sequence[str],
+    average: str,
+    data_dir: Path | None,
+  ) -> dict[str, Any]:
+    """Measures as `evaluate`, for the command, whose flags it names."""
     from mixaug_jax.analysis import views as views_lib
 
-    if split not in SPLITS:
-      raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split}")
-    if average not in AVERAGES:
-      raise UserError(
-        f"average must be one of {', '.join(AVERAGES)}, got {average!r}"
-      )
+    _choice("split", split, SPLITS)
+    _choice("average", average, AVERAGES)
+    names = _names("views", views)
     network = self.classifier()
-    network.predictor(views)  # Refuses a view that is named twice.
-    predictors = {
-      name: network.predictor(name)
-      for name in (each.strip() for each in views.split(","))
-    }
+    network.predictor(",".join(names))  # Refuses a view that is named twice.
+    predictors = {name: network.predictor(name) for name in names}
     directory = None if data_dir is None else str(_path("data_dir", data_dir))
     name, images, validation, notes = self.labelled(split, directory)
     measured = views_lib.evaluate(
@@ -205,7 +252,7 @@ class Run(runs.Run):
       "views": measured,
     }
 
-  @root_logger.kept()
+  @_entry()
   def report(self) -> pathlib.Path:
     """Writes `report.html` into the run directory and returns its path.
 
@@ -236,7 +283,7 @@ class Comparison:
     return f"<Comparison {self.workdir}: {', '.join(self.results['arms'])}>"
 
 
-@root_logger.kept()
+@_entry()
 def train(
   config: Path | ConfigDict,
   *,
@@ -250,23 +297,25 @@ def train(
       run = mixaug_jax.train("cutmix", overrides={"steps": 100, "seed": 1})
 
   An interrupt (Ctrl-C, or the stop button of a notebook) saves the run and
-  raises Interrupted; a second one raises KeyboardInterrupt at once. On other
-  threads than the main one, Python delivers no signals, so that a run there
-  cannot be interrupted.
+  raises Interrupted; a second one raises KeyboardInterrupt at once. While the
+  run starts or compiles, there is nothing to save, and the first one raises
+  KeyboardInterrupt. On other threads than the main one, Python delivers no
+  signals, so that a run there cannot be interrupted.
 
   Args:
     config: a recipe as on the command line, such as `"cutmix:folder"`, or what
       its `get_config` returns, or the config of a `Run`; it is not changed.
     workdir: the run directory; None: the one that the command would take.
-    data_dir: `config.data.dir`.
-    epochs: `config.epochs`.
+    data_dir: `config.data.dir`, the folder of the images.
+    epochs: `config.epochs`, passes over the training images.
     overrides: other keys by their dotted names, such as
       `{"optimizer.learning_rate": 0.01}`.
 
   Raises:
     UserError: a mistake in the config or the data, in one sentence.
     Diverged: the loss or a parameter became NaN or infinite.
-    Interrupted: the run was asked to stop; the same call goes on from there.
+    Interrupted: the run was asked to stop, and is saved; the same call goes on
+      from there.
   """
   from mixaug_jax.training import loop
 
@@ -276,7 +325,8 @@ def train(
       raise UserError("a ConfigDict has no directory; name a workdir")
     resolved = _resolved(config, values)
   else:
-    resolved = config_lib.load(_text("config", config), values)
+    spec = _text("config", config, "a text, a path or a ConfigDict")
+    resolved = config_lib.load(spec, values)
   if late := jax_setup.prepare(resolved.deterministic):
     warnings.warn(
       f"JAX is in use already, so that {' '.join(late)} has no effect: this "
@@ -293,7 +343,7 @@ def train(
   return open_run(folder)
 
 
-@root_logger.kept()
+@_entry()
 def open_run(workdir: Path) -> Run:
   """Opens the directory of a finished run.
 
@@ -307,7 +357,7 @@ def open_run(workdir: Path) -> Run:
   return Run(run.workdir, run.config, run.result)
 
 
-@root_logger.kept()
+@_entry()
 def compare(
   config: Path = "compare",
   *,
@@ -330,8 +380,9 @@ def compare(
   Args:
     config: a recipe as on the command line, such as `"compare:folder"`.
     workdir: the directory of the comparison.
-    data_dir: `config.base.data.dir`.
-    arms: compare only these with the baseline; empty: all.
+    data_dir: `config.base.data.dir`, the folder of the images.
+    arms: compare only these with the baseline, in a sequence or a text with
+      commas; empty: all.
     jobs: runs at a time; None: one for each GPU, or one on a CPU.
     overrides: keys by their dotted names, such as `{"seeds": 3}` or
       `{"base.epochs": 10}`.
@@ -343,14 +394,15 @@ def compare(
   """
   from mixaug_jax.command import compare as command
 
+  spec = _text("config", config, "the name or the file of a recipe")
   values = _overrides({"base.data.dir": data_dir}, overrides)
   folder = _path("workdir", workdir)
-  words = [f"--config={_text('config', config)}", f"--workdir={folder}"]
+  words = [f"--config={spec}", f"--workdir={folder}"]
   words += [f"--config.{key}={_word(x)}" for key, x in values.items()]
-  if arms:
-    words += [f"--arms={arms if isinstance(arms, str) else ','.join(arms)}"]
+  if arms not in (None, "", (), []):
+    words += [f"--arms={','.join(_names('arms', arms))}"]
   if jobs is not None:
-    words += [f"--jobs={jobs}"]
+    words += [f"--jobs={_jobs(jobs)}"]
   if command.main(words):
     raise RuntimeError(f"some runs of {folder} failed; their logs give reasons")
   content = json.loads((folder / "results.json").read_text("utf-8"))
@@ -363,12 +415,21 @@ def _overrides(
   """Joins the keys that have an argument with the others.
 
   Raises:
-    UserError: a key has two values.
+    UserError: a key has two values or is not a text, or `overrides` is no dict.
   """
+  if not isinstance(overrides, Mapping | None):
+    raise UserError(
+      'overrides must be a dict, such as {"steps": 100}, got '
+      f"{type(overrides).__name__}"
+    )
   values: dict[str, Value] = {
     key: x for key, x in arguments.items() if x is not None
   }
   for key, value in (overrides or {}).items():
+    if not isinstance(key, str):
+      raise UserError(
+        f"a key of overrides must be a text, got {type(key).__name__}"
+      )
     if key in values:
       raise UserError(f"config.{key} is given twice; leave it out of overrides")
     values[key] = value
@@ -392,7 +453,8 @@ def _resolved(config: ConfigDict, values: Mapping[str, Value]) -> ConfigDict:
 
   if "arms" in config:
     raise UserError("the ConfigDict is a comparison, which is a recipe's file")
-  own = copy.deepcopy(config).unlock()
+  frozen = isinstance(config, FrozenConfigDict)
+  own = ConfigDict(config) if frozen else copy.deepcopy(config).unlock()
   given = config_lib.leaves(own)
   fields = config_lib.leaves(default.get_config(), references=True)
   if missing := fields.keys() - given.keys():
@@ -415,13 +477,42 @@ def _word(value: Value) -> str:
   return str(value).lower() if isinstance(value, bool | None) else str(value)
 
 
-def _text(name: str, value: Path) -> str:
+def _text(name: str, value: Path, kind: str = "a text or a path") -> str:
   """Returns a text or a path as text; raises UserError for another value."""
   text = os.fspath(value) if isinstance(value, os.PathLike) else value
   if not isinstance(text, str):
-    raise UserError(f"{name} must be a text or a path, got {value!r}")
+    raise UserError(f"{name} must be {kind}, got {type(text).__name__}")
   return text
 
 
 def _path(name: str, path: Path) -> pathlib.Path:
   return names.local_path(name, _text(name, path))
+
+
+def _names(argument: str, value: str | Sequence[str]) -> list[str]:
+  """Splits a text at its commas; raises UserError for what holds no texts."""
+  kind = type(value).__name__
+  if isinstance(value, Iterable):
+    each = value.split(",") if isinstance(value, str) else list(value)
+    if all(isinstance(name, str) for name in each):
+      return [name.strip() for name in each]
+    kind += " of other values"
+  raise UserError(f"{argument} must be a text or a list of texts, got {kind}")
+
+
+def _choice(argument: str, value: str, choices: Sequence[str]) -> None:
+  """Raises UserError unless the value is one of the choices."""
+  if not isinstance(value, str) or value not in choices:
+    got = value if isinstance(value, str) else type(value).__name__
+    raise UserError(
+      f"{argument} must be one of {', '.join(choices)}, got {got}"
+    )
+
+
+def _jobs(jobs: int) -> int:
+  """Returns the number of jobs; raises UserError unless it is one."""
+  number = _plain(jobs)
+  if type(number) is not int or number < 1:
+    got = number if isinstance(number, int) else type(number).__name__
+    raise UserError(f"jobs must be a whole number from 1 on, got {got}")
+  return number

@@ -80,6 +80,7 @@ _MAY_CHANGE = (
   "log.",
   "model.remat",
 )
+_OLDER_KEYS = ("model.test_size",)  # Older runs have it; no code read it.
 
 
 def load(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -97,7 +98,10 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
   """
   config = read(spec)
   if "arms" in config:
-    raise UserError(f"{spec} is a comparison; run it by the command compare")
+    raise UserError(
+      f"{spec} is a comparison; run it by the command compare or "
+      "mixaug_jax.compare"
+    )
   override(config, overrides or {})
   return resolve(config)
 
@@ -108,6 +112,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   Raises:
     UserError: naming the key or value that is wrong.
   """
+  _check_keys(config)
   check(config)
   settle_recipe(config)
   for key in ("dir", "cache_dir"):
@@ -280,16 +285,27 @@ def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
     parent, _, name = key.rpartition(".")
     node = _node(config, parent)
     try:
+      _refuse_bool(key, value, node.get_type(name))
       node[name] = value
     except TypeError:
-      raise UserError(
-        f"config.{key} must be {_TYPES[node.get_type(name)]}, got {value!r}"
-      ) from None
+      raise _wrong_type(key, value, node.get_type(name)) from None
   # A new length replaces the old one, in either unit.
   for given, other in (("steps", "epochs"), ("epochs", "steps")):
     for parent in ("", "base."):
       if parent + given in values and parent + other not in values:
         _node(config, parent.rstrip("."))[other] = None
+
+
+def _refuse_bool(key: str, value: Any, kind: type) -> None:
+  """Raises UserError for True as 1, which Python and ConfigDict accept."""
+  if isinstance(value, bool) and kind is not bool:
+    raise _wrong_type(key, value, kind)
+
+
+def _wrong_type(key: str, value: Any, kind: type) -> UserError:
+  plain = isinstance(value, str | int | float | None)
+  got = repr(value) if plain else type(value).__name__
+  return UserError(f"config.{key} must be {_TYPES[kind]}, got {got}")
 
 
 def check_stored(content: Mapping[str, Any]) -> None:
@@ -314,6 +330,26 @@ def check_stored(content: Mapping[str, Any]) -> None:
   except OverflowError:  # A whole number as a float.
     raise UserError("a number is too large") from None
   _check_values(config)
+
+
+def _check_keys(config: ConfigDict) -> None:
+  """Raises UserError at a key that nothing reads, or a bool for a number.
+
+  A mixer of the user's own may have a group in `config.mix`; `make_mixer`
+  checks its keys.
+  """
+  from mixaug_jax.configs import default
+
+  known = default.get_config()
+  flat = leaves(known)
+  for key, value in leaves(config).items():
+    parent, _, name = key.rpartition(".")
+    if key in flat:
+      _refuse_bool(key, value, _node(known, parent).get_type(name))
+    elif key not in _OLDER_KEYS and not (
+      parent.startswith("mix.") and parent.split(".")[1] not in known.mix
+    ):
+      raise UserError(unknown_key(key, flat))
 
 
 def check(config: ConfigDict) -> None:
@@ -417,7 +453,8 @@ def differences(
     harmless: whether to return those that a run can resume with, or the others.
   """
   here, there = leaves(ours), _flat(theirs)
-  there.pop("model.test_size", None)  # Older runs have it; no code read it.
+  for key in _OLDER_KEYS:
+    there.pop(key, None)
   missing = object()
   return [
     f"{key} (there {there.get(key, 'absent')}, here {here.get(key, 'absent')})"
@@ -507,7 +544,7 @@ def _parse(key: str, text: str, kind: type, optional: bool) -> Any:
       return text
   except (KeyError, ValueError, OverflowError):
     pass
-  raise UserError(f"config.{key} must be {_TYPES[kind]}, got {text!r}")
+  raise _wrong_type(key, text, kind)
 
 
 def unknown_key(

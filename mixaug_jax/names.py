@@ -55,12 +55,15 @@ def local(text: str) -> pathlib.Path:
   """Converts text to a path on this machine; a leading `~` is the home folder.
 
   Raises:
-    ValueError: the text is empty or an address, such as `gs://bucket/photos`.
+    ValueError: the text is empty, holds a zero byte, or is an address, such
+      as `gs://bucket/photos`.
   """
   if not text:
     # It comes from a shell variable that is not set, and would name the current
     # folder.
     raise ValueError("it is empty; name a path")
+  if "\0" in text:
+    raise ValueError("it holds a zero byte; remove it")
   if _ADDRESS.match(text):
     raise ValueError(
       f"{text} is an address; mount it, for example with gcsfuse, or copy the "
@@ -73,7 +76,7 @@ def local_path(key: str, text: str) -> pathlib.Path:
   """Converts the value of a key as `local` does.
 
   Raises:
-    UserError: the value is empty or an address; the sentence names the key.
+    UserError: the value is no local path; the sentence names the key.
   """
   try:
     return local(text)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -22,6 +22,8 @@ from mixaug_jax.training.checkpoint import CHECKPOINTS
 from mixaug_jax.training.result import Result, from_json
 from mixaug_jax.training.writers import METRICS_FILE
 
+# The splits whose predictions a run keeps.
+Predicted = Literal["validation", "test"]
 _NO_TEMPERATURE = (
   "no temperature is fitted without the validation images of the run"
 )
@@ -70,15 +72,22 @@ class Run:
     except ValueError:
       raise self._damaged(METRICS_FILE) from None
 
-  def predictions(self, split: str) -> Predictions:
+  def predictions(self, split: Predicted | str) -> Predictions:
     """Returns the predictions of the chosen weights on a split.
 
     Args:
       split: `validation` or `test`.
 
     Raises:
-      UserError: the file is missing or damaged, or cannot be read.
+      UserError: another split, or its file is missing or damaged, or cannot be
+        read.
     """
+    if split not in get_args(Predicted):
+      raise UserError(
+        f"split must be one of {', '.join(get_args(Predicted))}, got {split}"
+      )
+    if split == "test" and self.result.test is None:
+      raise UserError(f"the run in {self.workdir} has no test split")
     name = f"predictions_{split}.npz"
     content = io.BytesIO(self._read(name))
     try:

@@ -1,5 +1,6 @@
 """The Python API in programs of its users."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -7,11 +8,12 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 import mixaug_jax as mx
-from mixaug_jax import jax_setup
+from mixaug_jax import api, jax_setup
 from mixaug_jax.configs import compare, cutmix, default
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -131,7 +133,7 @@ with concurrent.futures.ThreadPoolExecutor(1) as pool:
 
 from mixaug_jax.command import evaluate
 
-facts["evaluated"] = run.evaluate(views="identity,shifts")
+facts["evaluated"] = run.evaluate(views=["identity", "shifts"])
 printed = io.StringIO()
 with contextlib.redirect_stdout(printed):
   flags = [f"--workdir={run.workdir}", "--views=identity,shifts", "--json"]
@@ -205,9 +207,15 @@ def test_a_config_is_not_changed(session):
 def test_a_run_shows_its_accuracy(session):
   facts, folder, _ = session
   run = mx.open_run(folder / facts["workdir"])
-  accuracy = run.result.test.accuracy
-  shown = f"<Run {facts['workdir']}: test accuracy {accuracy:.2%}>"
+  assert run.accuracy == run.result.test.accuracy
+  shown = f"<Run {facts['workdir']}: test accuracy {run.accuracy:.2%}>"
   assert facts["repr"] == shown
+  untested = dataclasses.replace(run.result, test=None)
+  run = mx.Run(run.workdir, run.config, untested)
+  assert run.accuracy == run.result.validation.last.accuracy
+  assert f"validation accuracy {run.accuracy:.2%}" in repr(run)
+  with pytest.raises(mx.UserError, match="has no test split"):
+    run.predictions("test")
 
 
 def test_an_evaluation_has_the_numbers_of_the_command(session):
@@ -217,6 +225,7 @@ def test_an_evaluation_has_the_numbers_of_the_command(session):
     for view in measured["views"].values():
       assert view.pop("milliseconds") > 0
   assert facts["evaluated"] == facts["printed"]
+  assert "accuracy" in facts["evaluated"]["views"]["identity+shifts"]
 
 
 def test_predictions_of_a_folder_a_file_and_a_list(session):
@@ -236,22 +245,43 @@ def _without(config, key):
   return config
 
 
+def _with(**values):
+  config = cutmix.get_config()
+  config.update(values)
+  return config
+
+
 @pytest.mark.parametrize(
   ("arguments", "sentence"),
   [
     ({"config": "cutmux"}, "there is no file or recipe 'cutmux'"),
-    ({"config": 5}, "config must be a text or a path, got 5"),
+    ({"config": 5}, "config must be a text, a path or a ConfigDict, got int$"),
+    ({"config": {"seed": 1}}, "config must be .*, got dict$"),
+    ({"config": "compare"}, "by the command compare or mixaug_jax.compare"),
+    ({"config": _with(mix={"alhpa": 0.2})}, "did you mean mix.alpha"),
+    ({"config": _with(mixx={"name": "x"})}, "config.mixx.name is not a config"),
+    (
+      {"config": _with(mix={"cutmix": {"alfa": 1.0}})},
+      "mix.cutmix.alfa is not",
+    ),
+    ({"config": _with(steps=True)}, "config.steps must be a whole number, got"),
+    ({"overrides": {"steps": True}}, "config.steps must be a whole number"),
+    ({"overrides": {"epochs": np.bool_(True)}}, "epochs must be a number, got"),
+    ({"overrides": {"steps": np.ones(9)}}, "whole number, got ndarray$"),
+    ({"overrides": [("steps", 6)]}, "overrides must be a dict, .* got list$"),
+    ({"overrides": {1: 6}}, "a key of overrides must be a text, got int$"),
+    ({"workdir": "x\0y"}, "workdir: it holds a zero byte"),
     ({"config": "compare"}, "compare is a comparison"),
     ({"config": compare.get_config()}, "is a comparison"),
     ({"config": ConfigDict({"seed": 1})}, "lacks augment."),
     ({"config": _without(default.get_config(), "mix")}, "lacks mix."),
     ({"config": cutmix.get_config(), "workdir": None}, "name a workdir"),
-    ({"workdir": 5}, "workdir must be a text or a path, got 5"),
+    ({"workdir": 5}, "workdir must be a text or a path, got int$"),
     ({"workdir": ""}, "workdir: it is empty"),
     ({"workdir": "gs://bucket/run"}, "workdir: gs://bucket/run is an address"),
     ({"data_dir": "gs://bucket"}, "config.data.dir: gs://bucket is an address"),
     ({"epochs": "ten"}, "config.epochs must be a number, got 'ten'"),
-    ({"epochs": [1]}, r"config.epochs must be a number, got \[1\]"),
+    ({"epochs": [1]}, "config.epochs must be a number, got list$"),
     ({"epochs": -1}, "config.epochs must be above 0"),
     ({"epochs": 3, "overrides": {"epochs": 4}}, "config.epochs is given twice"),
     ({"overrides": {"stepz": 3}}, "stepz is not a config key; did you mean"),
@@ -399,13 +429,20 @@ def test_a_run_that_fails_raises(compared):
   ("arguments", "sentence"),
   [
     ({"config": "cutmix"}, "cutmix"),
+    (
+      {"config": compare.get_config()},
+      "config must be the name .* ConfigDict$",
+    ),
     ({"workdir": 5}, "workdir must be a text or a path"),
-    ({"arms": "cutmux"}, "cutmux"),
+    ({"arms": "cutmux"}, "^arms: cutmux"),
+    ({"arms": 3}, "arms must be a text or a list of texts, got int$"),
+    ({"arms": [3]}, "arms must be .*, got list of other values$"),
     ({"arms": ["cutmux"]}, "cutmux"),
     ({"overrides": {"seeds": "x"}}, "config.seeds must be a whole number"),
     ({"overrides": {"seeds": None}}, "config.seeds must be"),
     ({"overrides": {"base.data.dir": "a"}, "data_dir": "b"}, "given twice"),
-    ({"jobs": "many", "overrides": {"tune.trials": 0}}, "--jobs"),
+    ({"jobs": "many"}, "jobs must be a whole number from 1 on, got str$"),
+    ({"jobs": 0}, "jobs must be a whole number from 1 on, got 0$"),
   ],
 )
 def test_a_wrong_value_of_a_comparison_is_one_sentence(
@@ -414,3 +451,46 @@ def test_a_wrong_value_of_a_comparison_is_one_sentence(
   with pytest.raises(mx.UserError, match=sentence):
     mx.compare(**{"workdir": tmp_path / "a"} | arguments)
   assert not (tmp_path / "a").exists()
+
+
+def test_a_comparison_checks_the_data_before_a_run_starts(tmp_path):
+  (tmp_path / "small.py").write_text(_SMALL)
+  workdir = tmp_path / "a"
+  with pytest.raises(mx.UserError, match=r"is not read.*:folder to config$"):
+    mx.compare(tmp_path / "small.py", workdir=workdir, data_dir=tmp_path)
+  assert not workdir.exists()
+
+
+def test_a_frozen_config_and_the_group_of_a_mixer_are_taken():
+  config = _with(mix={"BandMix": {"max_share": 0.3}})
+  resolved = api._resolved(config, {"steps": 6})
+  assert resolved == api._resolved(FrozenConfigDict(config), {"steps": 6})
+  assert (resolved.steps, resolved.mix.BandMix.max_share) == (6, 0.3)
+
+
+@pytest.mark.parametrize(
+  ("call", "sentence"),
+  [
+    (lambda run: run.evaluate(views=None), "views must be .*, got NoneType$"),
+    (lambda run: run.evaluate(views=[1]), "views must be .* other values$"),
+    (lambda run: run.evaluate(np.ones(9)), "split must be .*, got ndarray$"),
+    (lambda run: run.predict(3), "images must be a path, .*, got int$"),
+    (
+      lambda run: run.predict(np.ones((9, 9))),
+      "images must be .* got ndarray$",
+    ),
+    (
+      lambda run: run.predict("digit.png", stage="stage1"),
+      "^stage draws nothing without output=",
+    ),
+    (lambda run: run.predictions("foo"), "split must be .*, got foo$"),
+  ],
+)
+def test_a_wrong_argument_is_one_sentence(
+  tmp_path, monkeypatch, call, sentence
+):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path("digit.png").touch()
+  # Nothing of the run is read before its arguments are checked.
+  with pytest.raises(mx.UserError, match=sentence):
+    call(mx.Run(tmp_path, None, None))

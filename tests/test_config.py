@@ -113,6 +113,28 @@ def test_a_broken_recipe_is_named(tmp_path, text, sentence):
     config_lib.load(str(path))
 
 
+@pytest.mark.parametrize(
+  ("line", "sentence"),
+  [
+    ("config.mix.alhpa = 0.2", "config.mix.alhpa is not .* mean mix.alpha"),
+    ("config.sed = 3", "config.sed is not a config key; did you mean seed"),
+    ("config.seed = True", "config.seed must be a whole number, got True"),
+    ("config.steps = True", "config.steps must be a whole number, got True"),
+  ],
+)
+def test_a_mistake_in_a_recipe_is_one_sentence(tmp_path, line, sentence):
+  path = tmp_path / "recipe.py"
+  path.write_text(
+    "from mixaug_jax.configs import cutmix\n"
+    "def get_config(dataset='digits'):\n"
+    "  config = cutmix.get_config(dataset)\n"
+    f"  {line}\n"
+    "  return config\n"
+  )
+  with pytest.raises(UserError, match=sentence):
+    config_lib.load(str(path))
+
+
 def test_an_unknown_data_set_names_the_known_ones():
   with pytest.raises(UserError, match="digits, folder, stanford_dogs"):
     _load("cutmix.py:dgits")

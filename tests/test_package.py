@@ -183,6 +183,7 @@ _TYPED = """
 import jax
 import jax.numpy as jnp
 import mixaug_jax as mx
+import numpy as np
 from mixaug_jax import augment
 from mixaug_jax.configs import default
 
@@ -192,6 +193,10 @@ run = mx.train("cutmix", epochs=3, overrides={"seed": 1})
 mx.train(default.get_config("folder"), workdir="a", data_dir="b")
 print(run.result.test, run.evaluate("test"), run.predict(["a.png"])[0]["top"])
 mx.compare(workdir="runs/a", arms=["cutmix"]).results
+for split in ("validation", "test"):
+  run.predictions(split), run.evaluate(split, views=["identity", "flip"])
+mx.train("cutmix", overrides={"seed": np.int64(1), "epochs": np.float32(2)})
+print(f"{run.accuracy:.2%}")
 images, labels = augment.cutmix(key, images, labels, alpha=1.0)
 images = augment.random_brightness(key, images, max_delta=0.2)
 print(augment.five_crops(images, 4), mx.augment.mixup(key, images, labels))
@@ -201,7 +206,7 @@ _MISTAKES = {
   'mx.train("cutmix", epoch=3)': '"epoch"',
   'mx.train("cutmix", epochs="3")': '"epochs"',
   'mx.trian("cutmix")': '"trian"',
-  'run.evaluate("tset")': "tset",
+  "run.evaluate(3)": "Literal['train', 'validation', 'test']",
   'run.prediction("photos")': '"prediction"',
   'mx.compare(workdir="a", arm=["cutmix"])': '"arm"',
   "augment.cutmix(key, images, labels, alfa=1.0)": '"alfa"',

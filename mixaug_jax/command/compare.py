@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mixaug_jax import jax_setup
 from mixaug_jax.command import exits, flags
+from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,4 +95,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--until_stdin_closes", action="store_true", help="end with the parent"
   )
-  return flags.parse(parser, argv)
+  arguments = flags.parse(parser, argv)
+  if arguments.jobs is not None and arguments.jobs < 1:
+    raise UserError(f"--jobs must be at least 1, got {arguments.jobs}")
+  return arguments

@@ -41,11 +41,9 @@ def main(argv: Sequence[str]) -> None:
   from mixaug_jax.analysis import views
   from mixaug_jax.api import open_run
 
-  report = open_run(arguments.workdir).evaluate(
-    arguments.split,
-    views=arguments.views,
-    average=arguments.average,
-    data_dir=arguments.data_dir,
+  report = open_run(arguments.workdir).measure(
+    *(arguments.split, arguments.views),
+    *(arguments.average, arguments.data_dir),
   )
   for note in report.pop("notes"):
     print(f"mixaug_jax: {note}", file=sys.stderr)

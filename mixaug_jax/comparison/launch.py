@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO
 
-from mixaug_jax import files, progress, signals
+from mixaug_jax import data, files, progress, signals
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import Interrupted, UserError, reason
@@ -73,6 +73,8 @@ def run(
   sys.stdout.flush()
   if not left:
     return []
+  # All runs have the same data. `experiment.check` would take the GPUs' memory.
+  data.check(left[0].config.data)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
