@@ -287,7 +287,7 @@ def _with(**values):
     ({"overrides": {"stepz": 3}}, "stepz is not a config key; did you mean"),
     ({"overrides": {"steps": 2.5}}, "config.steps must be a whole number"),
     ({"overrides": {"seed": None}}, "config.seed must be set"),
-    ({"overrides": {"steps": None}}, "set one of config.steps and"),
+    ({"epochs": 3, "overrides": {"steps": 6}}, "set one of config.steps"),
   ],
 )
 def test_a_wrong_value_is_one_sentence(tmp_path, arguments, sentence):

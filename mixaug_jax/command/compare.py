@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mixaug_jax import jax_setup
 from mixaug_jax.command import exits, flags
-from mixaug_jax.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,8 +36,7 @@ def main(argv: Sequence[str]) -> int:
     print(summary.of_run(same_data.train(cell, comparison), cell.workdir))
     return 0
   command = ["-m", "mixaug_jax.compare", *flags.words(arguments)]
-  if arguments.arms:
-    command.append(f"--arms={','.join(arguments.arms)}")
+  command += [f"--arms={','.join(x)}" for x in [arguments.arms] if x]
   if arguments.dry_run:
     estimate.dry_run(comparison, command, arguments.jobs)
     return 0
@@ -97,5 +95,5 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   arguments = flags.parse(parser, argv)
   if arguments.jobs is not None and arguments.jobs < 1:
-    raise UserError(f"--jobs must be at least 1, got {arguments.jobs}")
+    parser.error(f"--jobs must be at least 1, got {arguments.jobs}")
   return arguments
