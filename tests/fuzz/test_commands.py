@@ -4,7 +4,6 @@
 call the function of the command in this process; some start a process.
 """
 
-import importlib
 import io
 import json
 import os
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixaug_jax.command import exits
+from mixaug_jax.command import exits, start
 from mixaug_jax.data.digits import Digits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -79,7 +78,7 @@ def good(tmp_path_factory):
   (root / "link.safetensors").symlink_to("a_file")
   (root / "linked").symlink_to(".")
   for arguments in (
-    ["main", CONFIG, *SMALL, f"--workdir={root}/run"],
+    ["train", CONFIG, *SMALL, f"--workdir={root}/run"],
     *(
       [
         *("compare", f"--config={root}/compare.py"),
@@ -88,7 +87,7 @@ def good(tmp_path_factory):
       for arm in ("baseline", "cut")
     ),
   ):
-    importlib.import_module(f"mixaug_jax.{arguments[0]}").main(arguments[1:])
+    start.call(arguments[0], arguments[1:])
   return root
 
 
@@ -102,12 +101,10 @@ def here(good, tmp_path, monkeypatch):
 
 def _call(capsys, monkeypatch, command, *argv):
   """Returns the exit code and stderr of a command that raises nothing."""
-  module = "data.__main__" if command == "data" else command
-  main = importlib.import_module(f"mixaug_jax.{module}").main
   monkeypatch.setattr(sys, "argv", [command, *argv])
   begin = time.process_time()
   with pytest.raises(SystemExit) as left:
-    exits.run(main)
+    exits.run(lambda argv: start.call(command, argv))
   assert time.process_time() - begin < SECONDS
   return left.value.code, capsys.readouterr().err
 
@@ -129,7 +126,7 @@ def _files(root):
 
 # The valid and the invalid values of the flags of each command.
 FLAGS = {
-  "main": {
+  "train": {
     "--config": (
       [CONFIG.partition("=")[2]],
       [
@@ -259,7 +256,7 @@ def _broken_flags(rng):
 
 
 def _always(command):
-  return SMALL[2:] if command == "main" else ()
+  return SMALL[2:] if command == "train" else ()
 
 
 def test_broken_flags(here, capsys, monkeypatch):
@@ -370,7 +367,7 @@ def _break(path, rng):
 def _reading(command, run):
   """A command line that reads a run directory."""
   return {
-    "main": [CONFIG, *SMALL, f"--workdir={run}"],
+    "train": [CONFIG, *SMALL, f"--workdir={run}"],
     "evaluate": [f"--workdir={run}"],
     "predict": [f"--workdir={run}", "red.png"],
     "export": [f"--workdir={run}", "--format=safetensors"],
@@ -384,7 +381,7 @@ def test_broken_run_directories(here, capsys, monkeypatch):
   refused, tried = 0, max(2, COUNT // 20)
   for number in range(tried):
     command = rng.choice(
-      ["main", "evaluate", "predict", "export", "report", "compare"]
+      ["train", "evaluate", "predict", "export", "report", "compare"]
     )
     whole = here / ("run" if command != "compare" else "runs/cut/seed_0")
     kept = here / "kept"
@@ -459,7 +456,7 @@ def test_small_weight_files_that_claim_to_be_huge_are_refused(
     archive.writestr("archive/data.pkl", bytes(10**8))
   for name in ("huge.h5", "huge.npz", "bomb.npz", "bomb.pth"):
     code, stderr = _call(
-      *(capsys, monkeypatch, "main", CONFIG, *SMALL, "--workdir=new"),
+      *(capsys, monkeypatch, "train", CONFIG, *SMALL, "--workdir=new"),
       *("--config.model.name=resnet18", f"--config.model.pretrained={name}"),
     )
     assert code == 2, stderr
