@@ -63,6 +63,7 @@ class _Strike:
 def main():
   # Where a shell runs the tests in the background, Ctrl-C is switched off.
   signal.signal(signal.SIGINT, signal.default_int_handler)
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Or nohup runs them.
   strike = _Strike(*sys.argv[1:5])
   del sys.argv[1:5]
   try:

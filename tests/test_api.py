@@ -66,6 +66,8 @@ import mixaug_jax as mx
 
 facts = {"imported": [x for x in ("jax", "numpy") if x in sys.modules]}
 warnings.simplefilter("error", UserWarning)
+# Where a shell runs the tests in the background, Ctrl-C is switched off.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 mx.prepare()
 
 import absl.logging

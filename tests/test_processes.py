@@ -178,7 +178,7 @@ def test_one_killed_ends_the_other_and_both_resume(
   several = _start(workdir, devices=2, processes=2, struck=struck)
   if moment == "training":
     lines = [""]
-    while not lines[-1].startswith("[8]"):
+    while not lines[-1].startswith("step  8/24"):
       lines.append(several[0].stderr.readline())
       assert lines[-1], "".join(lines)  # It ended.
     several[killed].kill()

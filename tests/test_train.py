@@ -200,7 +200,7 @@ def test_eight_devices_train_and_the_result_names_the_machine(tmp_path):
 @pytest.mark.parametrize(
   ("extra", "sentence"),
   [
-    (["--config.batch_sze=3"], "did you mean batch_size"),
+    (["--config.batch_sze=3"], "did you mean --config.batch_size=3?"),
     (["--config.batch_size=ten"], "must be a whole number"),
     (["--config.optimizer.momentum=2"], "below 1"),
     (["--config.data.name=folder"], "data.dir"),
