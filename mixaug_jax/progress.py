@@ -65,11 +65,11 @@ class Bar(tqdm):
     fitting = (x for x in texts if utils.disp_len(x) <= columns - len(rest))
     return {**given, "ncols": columns, "text": next(fitting, texts[-1])}
 
-  def update(self, n: float = 1) -> bool | None:
+  def update(self, n: float | None = 1) -> bool | None:
     """Counts on by `n`, and prints the note if it is time."""
     now = time.monotonic()
     if self.disable and self._note:
-      self.n += n
+      self.n += n or 0
       if now - self._noted > _NOTE_SECONDS:
         self._noted = now
         write(f"{self._note} {self.n:,} of {self.total:,}")

@@ -54,7 +54,7 @@ def _chosen(config: ConfigDict, spec: str, given: Collection[str]) -> str:
   from mixaug_jax.training import experiment, pretrained, records
   from mixaug_jax.training.checkpoint import saved_in
 
-  folder, why = default(spec), ""
+  folder, complete, why = default(spec), config, ""
   try:
     for number in itertools.count(2):
       complete = pretrained.recalled(config, folder)

@@ -247,13 +247,13 @@ def _divide(
       del parts["test"]
   if "validation" in parts:
     return None
-  chosen = None
-  if config.validation_fraction is None:
-    chosen = max(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(parts["train"]))
-    chosen = min(chosen, _LARGEST_SHARE)
-  share = config.validation_fraction if chosen is None else chosen
+  if config.validation_fraction is not None:
+    _hold_out(parts, "validation", config.validation_fraction, rng)
+    return None
+  share = max(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(parts["train"]))
+  share = min(share, _LARGEST_SHARE)
   _hold_out(parts, "validation", share, rng)
-  return chosen
+  return share
 
 
 def _hold_out(
