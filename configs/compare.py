@@ -70,7 +70,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
     }
   )
   if dataset == "digits":
-    # A run of seconds is repeated sooner than it is saved.
+    # A run of seconds needs few checkpoints to resume from.
     config.base.checkpoint.every_steps = config.base.steps
     tune.space.steps = "choice 200 400"
     tune.space.model = ConfigDict({"zero_init_residual": "choice true false"})

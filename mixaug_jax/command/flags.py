@@ -144,6 +144,8 @@ def parse(
 
 def _check_keys(spec: str, overrides: Mapping[str, str]) -> None:
   """Raises UserError, with a flag to paste, at the first unknown key."""
+  if not overrides:
+    return
   known = config_lib.leaves(config_lib.read(spec))
   for key, value in overrides.items():
     # The keys of arms and ranges are those of base, see `comparison.arms`.

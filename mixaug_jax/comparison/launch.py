@@ -19,7 +19,7 @@ from typing import IO
 from mixaug_jax import data, files, progress, signals
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
-from mixaug_jax.errors import Interrupted, UserError, reason
+from mixaug_jax.errors import Interrupted, UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
@@ -75,12 +75,7 @@ def run(
     return []
   # All runs have the same data. `experiment.check` would take the GPUs' memory.
   data.check(left[0].config.data)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f"cannot write to {workdir}: {reason(error)}; name another folder"
-    ) from None
+  files.make_folder("--workdir", workdir)
   environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
   available = places(jobs)
   for place in available:
