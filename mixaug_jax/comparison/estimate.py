@@ -22,6 +22,7 @@ from mixaug_jax.training import length
 from mixaug_jax.training.result import Result
 
 _STEPS = 5
+_WARMUPS = ("warmup_epochs", "head_warmup_epochs")  # They may be longer.
 _LISTED = 20  # Runs that a terminal shows.
 
 
@@ -140,6 +141,7 @@ def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
         # The last of two equal flags counts.
         *(f"--workdir={root}", "--config.base.epochs=none"),
         f"--config.base.steps={_STEPS}",
+        *(f"--config.base.optimizer.{key}=0" for key in _WARMUPS),
         *["--config.tune.trials=0"] * bool(comparison.trials),
       ],
       capture_output=True,
