@@ -16,7 +16,9 @@ from mixaug_jax.training.step import SCOPES
 
 OTHER = "other"
 _OPERATIONS = 10
-_WRAPPED = re.compile(r"^(?:transpose|jvp|vmap|jit|checkpoint|rematted)\((.*)\)$")
+_WRAPPED = re.compile(
+  r"^(?:transpose|jvp|vmap|jit|checkpoint|rematted)\((.*)\)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +137,7 @@ def read(
   transfer = chip.bandwidth and accessed / chip.bandwidth
   estimate = cycles / chip.clock if cycles and chip.clock else None
   rate = lambda seconds: batch_size / seconds if seconds else None
+  parts, operations = _costs(found, [*SCOPES, *stages], bool(cycles))
   return Figures(
     batch_size=batch_size,
     compile_seconds=step.seconds,
@@ -154,7 +157,8 @@ def read(
     estimated_images_per_second=rate(estimate),
     collectives=_transfers(found),
     unit="cycles" if cycles else "bytes",
-    **_costs(found, [*SCOPES, *stages], bool(cycles)),
+    parts=parts,
+    operations=operations,
   )
 
 
@@ -167,7 +171,8 @@ def _work(step: Compiled) -> tuple[float, float]:
   if cost := step.compiled.cost_analysis():
     return cost["flops"], cost["bytes accessed"]
   client = jax.devices("cpu")[0].client
-  (module,) = step.compiled.runtime_executable().hlo_modules()
+  executable: Any = step.compiled.runtime_executable()
+  (module,) = executable.hlo_modules()
   source: Any = step.lowered.compiler_ir("hlo")
   count = _jax.hlo_module_cost_analysis
   return (
@@ -194,7 +199,7 @@ def _transfers(found: Iterable[hlo.Instruction]) -> list[Transfer]:
 
 def _costs(
   found: Sequence[hlo.Instruction], known: Sequence[str], in_cycles: bool
-) -> dict[str, list[Cost]]:
+) -> tuple[list[Cost], list[Cost]]:
   """Returns the costs by part, and those of the costliest instructions."""
   of = lambda x: (x.cycles or 0) if in_cycles else x.bytes
   whole = sum(map(of, found)) or 1
@@ -203,12 +208,10 @@ def _costs(
   for instruction in found:
     parts[part(instruction.path, known)] += of(instruction)
   largest = sorted(found, key=of, reverse=True)[:_OPERATIONS]
-  return {
-    "parts": [cost(*item) for item in parts.most_common() if item[1]],
-    "operations": [
-      cost(f"{place(x.path, known)}: {x.opcode}", of(x)) for x in largest
-    ],
-  }
+  return (
+    [cost(*item) for item in parts.most_common() if item[1]],
+    [cost(f"{place(x.path, known)}: {x.opcode}", of(x)) for x in largest],
+  )
 
 
 def place(path: str, known: Sequence[str]) -> str:

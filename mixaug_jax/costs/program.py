@@ -93,9 +93,7 @@ def build(config: ConfigDict, topology: Topology, data: DataSize) -> Program:
     )
     variables = models.abstract_variables(recipe.model, config.data.image_size)
     train_state = jax.eval_shape(
-      lambda v: state.create(
-        v, recipe.optimizer, recipe.ema_decay is not None
-      ),
+      lambda v: state.create(v, recipe.optimizer, recipe.ema_decay is not None),
       variables,
     )
   share = (count, batch_size // count)

@@ -41,12 +41,12 @@ dnn_version_info {{ major: 9 minor: 10 }}
 runtime_version {{ major: 12 minor: 8 }}
 device_description_str: "{name}"
 """
-_H100 = {
+_H100: dict[str, Any] = {
   **{"shared": 233472, "shared_optin": 232448, "cores": 132, "fpus": 128},
   **{"bandwidth": 3352320000000, "l2": 52428800, "memory": 84942979072},
   **{"clock": 1.98, "major": 9, "name": "NVIDIA H100 80GB HBM3"},
 }
-_A100 = {
+_A100: dict[str, Any] = {
   **{"shared": 167936, "shared_optin": 166912, "cores": 108, "fpus": 64},
   **{"bandwidth": 2039040000000, "l2": 41943040, "memory": 85100068864},
   **{"clock": 1.41, "major": 8, "name": "NVIDIA A100-SXM4-80GB"},
