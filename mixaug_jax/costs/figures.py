@@ -68,7 +68,7 @@ class Figures:
       do not take the place of arguments.
     memory: bytes that the device has for it; None if that is not known.
     fits: whether `peak` is at most that, likewise.
-    flops: arithmetic operations.
+    flops: arithmetic operations; of a GPU or CPU, before the compiler's work.
     bytes_accessed: bytes that instructions read and write.
     cycles: the compiler's estimate; None where it makes none.
     arithmetic_seconds: `flops` at the peak rate of the device, or None.
@@ -130,8 +130,8 @@ def read(
   temporaries = memory.temp_size_in_bytes
   peak = arguments + temporaries + memory.generated_code_size_in_bytes
   peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
-  flops, accessed = _work(step)
   found = hlo.instructions(step.compiled.as_text() or "")
+  flops, accessed = _work(step, chip.platform, found)
   cycles = sum(x.cycles or 0 for x in found) or None
   arithmetic = chip.flops and flops / chip.flops
   transfer = chip.bandwidth and accessed / chip.bandwidth
@@ -162,23 +162,23 @@ def read(
   )
 
 
-def _work(step: Compiled) -> tuple[float, float]:
+def _work(
+  step: Compiled, platform: str, found: Iterable[hlo.Instruction]
+) -> tuple[float, float]:
   """Returns the operations and the bytes accessed of a program.
 
-  XLA has no count for a GPU that is not there. Its general count then gives the
-  bytes, and the operations before convolutions become calls of a library.
+  On GPUs and CPUs, convolutions become calls of libraries, which XLA's analysis
+  of the compiled program leaves out. There, the operations are those of the
+  program before the compiler's work, and the bytes those of all instructions.
   """
-  if cost := step.compiled.cost_analysis():
+  if platform == "tpu":
+    cost: Any = step.compiled.cost_analysis()
     return cost["flops"], cost["bytes accessed"]
-  client = jax.devices("cpu")[0].client
-  executable: Any = step.compiled.runtime_executable()
-  (module,) = executable.hlo_modules()
   source: Any = step.lowered.compiler_ir("hlo")
-  count = _jax.hlo_module_cost_analysis
-  return (
-    count(client, source.as_hlo_module())["flops"],
-    count(client, module)["bytes accessed"],
+  cost = _jax.hlo_module_cost_analysis(
+    jax.devices("cpu")[0].client, source.as_hlo_module()
   )
+  return cost["flops"], float(sum(x.bytes for x in found))
 
 
 def _transfers(found: Iterable[hlo.Instruction]) -> list[Transfer]:

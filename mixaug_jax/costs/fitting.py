@@ -187,6 +187,7 @@ def largest(
   size = estimate(fitted, memory, multiple) if fitted else None
   if compile_size is None or size is None:
     return Largest(size, size in tried, tried) if size else None
+  target = memory
   for _ in range(_COMPILES):
     if size is None or size in tried:
       break
@@ -195,7 +196,7 @@ def largest(
     if isinstance(result, Figures):
       fitted.append(result)
     else:
-      memory *= _LESS
-    size = estimate(fitted, memory, multiple)
+      target *= _LESS
+    size = estimate(fitted, target, multiple)
   sizes = [x.batch_size for x in fitted if x.peak <= memory]
   return Largest(max(sizes), True, tried) if sizes else None
