@@ -241,6 +241,7 @@ def _train_step(recipe, devices, state, seed, examples):
       ema = update_ema(ema, new, state.step, recipe.ema_decay)
   with jax.named_scope("metrics"):
     measured["learning_rate"] = recipe.schedule(state.step)
+  with jax.named_scope("optimizer"):  # The norm is one kernel with the update.
     measured["finite"] = (
       jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
     ).astype(jnp.float32)
