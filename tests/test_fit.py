@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -238,7 +240,7 @@ def test_the_number_of_classes_needs_no_image(config, classes, expected):
     assert program.data_size(chosen).classes == 4
 
 
-def test_a_device_that_can_hold_the_images_does(tmp_path):
+def test_a_device_that_can_hold_the_images_does():
   chip = topologies.Chip("cpu", memory=1e9)
   topology = topologies.Topology("cpu", chip, 4, present=True)
   config = config_lib.load("cutmix", SMALL)
@@ -284,6 +286,33 @@ def test_a_mistake_is_one_sentence(monkeypatch, words, sentence):
   monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
   with pytest.raises(UserError, match=sentence):
     start.call("fit", ["cutmix", *words])
+
+
+@pytest.mark.parametrize(
+  ("printed", "present"),
+  [
+    ("8 NVIDIA H100 80GB HBM3", True),
+    ("2 NVIDIA H100 80GB HBM3", False),
+    ("8 NVIDIA A100-SXM4-80GB", False),
+    ("1 cpu", False),
+    ("", False),
+  ],
+)
+def test_devices_of_this_machine_are_used_if_they_suffice(
+  monkeypatch, printed, present
+):
+  for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES", "XLA_FLAGS"):
+    monkeypatch.setenv(name, "")
+  monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+  monkeypatch.setattr(
+    "subprocess.run",
+    lambda *_, **__: subprocess.CompletedProcess([], 0, f"{printed}\n"),
+  )
+  topology = topologies.prepare(topologies.parse("h100:4"))
+  assert topology.present is present
+  assert (os.environ["CUDA_VISIBLE_DEVICES"] == "-1") is not present
+  assert ("autotune_level=0" in os.environ["XLA_FLAGS"]) is not present
+  assert (os.environ["JAX_PLATFORMS"] == "cpu") is not present
 
 
 def test_a_batch_that_does_not_divide_is_reported_before_compiling():

@@ -176,7 +176,7 @@ def _work(
     return cost["flops"], cost["bytes accessed"]
   source: Any = step.lowered.compiler_ir("hlo")
   cost = _jax.hlo_module_cost_analysis(
-    jax.devices("cpu")[0].client, source.as_hlo_module()
+    jax.devices()[0].client, source.as_hlo_module()
   )
   return cost["flops"], float(sum(x.bytes for x in found))
 
