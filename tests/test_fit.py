@@ -272,8 +272,8 @@ def test_forms_and_dtype_follow_the_target():
   ("words", "sentence"),
   [
     (["--topology=h10"], "did you mean h100?"),
-    (["--topology=v5e"], "after v5e: comes the sides of a slice, as in 2x4"),
-    (["--topology=h100:x"], "after h100: comes a number of devices"),
+    (["--topology=v5e"], "v5e takes the sides of a slice, as in v5e:2x4"),
+    (["--topology=h100:x"], "h100 takes a number of devices, as in h100:8"),
     ([], "--topology"),
     (["--topology=cpu", "--batch_size=8,x"], "'8,x' is not a size"),
     (["--topology=cpu", "--batch_size=0"], "'0' is not a size"),
@@ -316,8 +316,9 @@ def test_devices_of_this_machine_are_used_if_they_suffice(
 
 
 def test_a_batch_that_does_not_divide_is_reported_before_compiling():
-  with pytest.raises(UserError, match=r"batch_size 30 does not .* 4 devices"):
-    fitting.report("cutmix", {}, [8, 30], CPU)
+  three = dataclasses.replace(CPU, count=3)
+  with pytest.raises(UserError, match=r"batch_size 20 does not .* 3 devices"):
+    fitting.report("cutmix", SMALL, [12, 20], three)
 
 
 def test_only_devices_that_are_here_are_measured():

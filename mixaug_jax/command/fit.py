@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     "Compiles the train step of a recipe for an accelerator that need not be "
     "there: does it fit, what does it cost, what bounds it? It needs JAX's "
     "compiler, pip install 'jax[cuda12]' or 'jax[tpu]'. The figures are the "
-    "compiler's; a device of this kind that is there is measured as well.",
+    "compiler's. If this machine has such devices, they are measured as well.",
   )
   flags.add_config(
     parser,

@@ -140,8 +140,12 @@ def parse(name: str) -> Topology:
   tpu = CHIPS[chip].platform == "tpu"
   form = r"[1-9]\d*(x[1-9]\d*){1,2}" if tpu else r"[1-9]\d{0,3}"
   if not re.fullmatch(form, shape or ("" if tpu else "1")):
-    what = "the sides of a slice, as in 2x4" if tpu else "a number of devices"
-    raise UserError(f"--topology={name}: after {chip}: comes {what}")
+    what = (
+      f"the sides of a slice, as in {chip}:2x4"
+      if tpu
+      else f"a number of devices, as in {chip}:8"
+    )
+    raise UserError(f"--topology={name}: {chip} takes {what}")
   sides = [int(side) for side in (shape or "1").split("x")]
   return Topology(name, CHIPS[chip], math.prod(sides))
 
