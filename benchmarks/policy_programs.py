@@ -1,7 +1,7 @@
 """What do the policies cost on an accelerator, by XLA's own count?
 
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
-    python -m benchmarks.policy_programs --platform=tpu|cuda|cpu
+    python -m benchmarks.policy_programs --topology=v5e:1x1|h100|cpu
 
 The programs are compiled for a TPU v5e, an H100 or the CPU; the first two need
 not be there. `branches` vmaps a switch over the operations, so that every
@@ -15,7 +15,8 @@ import functools
 import math
 import re
 
-from benchmarks import harness, topologies
+from benchmarks import harness
+from mixaug_jax.costs import topologies
 
 INDEXING = re.compile(r"= \w+\[([\d,]*)\]\S* (gather|scatter)\(([^)]*)\), (.*)")
 ARRAY = re.compile(r"%([\w.-]+) = \w+\[([\d,]*)\]")
@@ -68,20 +69,18 @@ def indices(text: str) -> int:
 
 def main() -> None:
   flags = harness.flags(__doc__)
-  flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
+  flags.add_argument("--topology", type=topologies.parse, required=True)
   flags.add_argument("--count", type=int, default=128)
   flags.add_argument("--size", type=int, default=224)
   arguments = flags.parse_args()
-  topologies.prepare(arguments.platform)
+  topology = topologies.prepare(arguments.topology)
 
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
   from jaxlib import _jax
 
-  # The smallest slice of a v5e has four chips; one of them is used.
-  chips = 4 if arguments.platform == "tpu" else 1
-  device = topologies.devices(arguments.platform, chips)[0]
+  device = topologies.devices(topology)[0]
   sharding = SingleDeviceSharding(device)
   count, size = arguments.count, arguments.size
   shapes = (

@@ -24,12 +24,12 @@ LAYERS = (
   ("classifier",),
   ("runs",),
   ("pages",),
-  ("comparison", "run_page"),
+  ("comparison", "costs", "run_page"),
   ("api", "command"),
 )
 # Modules that start a command for `python -m`.
 STARTS = {"main", "train", "compare", "evaluate", "predict", "preview"}
-STARTS |= {"export", "report", "data.__main__", "__main__"}
+STARTS |= {"export", "fit", "report", "data.__main__", "__main__"}
 LEVEL = {part: n for n, layer in enumerate(LAYERS) for part in layer}
 
 
