@@ -4,6 +4,9 @@
 forms compute the same function; what differs is time and memory.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -21,9 +24,27 @@ INIT_COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 _FEW_PIXELS = 4
 
 
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+  "target", default=None
+)
+
+
 def for_platform(*, cpu: T, default: T) -> T:
-  """Returns `cpu` if JAX's default backend is the CPU, otherwise `default`."""
-  return cpu if jax.default_backend() == "cpu" else default
+  """Returns `cpu` if programs are for the CPU, otherwise `default`.
+
+  They are for JAX's default backend, except inside `target`.
+  """
+  return cpu if (_target.get() or jax.default_backend()) == "cpu" else default
+
+
+@contextlib.contextmanager
+def target(platform: str) -> Iterator[None]:
+  """Chooses the forms of a platform for what is traced meanwhile."""
+  token = _target.set(platform)
+  try:
+    yield
+  finally:
+    _target.reset(token)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
