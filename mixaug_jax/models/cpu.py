@@ -29,22 +29,29 @@ _target: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 )
 
 
-def for_platform(*, cpu: T, default: T) -> T:
-  """Returns `cpu` if programs are for the CPU, otherwise `default`.
-
-  They are for JAX's default backend, except inside `target`.
-  """
-  return cpu if (_target.get() or jax.default_backend()) == "cpu" else default
-
-
 @contextlib.contextmanager
 def target(platform: str) -> Iterator[None]:
-  """Chooses the forms of a platform for what is traced meanwhile."""
+  """Chooses forms for a platform that may not be JAX's default backend.
+
+  A model must be made, and its program traced, inside this context.
+
+  Args:
+    platform: "cpu", "cuda" or "tpu".
+  """
   token = _target.set(platform)
   try:
     yield
   finally:
     _target.reset(token)
+
+
+def for_platform(*, cpu: T, default: T) -> T:
+  """Returns `cpu` if programs run on the CPU, otherwise `default`.
+
+  They run on the platform of `target`, or else on JAX's default backend.
+  """
+  platform = _target.get() or jax.default_backend()
+  return cpu if platform == "cpu" else default
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

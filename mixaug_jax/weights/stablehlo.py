@@ -44,7 +44,7 @@ def write(
   images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
   try:
     # A new function, because JAX keeps the trace of one that it knows.
-    with cpu.target("accelerator"):
+    with cpu.target("tpu"):
       exported = export.export(
         jax.jit(lambda x: function(x)), platforms=PLATFORMS
       )(images)
