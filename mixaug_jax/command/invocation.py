@@ -24,7 +24,7 @@ COMMANDS = {
   "predict": Command("classify image files"),
   "report": Command("write the page of one run", True),
   "preview": Command("draw what the network is trained on"),
-  "export": Command("write the weights for another framework"),
+  "export": Command("write the weights for other programs"),
   "data": Command("list or remove caches of images"),
 }
 

@@ -187,7 +187,7 @@ def build(
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
-  if isinstance(weights, pretrained.RunWeights):
+  if weights is not None:
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes = len(datasets.class_names)
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
