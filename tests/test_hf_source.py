@@ -111,9 +111,11 @@ def test_several_columns_of_a_type_need_the_usual_name(
 
 
 def test_data_that_cannot_be_opened_are_one_sentence(folder):
-  with pytest.raises(UserError, match="^cannot open the data set hf:parquet:"):
+  with pytest.raises(UserError, match=r"^cannot open the data set hf:parquet:"):
     HfDataset("parquet").splits(str(folder))
-  with pytest.raises(UserError, match="reads a folder; name it by config.data"):
+  with pytest.raises(
+    UserError, match=r"reads a folder; name it by config\.data"
+  ):
     HfDataset("parquet").splits(None)
 
 

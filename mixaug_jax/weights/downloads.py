@@ -89,7 +89,8 @@ def from_hub(
 
   _make_writable(folder)
   if not (folder / name).exists():
-    print(f"downloading {_HUB_URL.format(repository, name)}", file=sys.stderr)
+    place = f"{repository} on the Hugging Face hub"
+    print(f"downloading {name} of {place}", file=sys.stderr)
   huggingface_hub.logging.set_verbosity_error()  # It warns at every attempt.
   try:
     huggingface_hub.hf_hub_download(repository, name, local_dir=folder)
