@@ -54,7 +54,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # digits, folder, csv, stanford_dogs, tfds:NAME.
+  data.name = "digits"  # folder, csv, stanford_dogs, tfds:NAME, hf:NAME.
   data.dir = placeholder(str)  # The image folder, or the data of TFDS.
   data.image_size = 16  # Pixels a side that the network sees.
   # Stored pixels a side. None: image_size, or 8/7 of it where a random crop
@@ -210,8 +210,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
   model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
-  # keras, torchvision, timm/NAME, the path of a file or of a run directory;
-  # auto: the published weights of the model, or none if there are none.
+  # keras, torchvision, timm/NAME, hf://USER/NAME, the path of a file or of a
+  # run directory; auto: the published weights of the model, or none if there
+  # are none.
   model.pretrained = placeholder(str)
   model.allow_partial = False  # Take a weight file that lacks some arrays.
   model.sync_batch_norm = False  # Take batch statistics over all devices.
@@ -264,7 +265,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.log = log = ConfigDict()
   log.every_steps = 20  # Steps between two lines of the log.
-  # metrics.jsonl is always written. A writer of your own: package.module:Name.
+  # metrics.jsonl is always written. console, tensorboard, wandb, mlflow, or one
+  # of your own: package.module:Name.
   log.writers = "console,tensorboard"
 
   if dataset not in DATASETS:

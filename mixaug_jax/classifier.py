@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
-from mixaug_jax.analysis import cam
+from mixaug_jax.analysis import cam, likelihood
 from mixaug_jax.data import decode
 from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.training import checkpoint as checkpoint_lib
@@ -50,19 +50,43 @@ class Classifier:
     images = augment.center_crop(images, size)
     return self.preprocessing(images.astype(jnp.float32) / 255)
 
-  def describe_input(self) -> str:
-    """Describes how an image file becomes the network's input, line by line."""
-    stored, seen = self.square.size, self.config.data.image_size
+  def probabilities(self, images: jax.Array) -> jax.Array:
+    """Returns the probabilities of stored images, float32 `[B, C]`.
+
+    It is a pure function for tracing, such as by `jax.export`; `predictor` is
+    the one for computing.
+    """
+    kind = likelihood.of_loss(self.config.loss.name).kind
+    logits = self.model.apply(
+      self.variables, self.preprocess(images), train=False
+    )
+    normalise = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[kind]
+    return normalise(logits.astype(jnp.float32))
+
+  def describe_stored(self) -> str:
+    """Describes how an image file becomes a stored image, line by line."""
+    size = self.square.size
+    return _numbered(
+      f"its input, uint8 [b, {size}, {size}, 3], is made of images like this:",
+      self._storing(),
+    )
+
+  def _storing(self) -> list[str]:
+    stored = self.square.size
     how = {
       "crop": f"scale the short side to {stored} px and keep the middle square",
       "squash": f"scale both sides to {stored} px, whatever the shape",
       "pad": f"scale the long side to {stored} px and add black on both sides",
     }
-    lines = [
+    return [
       "turn it upright by its EXIF orientation, into RGB of 8 bits",
       f"{how[self.square.resize]} (bilinear, antialiased)",
     ]
-    if stored != seen:
+
+  def describe_input(self) -> str:
+    """Describes how an image file becomes the network's input, line by line."""
+    seen, lines = self.config.data.image_size, self._storing()
+    if self.square.size != seen:
       lines.append(f"keep the middle {seen} x {seen} px of it")
     if self.preprocessing.bgr:
       lines.append("reverse the channels, to BGR")
@@ -72,9 +96,8 @@ class Classifier:
       f"divide by 255, subtract the mean {numbers(self.preprocessing.mean)}, "
       f"and divide by the std {numbers(self.preprocessing.std)}, in {order}"
     )
-    steps = [f"  {number}. {line}" for number, line in enumerate(lines, 1)]
-    return "\n".join(
-      [f"its input, {seen} x {seen} px, is made of an image like this:", *steps]
+    return _numbered(
+      f"its input, {seen} x {seen} px, is made of an image like this:", lines
     )
 
   def shown(self, images: np.ndarray) -> np.ndarray:
@@ -153,6 +176,11 @@ class Classifier:
       return jax.device_get(padded)[: len(images)]
 
     return features
+
+
+def _numbered(title: str, lines: Sequence[str]) -> str:
+  steps = [f"  {number}. {line}" for number, line in enumerate(lines, 1)]
+  return "\n".join([title, *steps])
 
 
 # The networks of all runs with an equal model share a compiled program.

@@ -1,7 +1,6 @@
 """Other frameworks load an exported file and give the same logits."""
 
 import ast
-import json
 import os
 import pathlib
 import types
@@ -9,43 +8,21 @@ import types
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import resnet_run
 from flax import linen as nn
+from resnet_run import random_model
 
 from mixaug_jax import classifier, models
 from mixaug_jax import config as config_lib
 from mixaug_jax.command import export
 from mixaug_jax.errors import UserError
-from mixaug_jax.training import experiment, optim, records, state
-from mixaug_jax.training.checkpoint import Checkpoints
-from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.weights import export as weight_export
 from mixaug_jax.weights import sources
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "baseline.py"
 KERAS = {"version": "v1", "conv_bias": True, "bn_epsilon": 1.001e-5}
-
-
-def _model(name, **attributes):
-  """Returns a model of 5 classes and random variables of it."""
-  model = models.create_model(name, 5, **attributes)
-  shapes = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
-    )
-  )
-  rng = np.random.default_rng(0)
-
-  def draw(path, x):
-    if x.ndim == 1:
-      low = 0.5 if path[-1].key in ("var", "scale") else -0.5
-      return rng.uniform(low, low + 1, x.shape).astype(np.float32)
-    scale = np.sqrt(2 * x.shape[-1] / x.size)
-    return (rng.standard_normal(x.shape) * scale).astype(np.float32)
-
-  return model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def _assert_close(ours, theirs):
@@ -65,7 +42,7 @@ def _assert_close(ours, theirs):
 def test_what_is_exported_loads_again(tmp_path, kind, name):
   if kind == "torchvision":
     pytest.importorskip("torch")
-  model, variables = _model(name, **(KERAS if kind == "keras" else {}))
+  model, variables = random_model(name, **(KERAS if kind == "keras" else {}))
   path = tmp_path / f"it's{weight_export.FORMATS[kind].suffix}"
   loads = weight_export.export(path, kind, name, model, variables)
   assert isinstance(ast.parse(loads).body[0], ast.Assign)
@@ -79,7 +56,7 @@ def test_what_is_exported_loads_again(tmp_path, kind, name):
 
 def test_keras_loads_an_export_with_the_same_logits(tmp_path):
   keras = pytest.importorskip("keras")
-  model, variables = _model("resnet50", **KERAS)
+  model, variables = random_model("resnet50", **KERAS)
   path = tmp_path / "weights.h5"
   loads = weight_export.export(path, "keras", "resnet50", model, variables)
   names = {"keras": keras}
@@ -105,7 +82,7 @@ def test_pytorch_loads_an_export_with_the_same_logits(
   import pytorch_resnet
   import safetensors.torch
 
-  model, variables = _model(name)
+  model, variables = random_model(name)
   path = tmp_path / f"weights{weight_export.FORMATS[kind].suffix}"
   loads = weight_export.export(path, kind, name, model, variables)
   make = lambda num_classes: pytorch_resnet.make(
@@ -166,7 +143,7 @@ def test_a_path_that_cannot_be_written_raises_and_leaves_nothing(
   name, attributes = (
     ("resnet50", KERAS) if kind == "keras" else ("resnet18", {})
   )
-  model, variables = _model(name, **attributes)
+  model, variables = random_model(name, **attributes)
   with pytest.raises(OSError, match=r"No such file|Is a directory"):
     weight_export.export(tmp_path / taken, kind, name, model, variables)
   assert [path.name for path in tmp_path.iterdir()] == ["directory"]
@@ -174,62 +151,15 @@ def test_a_path_that_cannot_be_written_raises_and_leaves_nothing(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """Writes the directory of a finished run; step 10 is the chosen one."""
+  """The directory of a finished run and its variables."""
   workdir = tmp_path_factory.mktemp("run")
-  overrides = {"model.name": "resnet18", "ema.decay": "0.9"}
-  config = config_lib.load(str(CONFIG), overrides)
-  model, variables = _model("resnet18")
-  optimizer, _ = optim.make_optimizer(
-    experiment.optimizer_settings(config.optimizer),
-    total_steps=10,
-    steps_per_epoch=1.0,
-    params=variables["params"],
-    stages=model.stages,
-  )
-  start = state.create(jax.tree.map(jnp.asarray, variables), optimizer, True)
-  average = jax.tree.map(lambda x: x + 1, start.ema)
-  checkpoints = Checkpoints(workdir, keep=2)
-  checkpoints.save(5, start, LoopState())
-  checkpoints.save(10, start.replace(ema=average), LoopState())
-  checkpoints.close()
-  recorded = config.to_dict()
-  recorded["model"]["test_size"] = 224  # As older runs did.
-  (workdir / "config.json").write_text(json.dumps(recorded))
-  _finish(workdir, "last")
-  return workdir, variables
-
-
-def _finish(workdir, chosen):
-  measured = {"step": 10, "accuracy": 1.0, "top5_accuracy": 1.0, "loss": 0.0}
-  measured["examples"] = 5
-  config = json.loads((workdir / "config.json").read_text())
-  result = {
-    "test": None,
-    "validation": {"last": measured, "best": measured, "ema": measured},
-    "chosen": chosen,
-    "chosen_step": 10,
-    "steps": 10,
-    "epochs": 10.0,
-    "seconds": 1.0,
-    "compile_seconds": 1.0,
-    "processes": 1,
-    "images_per_second": 1.0,
-    "devices": 1,
-    "device_kind": "cpu",
-    "class_names": list("abcde"),
-    "examples": {"train": 5, "validation": 5},
-    "versions": {},
-    "xla_flags": "",
-    "commit": None,
-    "config_crc32": records.checksum(config),
-  }
-  (workdir / "result.json").write_text(json.dumps(result))
+  return workdir, resnet_run.write(workdir)
 
 
 @pytest.mark.parametrize(("chosen", "shift"), [("last", 0), ("ema", 1)])
 def test_the_command_writes_the_chosen_weights(run, capsys, chosen, shift):
   workdir, variables = run
-  _finish(workdir, chosen)
+  resnet_run.finish(workdir, chosen)
   command = [f"--workdir={workdir}", "--format=safetensors"]
   export.main(command)
   printed = capsys.readouterr().out

@@ -29,7 +29,7 @@ LAYERS = (
 )
 # Modules that start a command for `python -m`.
 STARTS = {"main", "train", "compare", "evaluate", "predict", "preview"}
-STARTS |= {"export", "fit", "report", "data.__main__", "__main__"}
+STARTS |= {"demo", "export", "fit", "report", "data.__main__", "__main__"}
 LEVEL = {part: n for n, layer in enumerate(LAYERS) for part in layer}
 
 

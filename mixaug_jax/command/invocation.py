@@ -22,10 +22,11 @@ COMMANDS = {
   "compare": Command("train and compare several recipes", True),
   "evaluate": Command("measure a run on any split and views"),
   "predict": Command("classify image files"),
+  "demo": Command("serve a page that classifies photos", True),
   "report": Command("write the page of one run", True),
   "preview": Command("draw what the network is trained on"),
   "fit": Command("report memory and cost of training on a GPU or TPU"),
-  "export": Command("write the weights for another framework"),
+  "export": Command("write the weights for other programs"),
   "data": Command("list or remove caches of images"),
 }
 

@@ -9,17 +9,25 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixaug_jax import registry
-from mixaug_jax.data import checked, decode, duplicates, selection, splits
+from mixaug_jax.data import (
+  checked,
+  decode,
+  duplicates,
+  hf_source,
+  selection,
+  splits,
+)
 from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
+from mixaug_jax.data.hf_source import HfDataset
 from mixaug_jax.data.identity import Identity, SplitIdentity, draws_from
 from mixaug_jax.data.sources import Opener, Source
 from mixaug_jax.data.splits import Split
 from mixaug_jax.data.tfds_source import TfdsDataset
 from mixaug_jax.errors import UserError, first_line
 
-# The values of `config.data.name`, apart from `tfds:NAME` and
+# The values of `config.data.name`, apart from `tfds:NAME`, `hf:NAME` and
 # `package.module:Name`.
 SOURCES: dict[str, Opener] = {
   "csv": CsvSource,
@@ -197,7 +205,7 @@ def open_sources(config: ConfigDict) -> dict[str, checked.Checked]:
   except UserError:
     raise
   except Exception as error:
-    if name in SOURCES or name.startswith("tfds:"):
+    if name in SOURCES or name.startswith(("tfds:", hf_source.PREFIX)):
       raise
     raise UserError(  # The user's own code may raise anything.
       f"config.data.name={name} cannot open {config.dir}: "
@@ -210,6 +218,8 @@ def check(config: ConfigDict) -> None:
   opener = _opener(config.name)
   if isinstance(opener, TfdsDataset):
     opener.builder(config.dir)
+  elif isinstance(opener, HfDataset):
+    opener.check(config.dir)
   else:
     open_sources(config)
 
@@ -249,10 +259,16 @@ def _opener(name: str) -> Opener:
   """Returns the opener of `config.data.name`; raises UserError."""
   if name.startswith("tfds:"):
     return TfdsDataset(name.removeprefix("tfds:"))
+  if name.startswith(hf_source.PREFIX):
+    return HfDataset(name.removeprefix(hf_source.PREFIX))
   try:
     opener = registry.find("config.data.name", name, SOURCES)
   except ValueError as error:
-    hint = "" if ":" in name else " (a data set of TFDS is tfds:NAME)"
+    hint = (
+      ""
+      if ":" in name
+      else " (a data set of TFDS is tfds:NAME, of the Hugging Face hub hf:NAME)"
+    )
     raise UserError(f"{error}{hint}") from error
   if not hasattr(opener, "splits"):
     raise UserError(

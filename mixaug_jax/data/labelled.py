@@ -9,6 +9,7 @@ from mixaug_jax.data import (
   checked,
   datasets,
   decode,
+  hf_source,
   selection,
   split_names,
   splits,
@@ -68,7 +69,7 @@ def source_name(name: str, directory: str) -> str:
     directory: a folder of images, a CSV file, or a folder with lists.
   """
   path = pathlib.Path(directory)
-  if ":" in name and not name.startswith("tfds:"):
+  if ":" in name and not name.startswith(("tfds:", hf_source.PREFIX)):
     return name
   if path.suffix.lower() in (".csv", ".tsv"):
     return "csv"

@@ -15,6 +15,7 @@ from mixaug_jax.pages import drawing, figures, measured, render
 from mixaug_jax.pages import words as shared
 from mixaug_jax.run_page import numbers, pictures, words
 from mixaug_jax.runs import Run
+from mixaug_jax.training import trackers
 
 _MATRIX = 20  # Classes; with more, the page lists the most confused pairs.
 _PAIRS = 20
@@ -44,7 +45,8 @@ def write(run: Run) -> str:
   """Writes report.html into the directory of a run, in place of an older one.
 
   The pictures need the data of the run, and the activation maps its weights
-  too. The page gives the reason for what is missing.
+  too. The page gives the reason for what is missing. The trackers of the run
+  get the page as well.
 
   Returns:
     The headline, the warnings, and the path of the page.
@@ -57,7 +59,8 @@ def write(run: Run) -> str:
   template = importlib.resources.files(__package__) / "report.html"
   path = run.workdir / "report.html"
   render.write(path, template.read_text("utf-8"), **content)
-  warnings = [f"warning: {text}" for text in content["warnings"]]
+  failures = trackers.attach(run.workdir, path, run.config.log.writers)
+  warnings = [f"warning: {text}" for text in content["warnings"] + failures]
   return "\n".join([content["headline"], *warnings, f"{path} shows it all"])
 
 

@@ -105,7 +105,7 @@ def left_out(run: Run) -> list[str]:
 def command(run: Run) -> str:
   """Returns the command that trains the same run in another directory."""
   changed = [
-    f"--config.{key}={value}" for key, value in _changes(run.config).items()
+    f"--config.{key}={value}" for key, value in changes(run.config).items()
   ]
   main = ["python", "-m", "mixaug_jax.main", "--config=configs/default.py"]
   return shlex.join([*main, *changed, f"--workdir={run.workdir}_again"])
@@ -125,7 +125,7 @@ def beyond_command(run: Run) -> str:
   )
 
 
-def _changes(config: ConfigDict) -> dict[str, Any]:
+def changes(config: ConfigDict) -> dict[str, Any]:
   """Returns the leaves that differ from their defaults."""
   here, there = (config_lib.leaves(c) for c in (config, default.get_config()))
   return {key: here[key] for key in there if here[key] != there[key]}
@@ -137,7 +137,7 @@ def _augmentation(config: ConfigDict) -> str:
   off = pipeline.without_effect(config.augment, defaults)
   on = [
     f"{key.removeprefix('augment.')}={value}"
-    for key, value in _changes(config).items()
+    for key, value in changes(config).items()
     if key.startswith("augment.") and key.removeprefix("augment.") not in off
   ]
   return ", ".join(on) or "none"

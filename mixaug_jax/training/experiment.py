@@ -187,7 +187,7 @@ def build(
   if weights is not None and fetch_weights:
     weights.fetch()
   datasets = data.load(config.data, config.seed, sources=sources)
-  if isinstance(weights, pretrained.RunWeights):
+  if weights is not None:
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
   num_classes, images = len(datasets.class_names), len(datasets.train)
   recipe = _recipe(config, augmentation, mixer, loss, num_classes, images)

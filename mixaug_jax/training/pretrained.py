@@ -214,9 +214,4 @@ def _new_head(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | None:
   """Returns why a head of `theirs` is not one of `ours`, or None if it is."""
   if theirs is None:
     return f"the run does not name its classes in {records.DATA_FILE}"
-  if len(theirs) != len(ours):
-    return f"the run has {len(theirs):,} classes, the data {len(ours):,}"
-  for number, (one, other) in enumerate(zip(theirs, ours, strict=True)):
-    if one != other:
-      return f"class {number} is {one!r} in the run and {other!r} in the data"
-  return None
+  return loading.other_classes("the run", theirs, ours)

@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.jsonl, the console, TensorBoard, your own.
+"""Where metrics go: metrics.jsonl, the console, TensorBoard, a tracker, others.
 
 A metric is named `split/name`, for example `validation/accuracy`. A writer is
 a `MetricWriter` of CLU that is called with the run directory and the first
@@ -8,63 +8,29 @@ step. `config.log.writers` names it, by its name in WRITERS or as
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 import json
 import logging
 import os
 import pathlib
 import sys
 import time
-import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from absl import logging as absl_logging
 
 from mixaug_jax import files, progress, registry
 from mixaug_jax.errors import UserError, first_line
-from mixaug_jax.training import parallel
+from mixaug_jax.training import parallel, trackers
+from mixaug_jax.training.scalar_writer import (
+  MetricWriter,
+  ScalarWriter,
+  metric_writers,
+)
 
-# CLU imports TensorFlow only for its SummaryWriter, which is not used here
-# (google/CommonLoopUtils#358). Meanwhile a module in its place keeps it out.
-_SUMMARY_WRITER = "clu.metric_writers.summary_writer"
-
-
-def _summary_writer(*args: Any, **kwargs: Any) -> Any:
-  """Makes CLU's own SummaryWriter, for a program that uses it as well."""
-  module = importlib.import_module(_SUMMARY_WRITER)
-  return module.SummaryWriter(*args, **kwargs)
-
-
-_stand_in = types.ModuleType(_SUMMARY_WRITER)
-vars(_stand_in)["SummaryWriter"] = _summary_writer
-sys.modules.setdefault(_SUMMARY_WRITER, _stand_in)
-
-from clu import metric_writers as metric_writers  # noqa: E402
-
-if sys.modules[_SUMMARY_WRITER] is _stand_in:
-  del sys.modules[_SUMMARY_WRITER]
-
-MetricWriter: TypeAlias = metric_writers.MetricWriter
 METRICS_FILE = "metrics.jsonl"
 _EVENTS_SECONDS = 120.0  # Between the moments at which TensorBoard sees more.
-
-
-class ScalarWriter(metric_writers.MetricWriter):
-  """A CLU writer of scalars; a run writes nothing else."""
-
-  def _refuse(self, step: int, *_: Any, **__: Any) -> None:
-    raise TypeError(f"{type(self).__name__} writes scalars only")
-
-  write_summaries = write_images = write_videos = write_audios = _refuse
-  write_texts = write_histograms = write_pointcloud = _refuse
-  write_hparams = _refuse
-
-  def flush(self) -> None:
-    """Puts the written metrics on disk; called before every checkpoint."""
-
-  def close(self) -> None:
-    """Releases what the writer holds."""
 
 
 class JsonLinesWriter(ScalarWriter):
@@ -258,11 +224,12 @@ class TensorBoardWriter(ScalarWriter):
 
 
 # Run directory, and the step that the run resumes from, 0 for a new one.
-WriterFactory = Callable[[pathlib.Path, int], metric_writers.MetricWriter]
+WriterFactory = Callable[[pathlib.Path, int], MetricWriter]
 
 WRITERS: dict[str, WriterFactory] = {
   "console": ConsoleWriter,
   "tensorboard": TensorBoardWriter,
+  **trackers.TRACKERS,
 }
 
 
@@ -276,11 +243,18 @@ def find(
     writers: those that have a short name.
 
   Raises:
-    ValueError: a name is unknown.
+    ValueError: a name is unknown, or the package of a tracker is missing.
   """
   separate = filter(None, (name.strip() for name in names.split(",")))
   key = "config.log.writers"
-  return {name: registry.find(key, name, writers) for name in separate}
+  found = {name: registry.find(key, name, writers) for name in separate}
+  for name in found.keys() & trackers.TRACKERS.keys():
+    if importlib.util.find_spec(name) is None:
+      raise ValueError(
+        f"{key}={name} needs the package {name}; pip install "
+        f"'mixaug-jax[{name}]'"
+      )
+  return found
 
 
 @contextlib.contextmanager
@@ -291,7 +265,7 @@ def open_writers(
   metrics_bytes: int,
   steps: int = 0,
   steps_per_epoch: float = 0.0,
-) -> Iterator[metric_writers.MetricWriter]:
+) -> Iterator[MetricWriter]:
   """Opens the writers of a run; metrics.jsonl is always one of them.
 
   Process 0 writes, and the writers of the others are silent. Warnings go
@@ -308,7 +282,7 @@ def open_writers(
   Raises:
     UserError: a writer cannot be made; every process raises it.
   """
-  opened: list[metric_writers.MetricWriter] = []
+  opened: list[MetricWriter] = []
   console = functools.partial(
     ConsoleWriter, steps=steps, steps_per_epoch=steps_per_epoch
   )

@@ -62,7 +62,9 @@ def from_url(url: str, algorithm: str, digest: str) -> pathlib.Path:
   return path
 
 
-def from_hub(repository: str, name: str, wanted: Iterable[str]) -> pathlib.Path:
+def from_hub(
+  repository: str, name: str, wanted: Iterable[str], newest: bool = False
+) -> pathlib.Path:
   """Returns the local copy of a file of the Hugging Face hub.
 
   A file that the user puts at `directory() / REPOSITORY / NAME` serves as well.
@@ -72,37 +74,57 @@ def from_hub(repository: str, name: str, wanted: Iterable[str]) -> pathlib.Path:
     name: the file in it.
     wanted: all files of the repository that the caller needs; without a
       network, the error names those that are not there yet.
+    newest: whether to ask the hub for a newer version of a file that is there;
+      without a network, it is used as it is.
 
   Raises:
-    UserError: no network, no such repository, or a folder that cannot be
-      written.
+    UserError: no network, no such repository or file, or a folder that cannot
+      be written.
   """
   folder = directory() / repository
-  if (folder / name).exists():
+  if (folder / name).exists() and not newest:
     return folder / name
   import huggingface_hub
   from huggingface_hub import errors
 
   _make_writable(folder)
-  print(f"downloading {_HUB_URL.format(repository, name)}", file=sys.stderr)
+  if not (folder / name).exists():
+    place = f"{repository} on the Hugging Face hub"
+    print(f"downloading {name} of {place}", file=sys.stderr)
   huggingface_hub.logging.set_verbosity_error()  # It warns at every attempt.
   try:
     huggingface_hub.hf_hub_download(repository, name, local_dir=folder)
   except errors.RepositoryNotFoundError:
+    fix = "see https://huggingface.co/timm"
+    if not repository.startswith("timm/"):
+      fix = "check its name, and run `hf auth login` if it is private"
     raise UserError(
-      f"there is no model {repository} on the Hugging Face hub; "
-      "see https://huggingface.co/timm"
+      f"there is no model {repository} on the Hugging Face hub; {fix}"
+    ) from None
+  except errors.EntryNotFoundError as error:
+    if isinstance(error, errors.LocalEntryNotFoundError):
+      raise _not_there(folder, repository, wanted, error) from error
+    raise UserError(
+      f"the model {repository} on the Hugging Face hub has no file {name}; "
+      "choose one with weights in the layout of timm"
     ) from None
   except Exception as error:  # Those of its HTTP client have no common type.
-    raise _offline(
-      [
-        (_HUB_URL.format(repository, file), folder / file)
-        for file in wanted
-        if not (folder / file).exists()
-      ],
-      error,
-    ) from error
+    raise _not_there(folder, repository, wanted, error) from error
   return folder / name
+
+
+def _not_there(
+  folder: pathlib.Path, repository: str, wanted: Iterable[str], error: Exception
+) -> UserError:
+  """Names the files of a repository that are not in its folder."""
+  return _offline(
+    [
+      (_HUB_URL.format(repository, file), folder / file)
+      for file in wanted
+      if not (folder / file).exists()
+    ],
+    error,
+  )
 
 
 def _offline(

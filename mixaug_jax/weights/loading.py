@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def load(
   *,
   source: str,
   allow_partial: bool,
+  new_head: str | None = None,
 ) -> tuple[Any, LoadReport]:
   """Loads a weight file into a model's variables.
 
@@ -72,6 +73,7 @@ def load(
     variables: `params` and `batch_stats`, as initialised.
     source: the weights, as the user names them; for the report.
     allow_partial: whether the file may lack arrays or hold others.
+    new_head: as in `assign`.
 
   Returns:
     Variables of the same structure, as float32 numpy arrays, and a report.
@@ -87,6 +89,7 @@ def load(
     path=path,
     source=source,
     allow_partial=allow_partial,
+    new_head=new_head,
   )
 
 
@@ -208,6 +211,24 @@ def _new_head(
     theirs, ours = array.shape, flat[key].shape
     if key[-1] == "bias" and theirs != ours and len(theirs) == 1:
       return f"the file's has {theirs[0]:,} classes"
+  return None
+
+
+def other_classes(
+  holder: str, theirs: Sequence[str], ours: Sequence[str]
+) -> str | None:
+  """Returns why a head for classes is not for others, or None if it is.
+
+  Args:
+    holder: what has the head, such as `the run`.
+    theirs: the classes of the head, by class id.
+    ours: those of the data.
+  """
+  if len(theirs) != len(ours):
+    return f"{holder} has {len(theirs):,} classes, the data {len(ours):,}"
+  for number, (one, other) in enumerate(zip(theirs, ours, strict=True)):
+    if one != other:
+      return f"class {number} is {one!r} in {holder} and {other!r} in the data"
   return None
 
 

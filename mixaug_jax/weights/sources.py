@@ -5,12 +5,13 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mixaug_jax.errors import UserError
 from mixaug_jax.models.preprocessing import PREPROCESSING, Preprocessing
-from mixaug_jax.weights import dialects, downloads, formats, loading
+from mixaug_jax.names import printable
+from mixaug_jax.weights import dialects, downloads, formats, hub, loading
 
 # A key of PREPROCESSING by framework, where a source does not name another.
 _PREPROCESSING = {"keras": "caffe", "torch": "imagenet"}
@@ -89,7 +90,8 @@ _PUBLISHED = {
     },
   ),
 }
-_TIMM_FILES = ("config.json", "model.safetensors")
+_HUB_FILES = (hub.CONFIG, hub.WEIGHTS)
+_HUB = "hf://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,8 @@ class WeightSource:
       UserError.
     allow_partial: whether the file may lack arrays or hold others.
     certain: whether the settings are known, and not guessed from the format.
+    label_names: the classes of its head, by class id, where they are known.
+    class_names: those of the data.
   """
 
   name: str
@@ -112,19 +116,30 @@ class WeightSource:
   fetch: Callable[[], pathlib.Path]
   allow_partial: bool
   certain: bool
+  label_names: Sequence[str] | None = None
+  class_names: Sequence[str] = ()
 
   @property
   def preprocessing(self) -> Preprocessing:
     return PREPROCESSING[self.settings["preprocessing"]]
 
   def load(self, variables: Any) -> tuple[Any, loading.LoadReport]:
-    """Loads the weights into `variables`; see `loading.load`."""
+    """Loads the weights into `variables`; see `loading.load`.
+
+    If the classes of the head are known, it is loaded for these classes only.
+    """
+    new_head = None
+    if self.label_names is not None:
+      new_head = loading.other_classes(
+        self.name, self.label_names, self.class_names
+      )
     return loading.load(
       self.fetch(),
       self.dialect,
       variables,
       source=self.name,
       allow_partial=self.allow_partial,
+      new_head=new_head,
     )
 
 
@@ -140,7 +155,7 @@ def published(model: str) -> str | None:
 
 def is_published(pretrained: str) -> bool:
   """Returns whether the text names published weights, and not a path."""
-  return pretrained in _PUBLISHED or pretrained.startswith("timm/")
+  return pretrained in _PUBLISHED or pretrained.startswith(("timm/", _HUB))
 
 
 def resolve(
@@ -148,11 +163,12 @@ def resolve(
 ) -> WeightSource | None:
   """Finds a source of weights; None if `pretrained` is None.
 
-  Reads and downloads nothing except, for `timm/NAME`, a description of 1 kB.
+  Reads and downloads nothing except, for `timm/NAME` and `hf://USER/NAME`, a
+  description of a few kB.
 
   Args:
     pretrained: `keras`, `keras_notop`, `torchvision`, `torchvision_v2`,
-      `timm/NAME` or the path of a file.
+      `timm/NAME`, `hf://USER/NAME` or the path of a file.
     model: the name of the model.
     allow_partial: whether the file may lack arrays or hold others.
 
@@ -167,7 +183,7 @@ def resolve(
       f"for {', '.join(dialects.DIALECTS)}; choose one of these, name a run "
       "directory, or unset config.model.pretrained"
     )
-  preprocessing, certain = None, True
+  preprocessing, certain, label_names = None, True, None
   if known := _PUBLISHED.get(pretrained):
     framework = known.framework
     if model not in known.digests:
@@ -178,18 +194,26 @@ def resolve(
     digest = known.digests[model]
     url = known.url.format(model=model, digest=digest)
     fetch = functools.partial(downloads.from_url, url, known.algorithm, digest)
-  elif pretrained.startswith("timm/"):
-    _check_timm_name(pretrained, model)
+  elif pretrained.startswith(("timm/", _HUB)):
+    repository = _repository(pretrained, model)
     framework = "torch"
-    preprocessing = _timm_preprocessing(pretrained)
-    fetch = functools.partial(_timm_file, pretrained, "model.safetensors")
+    file = functools.partial(
+      downloads.from_hub,
+      repository,
+      wanted=_HUB_FILES,
+      newest=pretrained.startswith(_HUB),  # Those of timm do not change.
+    )
+    preprocessing, label_names = _described(
+      pretrained, model, file(name=hub.CONFIG)
+    )
+    fetch = functools.partial(file, name=hub.WEIGHTS)
   else:
     path = pathlib.Path(os.path.expanduser(pretrained))
     if path.suffix not in formats.READERS:
       raise UserError(
         f"config.model.pretrained must be {', '.join(_PUBLISHED)}, timm/NAME, "
-        f"the path of a {', '.join(formats.READERS)} file or a run directory, "
-        f"got {pretrained!r}"
+        f"hf://USER/NAME, the path of a {', '.join(formats.READERS)} file or a "
+        f"run directory, got {pretrained!r}"
       )
     framework = formats.READERS[path.suffix].framework
     fetch = functools.partial(_existing, path)
@@ -211,6 +235,7 @@ def resolve(
     fetch=fetch,
     allow_partial=allow_partial,
     certain=certain,
+    label_names=label_names,
   )
 
 
@@ -222,7 +247,14 @@ def _existing(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _check_timm_name(pretrained: str, model: str) -> None:
+def _repository(pretrained: str, model: str) -> str:
+  """Returns the name of a repository; raises UserError."""
+  if pretrained.startswith(_HUB):
+    if not hub.NAME.fullmatch(pretrained.removeprefix(_HUB)):
+      raise UserError(
+        f"config.model.pretrained={pretrained} must be hf://USER/NAME"
+      )
+    return pretrained.removeprefix(_HUB)
   name = pretrained.removeprefix("timm/")
   if "/" in name:  # It becomes the name of a folder.
     raise UserError(
@@ -235,25 +267,40 @@ def _check_timm_name(pretrained: str, model: str) -> None:
       f"config.model.name={model}; its name must begin with {model}, as "
       f"timm/{model}.a1_in1k does"
     )
+  return pretrained
 
 
-def _timm_file(pretrained: str, name: str) -> pathlib.Path:
-  return downloads.from_hub(pretrained, name, _TIMM_FILES)
+def _described(
+  pretrained: str, model: str, path: pathlib.Path
+) -> tuple[str, list[str] | None]:
+  """Returns what timm's description of a model asks for.
 
+  Returns:
+    A key of PREPROCESSING, and the classes of the head if they are named.
 
-def _timm_preprocessing(pretrained: str) -> str:
-  """Returns the key of PREPROCESSING that timm's description asks for."""
-  path = _timm_file(pretrained, "config.json")
+  Raises:
+    UserError: it is no such description, or is of another model.
+  """
   try:
-    described = json.loads(path.read_text("utf-8"))["pretrained_cfg"]
-    wanted = Preprocessing(tuple(described["mean"]), tuple(described["std"]))
-  except (ValueError, KeyError, TypeError) as error:
+    described = json.loads(path.read_text("utf-8"))
+    cfg = described["pretrained_cfg"]
+    wanted = Preprocessing(tuple(cfg["mean"]), tuple(cfg["std"]))
+    labels = described.get("label_names") or cfg.get("label_names")
+    label_names = None if labels is None else list(map(str, labels))
+    theirs = described.get("architecture", model)
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f"{path} does not describe a timm model; delete it and run again"
     ) from error
+  if theirs != model:
+    raise UserError(
+      f"config.model.pretrained={pretrained} is not for "
+      f"config.model.name={model}, but for {printable(str(theirs))}; set that "
+      "name, or choose other weights"
+    )
   for name, preprocessing in PREPROCESSING.items():
     if preprocessing == wanted:
-      return name
+      return name, label_names
   raise UserError(
     f"config.model.pretrained={pretrained} wants images of mean {wanted.mean} "
     f"and standard deviation {wanted.std}, which is not supported; choose "
