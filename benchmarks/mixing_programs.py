@@ -14,19 +14,14 @@ the whole batch as the group, every image travels to every device.
 import math
 import re
 
-from benchmarks import harness, topologies
-
-_COLLECTIVE = re.compile(
-  r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute"
-  r"|reduce-scatter)(?:-start)?\("
-)
+from benchmarks import harness, step_programs, topologies
 
 
 def carried(program: str) -> list[str]:
   """Returns the largest array of each collective instruction on images."""
   pixels = lambda array: math.prod(int(x) for x in re.findall(r"\d+", array[1]))
   found = []
-  for result in _COLLECTIVE.findall(program):
+  for result in step_programs.COLLECTIVE.findall(program):
     arrays = re.findall(r"(\w+(\[\d+(?:,\d+){3,}\]))", result)
     found += [max(arrays, key=pixels)[0]] if arrays else []
   return found

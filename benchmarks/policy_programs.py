@@ -1,4 +1,4 @@
-"""What do the policies cost on an accelerator, by XLA's own count?
+"""What do the policies and JPEG cost on an accelerator, by XLA's own count?
 
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
     python -m benchmarks.policy_programs --platform=tpu|cuda|cpu
@@ -15,7 +15,7 @@ import functools
 import math
 import re
 
-from benchmarks import harness, topologies
+from benchmarks import harness, step_programs, topologies
 
 INDEXING = re.compile(r"= \w+\[([\d,]*)\]\S* (gather|scatter)\(([^)]*)\), (.*)")
 ARRAY = re.compile(r"%([\w.-]+) = \w+\[([\d,]*)\]")
@@ -25,7 +25,7 @@ def policies(size: int):
   """Returns both programs of each policy, `(keys, images) -> images`."""
   import jax
 
-  from mixaug_jax.augment import policies, policy_operations
+  from mixaug_jax.augment import jpeg, policies, policy_operations
 
   def with_branches(draw, keys, images):
     operations, values = jax.vmap(draw)(keys)
@@ -46,6 +46,11 @@ def policies(size: int):
     "rand_augment, 2 layers": {
       "branches": functools.partial(with_branches, rand),
       "policy": policies.rand_augment_examples,
+    },
+    "random_jpeg_quality": {
+      "operation": jax.vmap(
+        lambda key, image: jpeg.random_jpeg_quality(key, image, 50, 100)
+      ),
     },
   }
 
@@ -77,7 +82,6 @@ def main() -> None:
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
-  from jaxlib import _jax
 
   # The smallest slice of a v5e has four chips; one of them is used.
   chips = 4 if arguments.platform == "tpu" else 1
@@ -94,20 +98,14 @@ def main() -> None:
   for name, programs in policies(size).items():
     for form, program in programs.items():
       compiled = jax.jit(program).lower(*shapes).compile()
-      # `compiled.cost_analysis()` needs a client of the GPU.
-      (module,) = compiled.runtime_executable().hlo_modules()
-      cost = compiled.cost_analysis() or _jax.hlo_module_cost_analysis(
-        jax.devices("cpu")[0].client, module
-      )
-      text = compiled.as_text()
-      cycles = re.findall(r'"estimated_cycles":"(\d+)"', text)
+      cost = step_programs.costs(compiled)
       harness.row(
         name,
         form,
         f"{cost['flops'] / 1e9:.2f}",
-        f"{cost['bytes accessed'] / 1e9:.2f}",
-        f"{sum(map(int, cycles)) / 1e6:.1f}" if cycles else "",
-        f"{indices(text) / 1e6:.1f}",
+        f"{cost['bytes'] / 1e9:.2f}",
+        harness.cell(cost.get("cycles"), 1e6, ".1f"),
+        f"{indices(compiled.as_text()) / 1e6:.1f}",
       )
 
 

@@ -124,12 +124,17 @@ def compiled(system: str, job: train_step.Job) -> Costs:
   import numpy as np
   from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+  from mixaug_jax import jax_setup
   from mixaug_jax.models import cpu
 
+  jax_setup.prepare()
   if platform != "cpu":  # The default backend is the CPU, the target is not.
     cpu.for_platform = lambda *, cpu, default: default
 
-  classes, batch = train_step.CLASSES[job["model"]], count * job["share"]
+  classes, batch = (
+    train_step.CLASSES.get(job["model"], 1000),
+    count * job["share"],
+  )
   arguments, dtype = (), jnp.bfloat16
   if system.startswith("ours"):
     settings = train_step.settings({**job, "batch": batch}, "plain" in system)
@@ -167,11 +172,6 @@ def compiled(system: str, job: train_step.Job) -> Costs:
   return found | {"seconds": time.perf_counter() - begin}
 
 
-def cell(value: float | None, unit: float, form: str) -> str:
-  """Returns a number in a unit, or nothing where there is none."""
-  return "" if value is None else f"{value / unit:{form}}"
-
-
 def main() -> None:
   flags = harness.flags(__doc__, folder=True)
   flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
@@ -179,9 +179,7 @@ def main() -> None:
   flags.add_argument(
     "--systems", type=harness.some_of(TITLES), default=",".join(TITLES)
   )
-  flags.add_argument(
-    "--model", choices=tuple(train_step.CLASSES), default="resnet50"
-  )
+  flags.add_argument("--model", default="resnet50")
   flags.add_argument("--size", type=int, default=224, help="pixels a side")
   flags.add_argument("--share", type=int, default=128, help="images a device")
   arguments = flags.parse_args()
@@ -209,7 +207,7 @@ def main() -> None:
         f"{(found['arguments'] + found['temporaries']) / 1e9:.2f}",
         f"{found['flops'] / 1e9:,.1f}",
         f"{found['bytes'] / 1e9:.2f}",
-        cell(found.get("cycles"), 1e6, ".1f"),
+        harness.cell(found.get("cycles"), 1e6, ".1f"),
         f"{found['collectives']}, {found['sent'] / 1e6:.1f}",
       )
 

@@ -216,7 +216,7 @@ def table(job: Job, systems: list[str], rounds: int) -> None:
       harness.spread(values, ",.1f"),
       f"{base / rate:.2f}" if base else "",
       f"{flops * rate / machine['matrix']:.1%}",
-      f"{statistics.median(x['memory'] for x in taken[name]) / 1e9:.2f}",
+      harness.cell(harness.medians(taken[name])["memory"], 1e9, ".2f"),
       f"{taken[name][0]['compile']:.0f}",
     )
 
