@@ -41,15 +41,11 @@ TOLERANCE = 0.15
 ROUNDS, TRIES = 3, 3
 PHOTOGRAPHS = 300
 PROGRAMS_TOLERANCE = 0.01
-# Platform, devices and the compiler's own package.
-TARGETS = {
-  "CPU": ("cpu", 1),
-  "H100": ("cuda", 1, "jax-cuda12-pjrt"),
-  "v5e": ("tpu", 4, "libtpu"),
-}
-PLUGINS = {"H100": "jax_cuda12_plugin", "v5e": "libtpu"}
+# The packages with the compiler of a topology, beside jaxlib.
+TOPOLOGIES = {"cpu": (), "h100": ("jax-cuda12-pjrt",), "v5e:2x2": ("libtpu",)}
+PLUGINS = {"h100": "jax_cuda12_plugin", "v5e:2x2": "libtpu"}
 PROGRAM = {"model": "resnet18", "size": 64, "share": 32}
-FIGURES = ("flops", "bytes", "temporaries", "cycles")
+FIGURES = ("flops", "bytes_accessed", "temporaries", "cycles")
 PACKAGES = ("jax", "flax", "optax", "numpy", "torch", "timm")
 
 Ratios = dict[str, float]
@@ -106,20 +102,16 @@ def start(rounds: int) -> Ratios:
 
 
 def programs() -> dict[str, Program]:
-  """Returns XLA's counts of our steps, compiled for several targets."""
+  """Returns XLA's counts of our steps, compiled for several topologies."""
   found = {}
-  with tempfile.TemporaryDirectory() as cache_dir:
-    folder = harness.photographs(pathlib.Path(cache_dir), 20)
-    job = {**PROGRAM, "folder": str(folder), "cache_dir": cache_dir}
-    for target in harness.installed(TARGETS, PLUGINS):
-      platform, devices, *packages = TARGETS[target]
-      job |= {"platform": platform, "devices": devices}
-      for system in ("ours", "ours-plain"):
-        costs = harness.child(step_programs.compiled, system, job)
-        found[f"{target}, {step_programs.TITLES[system]}"] = {
-          "compiler": harness.versions("jax", "jaxlib", *packages),
-          **{x: costs[x] for x in FIGURES if x in costs},
-        }
+  for topology in harness.installed(TOPOLOGIES, PLUGINS):
+    job = {**PROGRAM, "topology": topology}
+    for system in ("ours", "ours-plain"):
+      counted = harness.child(step_programs.figures, system, job)
+      found[f"{topology}, {step_programs.TITLES[system]}"] = {
+        "compiler": harness.versions("jax", "jaxlib", *TOPOLOGIES[topology]),
+        **{x: counted[x] for x in FIGURES if counted[x]},
+      }
   return found
 
 

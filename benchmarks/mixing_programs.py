@@ -1,40 +1,41 @@
 """Which images travel between devices, and how much memory mixing takes.
 
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
-    python -m benchmarks.mixing_programs --platform=tpu|cuda|cpu --devices=8
+    python -m benchmarks.mixing_programs --topology=v5e:2x4|h100:8|cpu:8
 
-CutMix of a global batch is compiled for simulated CPU devices, for the chips of
-a TPU v5e slice or for H100s, which need not be there: once inside shard_map, as
-in a train step, and once for an array that is sharded over a mesh. A row shows
-the number of collective instructions that carry images, the largest array of
-them, and the memory of a device for arguments, results and temporaries. With
-the whole batch as the group, every image travels to every device.
+CutMix of a global batch is compiled for devices that need not be there: once
+inside shard_map, as in a train step, and once for an array that is sharded over
+a mesh. A row shows the number of collective instructions that carry images, the
+largest array of them, and the memory of a device for arguments, results and
+temporaries. With the whole batch as the group, every image travels to every
+device.
 """
 
 import math
 import re
 
-from benchmarks import harness, step_programs, topologies
+from benchmarks import harness
+from mixaug_jax.costs import hlo, topologies
 
 
 def carried(program: str) -> list[str]:
   """Returns the largest array of each collective instruction on images."""
   pixels = lambda array: math.prod(int(x) for x in re.findall(r"\d+", array[1]))
   found = []
-  for result in step_programs.COLLECTIVE.findall(program):
-    arrays = re.findall(r"(\w+(\[\d+(?:,\d+){3,}\]))", result)
-    found += [max(arrays, key=pixels)[0]] if arrays else []
+  for instruction in hlo.instructions(program):
+    arrays = re.findall(r"(\w+(\[\d+(?:,\d+){3,}\]))", instruction.result)
+    if instruction.collective and arrays:
+      found.append(max(arrays, key=pixels)[0])
   return found
 
 
 def main() -> None:
   flags = harness.flags(__doc__)
-  flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
-  flags.add_argument("--devices", type=int, default=8)
+  flags.add_argument("--topology", type=topologies.parse, required=True)
   flags.add_argument("--share", type=int, default=128, help="images a device")
   flags.add_argument("--size", type=int, default=224)
   arguments = flags.parse_args()
-  topologies.prepare(arguments.platform, arguments.devices)
+  topology = topologies.prepare(arguments.topology)
 
   import jax
   import jax.numpy as jnp
@@ -43,9 +44,9 @@ def main() -> None:
 
   from mixaug_jax import augment
 
-  count, size = arguments.devices, arguments.size
+  count, size = topology.count, arguments.size
   batch = count * arguments.share
-  devices = topologies.devices(arguments.platform, count)
+  devices = topologies.devices(topology)
   mesh = Mesh(np.array(devices).reshape(count), ("data",))
   over = PartitionSpec("data")
   shape = lambda x, spec: x.update(sharding=NamedSharding(mesh, spec))

@@ -1,10 +1,10 @@
 """What do the policies and JPEG cost on an accelerator, by XLA's own count?
 
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
-    python -m benchmarks.policy_programs --platform=tpu|cuda|cpu
+    python -m benchmarks.policy_programs --topology=v5e:2x2|h100|cpu
 
-The programs are compiled for a TPU v5e, an H100 or the CPU; the first two need
-not be there. `branches` vmaps a switch over the operations, so that every
+The programs are compiled for one device of a topology, which need not be there.
+`branches` vmaps a switch over the operations, so that every
 example computes all of them. `policy` is what the package runs on that
 platform. Cycles are the TPU compiler's estimate, which leaves out gathers and
 scatters. So their indices are counted. XLA counts a loop, as the CPU has it,
@@ -15,7 +15,8 @@ import functools
 import math
 import re
 
-from benchmarks import harness, step_programs, topologies
+from benchmarks import harness
+from mixaug_jax.costs import topologies
 
 INDEXING = re.compile(r"= \w+\[([\d,]*)\]\S* (gather|scatter)\(([^)]*)\), (.*)")
 ARRAY = re.compile(r"%([\w.-]+) = \w+\[([\d,]*)\]")
@@ -73,20 +74,21 @@ def indices(text: str) -> int:
 
 def main() -> None:
   flags = harness.flags(__doc__)
-  flags.add_argument("--platform", choices=topologies.PLATFORMS, required=True)
+  flags.add_argument("--topology", type=topologies.parse, required=True)
   flags.add_argument("--count", type=int, default=128)
   flags.add_argument("--size", type=int, default=224)
   arguments = flags.parse_args()
-  topologies.prepare(arguments.platform)
+  topology = topologies.prepare(arguments.topology)
 
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
 
-  # The smallest slice of a v5e has four chips; one of them is used.
-  chips = 4 if arguments.platform == "tpu" else 1
-  device = topologies.devices(arguments.platform, chips)[0]
-  sharding = SingleDeviceSharding(device)
+  from mixaug_jax.costs import figures
+  from mixaug_jax.costs import program as program_lib
+  from mixaug_jax.models import cpu
+
+  sharding = SingleDeviceSharding(topologies.devices(topology)[0])
   count, size = arguments.count, arguments.size
   shapes = (
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
@@ -97,14 +99,18 @@ def main() -> None:
   harness.header("policy", "program", *titles)
   for name, programs in policies(size).items():
     for form, program in programs.items():
-      compiled = jax.jit(program).lower(*shapes).compile()
-      cost = step_programs.costs(compiled)
+      with cpu.target(topology.chip.platform):
+        lowered = jax.jit(program).lower(*shapes)
+      compiled = lowered.compile()
+      cost = figures.read(
+        program_lib.Compiled(lowered, compiled, 0), topology, count, (), ""
+      )
       harness.row(
         name,
         form,
-        f"{cost['flops'] / 1e9:.2f}",
-        f"{cost['bytes'] / 1e9:.2f}",
-        harness.cell(cost.get("cycles"), 1e6, ".1f"),
+        f"{cost.flops / 1e9:.2f}",
+        f"{cost.bytes_accessed / 1e9:.2f}",
+        harness.cell(cost.cycles, 1e6, ".1f"),
         f"{indices(compiled.as_text()) / 1e6:.1f}",
       )
 

@@ -24,6 +24,7 @@ COMMANDS = {
   "predict": Command("classify image files"),
   "report": Command("write the page of one run", True),
   "preview": Command("draw what the network is trained on"),
+  "fit": Command("report memory and cost of training on a GPU or TPU"),
   "export": Command("write the weights for another framework"),
   "data": Command("list or remove caches of images"),
 }

@@ -214,6 +214,37 @@ def check(config: ConfigDict) -> None:
     open_sources(config)
 
 
+def sizes(config: ConfigDict) -> tuple[int, int | None] | None:
+  """Counts classes and training images; nothing is prepared or decoded.
+
+  Args:
+    config: `config.data`.
+
+  Returns:
+    The number of classes that `config.classes` keeps, and of the images that
+    training or its held-out shares are drawn from, which is None for a data
+    set of TFDS that was not prepared. None if `config.dir` is missing.
+
+  Raises:
+    UserError: an unknown name, or a mistake that the source reports.
+  """
+  opener = _opener(config.name)
+  if isinstance(opener, TfdsDataset):
+    info = opener.builder(config.dir).info
+    names = tuple(info.features["label"].names)
+    splits = info.splits
+    count = splits["train"].num_examples if "train" in splits else None
+  elif config.dir is None and opener is not SOURCES["digits"]:
+    return None
+  else:
+    sources = open_sources(config)
+    source = sources.get("train") or sources["all"]
+    names, count = source.class_names, len(source)
+  if config.classes is not None:
+    return len(selection.classes(config.classes, names)), count
+  return len(names), count
+
+
 def _opener(name: str) -> Opener:
   """Returns the opener of `config.data.name`; raises UserError."""
   if name.startswith("tfds:"):

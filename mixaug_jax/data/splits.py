@@ -110,7 +110,9 @@ def read(
     UserError: an image cannot be read and `skip_bad` is false, or no image of
       a class can be read.
   """
-  placement = _placement(placement, len(source) * square.size**2 * 3)
+  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+  size = len(source) * square.size**2 * 3
+  placement = settled_placement(placement, size, memory)
   if _has_arrays(source):
     with decoding.threads() as pool:
       everything = np.arange(len(source))
@@ -169,13 +171,16 @@ def _check_classes(source: Source, good: np.ndarray, bad: decoding.Bad) -> None:
     )
 
 
-def _placement(placement: str, size: int) -> str:
-  """Resolves `auto` for a split whose decoded images take `size` bytes."""
+def settled_placement(placement: str, size: int, memory: float) -> str:
+  """Returns a placement, or the one that `auto` stands for.
+
+  Args:
+    placement: `auto`, or as in `Split.placement`.
+    size: bytes of the decoded images of a split.
+    memory: bytes that JAX may use of a device; 0 for a CPU.
+  """
   if placement != "auto":
     return placement
   if size > _LARGEST_CACHE_BYTES:
     return "stream"
-  memory = jax.local_devices()[0].memory_stats() or {}
-  if size <= _DEVICE_SHARE * memory.get("bytes_limit", 0):
-    return "device"
-  return "host"
+  return "device" if size <= _DEVICE_SHARE * memory else "host"

@@ -4,7 +4,10 @@
 forms compute the same function; what differs is time and memory.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -27,9 +30,34 @@ _FEW_PIXELS = 4
 _FEW_CHANNELS = 32
 
 
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+  "target", default=None
+)
+
+
+@contextlib.contextmanager
+def target(platform: str) -> Iterator[None]:
+  """Chooses forms for a platform that may not be JAX's default backend.
+
+  A model must be made, and its program traced, inside this context.
+
+  Args:
+    platform: "cpu", "cuda" or "tpu".
+  """
+  token = _target.set(platform)
+  try:
+    yield
+  finally:
+    _target.reset(token)
+
+
 def for_platform(*, cpu: T, default: T) -> T:
-  """Returns `cpu` if JAX's default backend is the CPU, otherwise `default`."""
-  return cpu if jax.default_backend() == "cpu" else default
+  """Returns `cpu` if programs run on the CPU, otherwise `default`.
+
+  They run on the platform of `target`, or else on JAX's default backend.
+  """
+  platform = _target.get() or jax.default_backend()
+  return cpu if platform == "cpu" else default
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

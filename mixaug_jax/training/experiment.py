@@ -189,18 +189,55 @@ def build(
   datasets = data.load(config.data, config.seed, sources=sources)
   if isinstance(weights, pretrained.RunWeights):
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
-  num_classes = len(datasets.class_names)
-  per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
-  steps = length.steps(config, len(datasets.train))
+  num_classes, images = len(datasets.class_names), len(datasets.train)
+  recipe = _recipe(config, augmentation, mixer, loss, num_classes, images)
+  steps, per_epoch = _length(config, images)
+  return Experiment(config, datasets, recipe, steps, per_epoch, weights)
+
+
+def recipe_without_data(
+  config: ConfigDict, num_classes: int, images: int, devices: int
+) -> Recipe:
+  """Returns the recipe of a run whose data and devices need not be there.
+
+  Args:
+    config: resolved and checked.
+    num_classes: the number of classes.
+    images: the number of training images, which gives the length of the run.
+    devices: the number of devices.
+
+  Raises:
+    UserError: a value that does not fit the devices or the model.
+  """
+  _, augmentation, mixer, loss = _without_data(config, devices)
+  return _recipe(config, augmentation, mixer, loss, num_classes, images)
+
+
+def _length(config: ConfigDict, images: int) -> tuple[int, float]:
+  """Returns the steps of a run and of an epoch; raises UserError."""
+  steps = length.steps(config, images)
   if steps > _MAX_STEPS:
     raise UserError(
       f"config.epochs {config.epochs} are {steps:,} steps, more than "
       f"{_MAX_STEPS:,}; lower it"
     )
+  return steps, images / config.batch_size
+
+
+def _recipe(
+  config: ConfigDict,
+  augmentation: Any,
+  mixer: Any,
+  loss: losses.Loss,
+  num_classes: int,
+  images: int,
+) -> Recipe:
+  """Returns the parts of the train step; raises UserError."""
+  steps, per_epoch = _length(config, images)
   size = config.data.image_size
   model, optimizer, schedule = _learner(config, num_classes, steps, per_epoch)
   off, decay = config.mix.off_after_epoch, config.ema.decay
-  recipe = Recipe(
+  return Recipe(
     model=model,
     optimizer=optimizer,
     schedule=schedule,
@@ -217,7 +254,6 @@ def build(
     ema_decay=None if decay is None else np.float32(decay),
     accumulate=config.optimizer.accumulate,
   )
-  return Experiment(config, datasets, recipe, steps, per_epoch, weights)
 
 
 def check(config: ConfigDict, fetch_weights: bool = True) -> None:
@@ -247,14 +283,20 @@ def check(config: ConfigDict, fetch_weights: bool = True) -> None:
   _learner(config, num_classes=2, steps=1, per_epoch=0.0)
 
 
-def _without_data(config: ConfigDict) -> tuple[Any, Any, Any, Any]:
+def _without_data(
+  config: ConfigDict, devices: int | None = None
+) -> tuple[Any, Any, Any, Any]:
   """Returns pretrained weights, augmentation, mixer and loss.
+
+  Args:
+    config: resolved and checked.
+    devices: as in `parallel.check_batch_size`.
 
   Raises:
     UserError: a value that does not fit the devices or the other values.
   """
   parallel.check_batch_size(
-    "batch_size", config.batch_size, config.optimizer.accumulate
+    "batch_size", config.batch_size, config.optimizer.accumulate, devices
   )
   weights = pretrained.resolve(
     config.model.pretrained, config.model.name, config.model.allow_partial

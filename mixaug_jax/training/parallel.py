@@ -34,14 +34,22 @@ def devices() -> Devices:
   )
 
 
-def train_step(step: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns a train step that runs on every device and reuses the state."""
+def train_step(
+  step: Callable[..., Any], on: Sequence[Any] | None = None
+) -> Callable[..., Any]:
+  """Returns a train step that runs on every device and reuses the state.
+
+  Args:
+    step: as `make_train_step` returns it.
+    on: other devices, which need not be there if the step is only compiled.
+  """
   return jax.pmap(
     step,
     axis_name=AXIS,
     in_axes=(None, None, None, None, 0),
     out_axes=None,
     donate_argnums=0,
+    devices=on,
   )
 
 
@@ -90,9 +98,18 @@ def replicate(tree: Any) -> Any:
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def check_batch_size(key: str, size: int, parts: int = 1) -> None:
-  """Raises UserError unless the parts of a batch are equal on every device."""
-  count = jax.device_count()
+def check_batch_size(
+  key: str, size: int, parts: int = 1, devices: int | None = None
+) -> None:
+  """Raises UserError unless the parts of a batch are equal on every device.
+
+  Args:
+    key: the config key of the batch size.
+    size: the batch size.
+    parts: the parts of a device's batch.
+    devices: the number of devices; None for those of all processes.
+  """
+  count = devices or jax.device_count()
   if size % (count * parts):
     above = _multiple(size, count * parts)
     below = above - count * parts

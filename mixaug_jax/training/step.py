@@ -25,6 +25,14 @@ Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
+# The scopes of a train step around the stages of its model, by which a profile
+# or a compiled program is read.
+SCOPES = (
+  *("augmentation", "mixing", "preprocessing", "loss", "metrics"),
+  *("mean_over_devices", "optimizer", "moving_average"),
+)
+
+
 def _same(tree: Any) -> Any:
   return tree
 
@@ -149,16 +157,18 @@ def network_input(
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
   """
-  keys = augment.step_keys(seed, step, devices.positions(len(images)))
-  augmented = recipe.augment(keys.augment, images)
-  labels = jax.nn.one_hot(class_ids, recipe.num_classes)
-  return recipe.mixer(
-    keys.mix,
-    augmented,
-    labels,
-    enabled=step < recipe.mix_until,
-    shard=devices.shard(),
-  )
+  with jax.named_scope("augmentation"):
+    keys = augment.step_keys(seed, step, devices.positions(len(images)))
+    augmented = recipe.augment(keys.augment, images)
+  with jax.named_scope("mixing"):
+    labels = jax.nn.one_hot(class_ids, recipe.num_classes)
+    return recipe.mixer(
+      keys.mix,
+      augmented,
+      labels,
+      enabled=step < recipe.mix_until,
+      shard=devices.shard(),
+    )
 
 
 def make_train_step(
@@ -186,20 +196,22 @@ def _train_step(recipe, devices, state, seed, examples):
   """Returns the next state and the metrics of `make_train_step`."""
 
   def forward(params, batch_stats, key, images, labels, positions):
+    with jax.named_scope("preprocessing"):
+      inputs = recipe.preprocess(images)
     with dropout.by_position(positions):
       logits, changed = recipe.model.apply(
         {"params": params, "batch_stats": batch_stats},
-        recipe.preprocess(images),
+        inputs,
         train=True,
         mutable=["batch_stats"],
         rngs=dropout.streams(key, positions),
       )
-    target = losses.smooth_labels(labels, recipe.label_smoothing)
-    loss = jnp.mean(recipe.loss(logits, target))
-    measured = {
-      "loss": loss,
-      "mixed_accuracy": jnp.mean(metrics.mixed_accuracy(logits, labels)),
-    }
+    with jax.named_scope("loss"):
+      target = losses.smooth_labels(labels, recipe.label_smoothing)
+      loss = jnp.mean(recipe.loss(logits, target))
+    with jax.named_scope("metrics"):
+      accuracy = jnp.mean(metrics.mixed_accuracy(logits, labels))
+    measured = {"loss": loss, "mixed_accuracy": accuracy}
     return loss, (changed.get("batch_stats", batch_stats), measured)
 
   gradient = jax.grad(forward, has_aux=True)
@@ -213,21 +225,25 @@ def _train_step(recipe, devices, state, seed, examples):
   gradients, batch_stats, measured = _accumulated(
     gradient, recipe.accumulate, state, key, (images, labels, positions)
   )
-  gradients, batch_stats, measured = devices.mean(
-    (gradients, batch_stats, measured)
-  )
-  updates, opt_state = recipe.optimizer.update(
-    gradients, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
+  with jax.named_scope("mean_over_devices"):
+    gradients, batch_stats, measured = devices.mean(
+      (gradients, batch_stats, measured)
+    )
+  with jax.named_scope("optimizer"):
+    updates, opt_state = recipe.optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
   ema = state.ema
   if recipe.ema_decay is not None:
-    new = {"params": params, "batch_stats": batch_stats}
-    ema = update_ema(ema, new, state.step, recipe.ema_decay)
-  measured["learning_rate"] = recipe.schedule(state.step)
-  measured["finite"] = (
-    jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
-  ).astype(jnp.float32)
+    with jax.named_scope("moving_average"):
+      new = {"params": params, "batch_stats": batch_stats}
+      ema = update_ema(ema, new, state.step, recipe.ema_decay)
+  with jax.named_scope("metrics"):
+    measured["learning_rate"] = recipe.schedule(state.step)
+    measured["finite"] = (
+      jnp.isfinite(measured["loss"]) & jnp.isfinite(optax.tree.norm(params))
+    ).astype(jnp.float32)
   new_state = TrainState(
     step=state.step + 1,
     params=params,

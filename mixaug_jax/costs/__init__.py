@@ -1,0 +1,1 @@
+"""What a train step costs on an accelerator, by the compiler's own figures."""
