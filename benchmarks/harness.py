@@ -287,21 +287,6 @@ def config(recipe: str, overrides: Mapping[str, Any]):
   return config_lib.load(f"{ROOT}/configs/{recipe}", texts)
 
 
-def experiment_of(recipe: str, overrides: Mapping[str, Any], num_classes: int):
-  """Returns an experiment, built as by main.py, with another head.
-
-  Args:
-    recipe: as for `config`, like `overrides`.
-    num_classes: of the model, in place of those of the data.
-  """
-  from mixaug_jax.training import experiment
-
-  exp = experiment.build(config(recipe, overrides))
-  model = experiment.create_model(exp.config, num_classes)
-  parts = dataclasses.replace(exp.recipe, model=model, num_classes=num_classes)
-  return dataclasses.replace(exp, recipe=parts)
-
-
 def our_steps(
   recipe: str,
   overrides: Mapping[str, Any],
@@ -324,13 +309,15 @@ def our_steps(
   from mixaug_jax.training import experiment, parallel
   from mixaug_jax.training.step import make_train_step
 
+  exp = experiment.build(config(recipe, overrides))
   if random:
-    exp = experiment_of(recipe, overrides, random[2])
+    model = experiment.create_model(exp.config, random[2])
+    parts = dataclasses.replace(exp.recipe, model=model, num_classes=random[2])
+    exp = dataclasses.replace(exp, recipe=parts)
     images, classes = random_images(*random)
     batch = parallel.shard({"image": images, "label": classes})
     arrays, batches = {}, itertools.repeat(batch)
   else:
-    exp = experiment.build(config(recipe, overrides))
     train, batch_size = exp.datasets.train, exp.config.batch_size
     arrays = parallel.replicate(data.device_arrays(train))
     batches = data.train_batches(
