@@ -1,18 +1,18 @@
 """How fast is augmentation, beside timm, Keras and tf.image?
 
     pip install --no-deps timm     # Measured only; needs torch.
-    python -m benchmarks.augmentation [--repeats=20] [--policies]
+    python -m benchmarks.augmentation [--rounds=3] [--repeats=20] [--policies]
 
 Every system gets a batch of uint8 images. It returns a float32 batch, cropped
 at random out of 4 reflected pixels, mirrored at random, mixed by CutMix or
 Mixup (by a coin), normalised by ImageNet's mean, and its soft labels. All run
-on the CPU with all its threads, are timed after a warm-up, and alternate.
+on the CPU with all its threads, are timed after a warm-up, and alternate in one
+process; a figure is the median over several processes.
 Mixing alone is measured against the bandwidth of `numpy.copyto` between two
 arrays of the batch's size, read and written.
 """
 
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +24,7 @@ CLASSES = 100
 SIZES = ((64, 224), (256, 32))
 IN_PROGRAM = 20  # Mixings a call.
 BLOCKS = 5
+PACKAGES = ("torch", "timm", "keras", "tensorflow-cpu")
 
 Run = Callable[[], Any]
 
@@ -134,28 +135,47 @@ def pipelines(
   return timed(runs, repeats)
 
 
+def mixings(count: int, size: int, repeats: int) -> dict[str, float]:
+  """Returns the seconds of `copying` and of each mixer alone."""
+  images, _ = harness.random_images(count, size, CLASSES)
+  runs = {"copy": copying(images)}
+  for name in ("mixup", "cutmix", "cutout", "resizemix", "fmix"):
+    runs[f"{name}, batch"] = mixing(name, images, False)
+    runs[f"{name}, example"] = mixing(name, images, True)
+  return timed(runs, max(1, repeats // IN_PROGRAM))
+
+
+def policies(count: int, size: int, repeats: int) -> dict[str, float]:
+  """Returns the seconds of each policy."""
+  images, _ = harness.random_images(count, size, CLASSES)
+  names = ("trivial_augment", "rand_augment")
+  return timed({name: policy(name, images) for name in names}, repeats)
+
+
 def main() -> None:
-  flags = harness.flags(__doc__)
+  flags = harness.flags(__doc__, rounds=3)
   flags.add_argument("--repeats", type=int, default=20)
   flags.add_argument("--policies", action="store_true")
   arguments = flags.parse_args()
   harness.use_cpu()
   packages = {"timm": "timm", "keras": "keras", "tf_image": "tensorflow"}
   systems = harness.installed(SYSTEMS, packages)
+  repeats = arguments.repeats
+
+  def medians(measure: Callable[..., Any], *job: Any) -> dict[str, float]:
+    rounds = range(arguments.rounds)
+    return harness.medians([harness.child(measure, *job) for _ in rounds])
+
+  print(harness.machine("jax", "numpy", *PACKAGES))
   for count, size in SIZES:
-    print(f"\n{count} images of {size}x{size}, {os.cpu_count()} CPU threads")
-    seconds = pipelines(count, size, systems, arguments.repeats)
+    print(f"\n{count} images of {size}x{size}")
+    seconds = medians(pipelines, count, size, systems, repeats)
     harness.header("whole pipeline", "ms", "images/s", "ours is faster by")
     for name, taken in seconds.items():
       rate, factor = count / taken, taken / seconds["ours"]
       harness.row(name, f"{1e3 * taken:.1f}", f"{rate:,.0f}", f"{factor:.2f}")
-    images, _ = harness.random_images(count, size, CLASSES)
-    runs = {"copy": copying(images)}
-    for name in ("mixup", "cutmix", "cutout", "resizemix", "fmix"):
-      runs[f"{name}, batch"] = mixing(name, images, False)
-      runs[f"{name}, example"] = mixing(name, images, True)
-    seconds = timed(runs, max(1, arguments.repeats // IN_PROGRAM))
-    array = 4 * images.size / 1e9 * IN_PROGRAM
+    seconds = medians(mixings, count, size, repeats)
+    array = 4 * count * size**2 * 3 / 1e9 * IN_PROGRAM
     bandwidth = 2 * array / seconds.pop("copy")
     print(f"\ncopy: {bandwidth:.1f} GB/s read and written")
     harness.header("mixing alone", "ms", "GB/s", "of the copy's")
@@ -164,10 +184,8 @@ def main() -> None:
       rate, each = 3 * array / taken, 1e3 * taken / IN_PROGRAM
       harness.row(name, f"{each:.2f}", f"{rate:.1f}", f"{rate / bandwidth:.2f}")
     if arguments.policies:
-      names = ("trivial_augment", "rand_augment")
-      runs = {name: policy(name, images) for name in names}
       harness.header("policy", "ms", "images/s")
-      for name, taken in timed(runs, arguments.repeats).items():
+      for name, taken in medians(policies, count, size, repeats).items():
         harness.row(name, f"{1e3 * taken:.1f}", f"{count / taken:,.0f}")
 
 

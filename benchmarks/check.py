@@ -1,6 +1,7 @@
 """Checks that no benchmark has fallen behind its record.
 
     pip install torch timm     # The peers.
+    pip install 'jax[tpu]'     # Or 'jax[cuda12]', for more programs.
     python -m benchmarks.check [--only=augmentation,...] [--record]
 
 Each small benchmark gives one ratio, the peer's time over ours: the median over
@@ -9,6 +10,13 @@ quarter from run to run. So `recorded.json` has the lowest of three ratios, and
 one is measured up to three times until it is no more than 15 % below that; if
 none is, the command names it and exits with 1. Ratios differ from machine to
 machine: `--record` writes those of this one.
+
+`programs` compiles small train steps for the CPU and, where the plugin is
+installed, for a TPU v5e and an H100, which need not be there. XLA's counts of
+FLOPs, bytes accessed, bytes of temporaries and cycles have no noise, so one
+that is more than 1 % above its record fails. They depend on the compiler: those
+of other versions than the recorded ones are printed and not compared.
+`--record` replaces the programs that are compiled and leaves the others.
 """
 
 import json
@@ -17,17 +25,31 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from benchmarks import augmentation, harness, input_pipeline, startup
+from benchmarks import (
+  augmentation,
+  harness,
+  input_pipeline,
+  startup,
+  step_programs,
+)
 from benchmarks import train_step as train_step_lib
 
 RECORD = pathlib.Path(__file__).with_name("recorded.json")
 TOLERANCE = 0.15
 ROUNDS, TRIES = 3, 3
 PHOTOGRAPHS = 300
+PROGRAMS_TOLERANCE = 0.01
+# The packages with the compiler of a topology, beside jaxlib.
+TOPOLOGIES = {"cpu": (), "h100": ("jax-cuda12-pjrt",), "v5e:2x2": ("libtpu",)}
+PLUGINS = {"h100": "jax_cuda12_plugin", "v5e:2x2": "libtpu"}
+PROGRAM = {"model": "resnet18", "size": 64, "share": 32}
+FIGURES = ("flops", "bytes_accessed", "temporaries", "cycles")
 PACKAGES = ("jax", "flax", "optax", "numpy", "torch", "timm")
 
 Ratios = dict[str, float]
+Program = dict[str, Any]  # `FIGURES`, and the versions of the `compiler`.
 Measurement = Callable[[int], Ratios]
 
 
@@ -79,6 +101,20 @@ def start(rounds: int) -> Ratios:
   return {"start-up, warm, PyTorch": ratio(*seconds.values())}
 
 
+def programs() -> dict[str, Program]:
+  """Returns XLA's counts of our steps, compiled for several topologies."""
+  found = {}
+  for topology in harness.installed(TOPOLOGIES, PLUGINS):
+    job = {**PROGRAM, "topology": topology}
+    for system in ("ours", "ours-plain"):
+      counted = harness.child(step_programs.figures, system, job)
+      found[f"{topology}, {step_programs.TITLES[system]}"] = {
+        "compiler": harness.versions("jax", "jaxlib", *TOPOLOGIES[topology]),
+        **{x: counted[x] for x in FIGURES if counted[x]},
+      }
+  return found
+
+
 MEASUREMENTS: dict[str, Measurement] = {
   "augmentation": augmentations,
   "train_step": train_step,
@@ -96,44 +132,91 @@ def fallen(ratios: Ratios, recorded: Mapping[str, float]) -> list[str]:
   ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  flags = harness.flags(__doc__)
-  some, every = harness.some_of(MEASUREMENTS), ",".join(MEASUREMENTS)
-  flags.add_argument("--only", type=some, default=every)
-  flags.add_argument("--record", action="store_true")
-  arguments = flags.parse_args(argv)
-  if not (RECORD.exists() or arguments.record):
-    flags.error(f"there is no {RECORD.name} yet; --record writes it")
-  harness.use_cpu()
-  recorded, machine = {}, harness.machine(*PACKAGES)
-  if RECORD.exists():
-    record = json.loads(RECORD.read_text())
-    recorded = record["ratios"]
-    print(f"recorded on {record['machine']}")
-  print(f"measured on {machine}")
-  keep = min if arguments.record else max
+def raised(now: Program, recorded: Program) -> list[str]:
+  """Returns what costs more than recorded, if the compiler is the same."""
+  if now["compiler"] != recorded["compiler"]:
+    return []
+  most = 1 + PROGRAMS_TOLERANCE
+  return [x for x in FIGURES if now.get(x, 0) > most * recorded.get(x, 0)]
+
+
+def check_ratios(
+  names: Sequence[str], recorded: Mapping[str, float], record: bool
+) -> tuple[Ratios, list[str]]:
+  """Measures and prints ratios; returns them, and sentences on what fell."""
+  keep = min if record else max
   measured, failed = {}, []
   harness.header("the peer's time over ours", "recorded", "now")
-  for name in arguments.only:
+  for name in names:
     ratios = MEASUREMENTS[name](ROUNDS)
     for _ in range(TRIES - 1):
-      if arguments.record or fallen(ratios, recorded):
+      if record or fallen(ratios, recorded):
         more = MEASUREMENTS[name](ROUNDS)
         ratios = {title: keep(x, more[title]) for title, x in ratios.items()}
     for title, value in ratios.items():
       before = f"{recorded[title]:.2f}" if title in recorded else ""
       harness.row(title, before, f"{value:.2f}")
-    failed += [] if arguments.record else fallen(ratios, recorded)
+    failed += [
+      f"{title}: {ratios[title]:.2f}, more than {TOLERANCE:.0%} below "
+      f"{recorded[title]:.2f}"
+      for title in fallen(ratios, recorded)
+    ]
     measured |= {title: round(x, 3) for title, x in ratios.items()}
+  return measured, failed
+
+
+def check_programs(
+  recorded: Mapping[str, Program],
+) -> tuple[dict[str, Program], list[str]]:
+  """Counts and prints programs; returns them, and sentences on what rose."""
+  measured, failed = programs(), []
+  harness.header("a compiled step", "figure", "recorded", "now")
+  for title, now in measured.items():
+    before = recorded.get(title, {})
+    for name in (x for x in FIGURES if x in now):
+      was = harness.cell(before.get(name), 1, ",.0f")
+      harness.row(title, name, was, f"{now[name]:,.0f}")
+    if before and before["compiler"] != now["compiler"]:
+      print(f"{title}: recorded with {before['compiler']}, so not compared")
+    failed += [
+      f"{title}: {now[name]:,.0f} {name}, more than "
+      f"{PROGRAMS_TOLERANCE:.0%} above {before[name]:,.0f}"
+      for name in (raised(now, before) if before else ())
+    ]
+  return measured, failed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  flags = harness.flags(__doc__)
+  choices = (*MEASUREMENTS, "programs")
+  flags.add_argument(
+    "--only", type=harness.some_of(choices), default=",".join(choices)
+  )
+  flags.add_argument("--record", action="store_true")
+  arguments = flags.parse_args(argv)
+  if not (RECORD.exists() or arguments.record):
+    flags.error(f"there is no {RECORD.name} yet; --record writes it")
+  harness.use_cpu()
+  machine, failed = harness.machine(*PACKAGES), []
+  record: dict[str, Any] = {"machine": machine, "ratios": {}, "programs": {}}
+  if RECORD.exists():
+    record |= json.loads(RECORD.read_text())
+    print(f"recorded on {record['machine']}")
+  print(f"measured on {machine}")
+  names = [name for name in arguments.only if name != "programs"]
+  if names:
+    ratios, failed = check_ratios(names, record["ratios"], arguments.record)
+    record["ratios"] |= ratios
+    record["machine"] = machine
+  if "programs" in arguments.only:
+    found, raised = check_programs(record["programs"])
+    record["programs"] |= found
+    failed += raised
   if arguments.record:
-    record = {"machine": machine, "ratios": {**recorded, **measured}}
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
-  for name in failed:
-    print(
-      f"{name}: {measured[name]:.2f}, more than {TOLERANCE:.0%} below "
-      f"{recorded[name]:.2f}",
-      file=sys.stderr,
-    )
+    return 0
+  for sentence in failed:
+    print(sentence, file=sys.stderr)
   return 1 if failed else 0
 
 

@@ -12,7 +12,7 @@ import time
 
 from benchmarks import harness
 
-ROUNDS, WARM_UP, STEPS = 7, 3, 50
+PROCESSES, ROUNDS, WARM_UP, STEPS = 3, 7, 3, 50
 TITLES = {
   "jit": "`jit`, no devices to speak of",
   "ours": "`pmap(in_axes=None, out_axes=None)`, as train.py",
@@ -102,10 +102,16 @@ def main() -> None:
   counts = flags.parse_args().devices.split(",")
   harness.use_cpu()
   simulated = "--xla_force_host_platform_device_count="
-  figures = [harness.child(measure, XLA_FLAGS=simulated + n) for n in counts]
+  taken = harness.in_turns(
+    PROCESSES, counts, lambda n: harness.child(measure, XLA_FLAGS=simulated + n)
+  )
+  figures = [harness.medians(rounds) for rounds in taken.values()]
   print(harness.machine("jax", "flax"))
-  arrays = figures[0]["arrays"]
-  print(f"\nms a step, {arrays} arrays, median of {ROUNDS} rounds")
+  arrays = f"{figures[0]['arrays']:.0f} arrays"
+  print(
+    f"\nms a step, {arrays}, the median over {PROCESSES} processes of the "
+    f"median of {ROUNDS} rounds"
+  )
   harness.header("devices", *counts)
   for name, title in TITLES.items():
     cells = [f"{x[name]:.2f}" if name in x else "" for x in figures]

@@ -13,6 +13,7 @@ import importlib.util
 import io
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -117,6 +118,12 @@ def spread(values: Sequence[float], form: str) -> str:
   return f"{middle:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
+def cell(value: float | None, unit: float, form: str) -> str:
+  """Returns a figure in a unit, or nothing where it was not measured."""
+  missing = value is None or math.isnan(value)
+  return "" if missing else f"{value / unit:{form}}"
+
+
 def row(*cells: object) -> None:
   """Prints a row of a Markdown table, at once."""
   print("|" + "".join(f" {cell}".rstrip() + " |" for cell in cells), flush=True)
@@ -183,15 +190,38 @@ def reset_peak_memory() -> None:
     path.write_text("5")
 
 
+def instruction_set(cpuinfo: str) -> str:
+  """Returns the widest vectors or the matrices of an x86 CPU, or nothing.
+
+  Args:
+    cpuinfo: the text of /proc/cpuinfo.
+  """
+  _, _, line = cpuinfo.partition("\nflags")
+  names = line.partition("\n")[0].split()
+  widest = [x for x in ("amx_tile", "avx512f", "avx2") if x in names]
+  return widest[0].removesuffix("_tile") if widest else ""
+
+
 def machine(*packages: str) -> str:
-  """Returns the processor and the versions of Python and of `packages`."""
-  model = platform.processor() or platform.machine()
+  """Returns the processor and the versions of Python and of `packages`.
+
+  On Linux the processor's instruction set follows its name.
+  """
+  model, cpuinfo = platform.processor() or platform.machine(), ""
   with contextlib.suppress(OSError, StopIteration):
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
+    lines = cpuinfo.splitlines()
     model = next(x for x in lines if x.startswith("model name"))
     model = model.partition(":")[2].strip()
   cores = len(os.sched_getaffinity(0))
-  parts = [model, f"{cores} CPU threads", f"Python {platform.python_version()}"]
+  parts = [model, instruction_set(cpuinfo), f"{cores} CPU threads"]
+  parts += [f"Python {platform.python_version()}", versions(*packages)]
+  return ", ".join(filter(None, parts))
+
+
+def versions(*packages: str) -> str:
+  """Returns the versions of those of the packages that are installed."""
+  parts = []
   for name in packages:
     with contextlib.suppress(metadata.PackageNotFoundError):
       parts.append(f"{name} {metadata.version(name)}")

@@ -175,7 +175,7 @@ def memory_table(folders: dict[int, str], size: int) -> None:
   for name in ("host", "stream"):
     for count, folder in folders.items():
       peak = harness.child(memory, name, folder, size)
-      cells = (f"{value / 1e6:,.0f}" for value in peak.values())
+      cells = (harness.cell(x, 1e6, ",.0f") for x in peak.values())
       harness.row(f"`{name}`", f"{count:,}", *cells)
 
 

@@ -50,8 +50,9 @@ class Resident(ScalarWriter):
   def write_scalars(self, step: int, scalars: Any) -> None:
     del scalars
     if step >= self._next:
+      memory = harness.memory("RssAnon")
       self._next += self.every
-      harness.row(f"{step:,}", f"{harness.memory('RssAnon') / 1e6:.1f}")
+      harness.row(f"{step:,}", harness.cell(memory, 1e6, ".1f"))
 
 
 def main() -> None:

@@ -3,33 +3,29 @@
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
     python -m benchmarks.mixing_programs --topology=v5e:2x4|h100:8|cpu:8
 
-CutMix of a global batch is compiled for simulated CPU devices, for the chips of
-a TPU v5e slice or for H100s, which need not be there: once inside shard_map, as
-in a train step, and once for an array that is sharded over a mesh. A row shows
-the number of collective instructions that carry images, the largest array of
-them, and the memory of a device for arguments, results and temporaries. With
-the whole batch as the group, every image travels to every device.
+CutMix of a global batch is compiled for devices that need not be there: once
+inside shard_map, as in a train step, and once for an array that is sharded over
+a mesh. A row shows the number of collective instructions that carry images, the
+largest array of them, and the memory of a device for arguments, results and
+temporaries. With the whole batch as the group, every image travels to every
+device.
 """
 
 import math
 import re
 
 from benchmarks import harness
-from mixaug_jax.costs import topologies
-
-_COLLECTIVE = re.compile(
-  r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute"
-  r"|reduce-scatter)(?:-start)?\("
-)
+from mixaug_jax.costs import hlo, topologies
 
 
 def carried(program: str) -> list[str]:
   """Returns the largest array of each collective instruction on images."""
   pixels = lambda array: math.prod(int(x) for x in re.findall(r"\d+", array[1]))
   found = []
-  for result in _COLLECTIVE.findall(program):
-    arrays = re.findall(r"(\w+(\[\d+(?:,\d+){3,}\]))", result)
-    found += [max(arrays, key=pixels)[0]] if arrays else []
+  for instruction in hlo.instructions(program):
+    arrays = re.findall(r"(\w+(\[\d+(?:,\d+){3,}\]))", instruction.result)
+    if instruction.collective and arrays:
+      found.append(max(arrays, key=pixels)[0])
   return found
 
 

@@ -181,6 +181,19 @@ def _keras_layers(k, size: int) -> tuple[Callable, Callable]:
   return crop, k.layers.RandomFlip("horizontal")
 
 
+def _keras_resnet50(k, size: int, num_classes: int):
+  """Returns Keras's ResNet-50 (v1) and its optimizer."""
+  net = k.applications.ResNet50(
+    weights=None,
+    input_shape=(size, size, 3),
+    classes=num_classes,
+    classifier_activation=None,
+  )
+  optimizer = k.optimizers.SGD(LEARNING_RATE, **SGD)
+  optimizer.build(net.trainable_variables)
+  return net, optimizer
+
+
 def keras_steps(batch: int, size: int, num_classes: int) -> Steps:
   """Returns the `run(steps)` of Keras on JAX, for its ResNet-50 (v1).
 
@@ -192,18 +205,11 @@ def keras_steps(batch: int, size: int, num_classes: int) -> Steps:
 
   if jax.default_backend() != "cpu":
     k.mixed_precision.set_global_policy("mixed_bfloat16")
-  net = k.applications.ResNet50(
-    weights=None,
-    input_shape=(size, size, 3),
-    classes=num_classes,
-    classifier_activation=None,
-  )
+  net, optimizer = _keras_resnet50(k, size, num_classes)
   crop, flip = _keras_layers(k, size)
   mixer = k.layers.CutMix(1.0)
   normalise = k.layers.Normalization(mean=255 * MEAN, variance=(255 * STD) ** 2)
   drawing = [x.generator.state for x in (crop, flip, mixer)]
-  optimizer = k.optimizers.SGD(LEARNING_RATE, **SGD)
-  optimizer.build(net.trainable_variables)
   loss_of = k.losses.CategoricalCrossentropy(from_logits=True)
 
   def augmented(seeds, images, classes):
@@ -245,6 +251,123 @@ def keras_steps(batch: int, size: int, num_classes: int) -> Steps:
     jax.block_until_ready(state)
 
   return run
+
+
+def keras_program(
+  size: int, num_classes: int, mean: Callable[[Any], Any]
+) -> tuple[Callable[..., Any], Any]:
+  """Returns a step of Keras's ResNet-50 in bfloat16, and its state.
+
+  Args:
+    size: pixels a side.
+    num_classes: outputs of the network.
+    mean: averages a tree over the devices.
+
+  Returns:
+    `step(state, images, class ids) -> (state, loss)`, without augmentation,
+    and the state.
+  """
+  k = _keras("jax")
+  import jax
+  import jax.numpy as jnp
+
+  k.mixed_precision.set_global_policy("mixed_bfloat16")
+  net, optimizer = _keras_resnet50(k, size, num_classes)
+  loss_of = k.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+  def forward(params, others, images, classes):
+    logits, others = net.stateless_call(params, others, images, training=True)
+    return loss_of(classes, logits.astype(jnp.float32)), others
+
+  def step(state, images, classes):
+    params, others, moments = state
+    gradient = jax.value_and_grad(forward, has_aux=True)
+    (loss, others), gradients = gradient(params, others, images, classes)
+    gradients, others, loss = mean((gradients, others, loss))
+    params, moments = optimizer.stateless_apply(moments, gradients, params)
+    return (params, others, moments), loss
+
+  variables = (
+    *(net.trainable_variables, net.non_trainable_variables),
+    optimizer.variables,
+  )
+  return step, tuple([v.value for v in some] for some in variables)
+
+
+def linen_program(
+  size: int, num_classes: int, mean: Callable[[Any], Any]
+) -> tuple[Callable[..., Any], Any]:
+  """Returns a step as in Flax's ImageNet example, and its abstract state.
+
+  ResNet-50 (v1.5) of `nn.Conv` and `nn.BatchNorm` in bfloat16, weight decay in
+  the loss, SGD with Nesterov momentum; each device keeps its own statistics of
+  batch norm. Arguments and results are those of `keras_program`.
+  """
+  import jax
+  import jax.numpy as jnp
+  import optax
+  from flax import linen as nn
+
+  class ResNet50(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      conv = functools.partial(nn.Conv, use_bias=False, dtype=jnp.bfloat16)
+      norm = functools.partial(
+        nn.BatchNorm,
+        use_running_average=False,
+        momentum=0.9,
+        dtype=jnp.bfloat16,
+      )
+      x = conv(64, (7, 7), 2, padding=3)(x)
+      x = nn.relu(norm()(x))
+      x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+      for stage, blocks in enumerate((3, 4, 6, 3)):
+        width = 64 * 2**stage
+        for block in range(blocks):
+          stride = 2 if stage and block == 0 else 1
+          y = nn.relu(norm()(conv(width, (1, 1))(x)))
+          y = nn.relu(norm()(conv(width, (3, 3), stride)(y)))
+          y = conv(4 * width, (1, 1))(y)
+          y = norm(scale_init=nn.initializers.zeros)(y)
+          if x.shape != y.shape:
+            x = norm()(conv(4 * width, (1, 1), stride)(x))
+          x = nn.relu(x + y)
+      return nn.Dense(num_classes, dtype=jnp.bfloat16)(x.mean((1, 2)))
+
+  net = ResNet50()
+  schedule = optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, 5, 100)
+  optimizer = optax.sgd(schedule, momentum=0.9, nesterov=True)
+
+  def forward(params, statistics, images, classes):
+    logits, changed = net.apply(
+      {"params": params, "batch_stats": statistics},
+      images,
+      mutable=["batch_stats"],
+    )
+    labels = jax.nn.one_hot(classes, num_classes)
+    loss = optax.softmax_cross_entropy(logits, labels).mean()
+    kernels = [x for x in jax.tree.leaves(params) if x.ndim > 1]
+    decay = WEIGHT_DECAY / 2 * sum(jnp.sum(x**2) for x in kernels)
+    return loss + decay, (changed["batch_stats"], logits)
+
+  def step(state, images, classes):
+    params, statistics, moments = state
+    gradient = jax.value_and_grad(forward, has_aux=True)
+    (loss, aux), gradients = gradient(params, statistics, images, classes)
+    statistics, logits = aux
+    accuracy = jnp.mean(jnp.argmax(logits, -1) == classes)
+    gradients, measured = mean((gradients, (loss, accuracy)))
+    updates, moments = optimizer.update(gradients, moments, params)
+    params = optax.apply_updates(params, updates)
+    return (params, statistics, moments), measured
+
+  def create():
+    images = jnp.zeros((1, size, size, 3), jnp.bfloat16)
+    variables = net.init(jax.random.key(0), images)
+    params = variables["params"]
+    return params, variables["batch_stats"], optimizer.init(params)
+
+  return step, jax.eval_shape(create)
 
 
 def timm_augment(

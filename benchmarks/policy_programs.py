@@ -1,10 +1,10 @@
-"""What do the policies cost on an accelerator, by XLA's own count?
+"""What do the policies and JPEG cost on an accelerator, by XLA's own count?
 
     pip install 'jax[tpu]'     # Or 'jax[cuda12]'.
-    python -m benchmarks.policy_programs --topology=v5e:1x1|h100|cpu
+    python -m benchmarks.policy_programs --topology=v5e:2x2|h100|cpu
 
-The programs are compiled for a TPU v5e, an H100 or the CPU; the first two need
-not be there. `branches` vmaps a switch over the operations, so that every
+The programs are compiled for one device of a topology, which need not be there.
+`branches` vmaps a switch over the operations, so that every
 example computes all of them. `policy` is what the package runs on that
 platform. Cycles are the TPU compiler's estimate, which leaves out gathers and
 scatters. So their indices are counted. XLA counts a loop, as the CPU has it,
@@ -26,7 +26,7 @@ def policies(size: int):
   """Returns both programs of each policy, `(keys, images) -> images`."""
   import jax
 
-  from mixaug_jax.augment import policies, policy_operations
+  from mixaug_jax.augment import jpeg, policies, policy_operations
 
   def with_branches(draw, keys, images):
     operations, values = jax.vmap(draw)(keys)
@@ -47,6 +47,11 @@ def policies(size: int):
     "rand_augment, 2 layers": {
       "branches": functools.partial(with_branches, rand),
       "policy": policies.rand_augment_examples,
+    },
+    "random_jpeg_quality": {
+      "operation": jax.vmap(
+        lambda key, image: jpeg.random_jpeg_quality(key, image, 50, 100)
+      ),
     },
   }
 
@@ -78,10 +83,12 @@ def main() -> None:
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
-  from jaxlib import _jax
 
-  device = topologies.devices(topology)[0]
-  sharding = SingleDeviceSharding(device)
+  from mixaug_jax.costs import figures
+  from mixaug_jax.costs import program as program_lib
+  from mixaug_jax.models import cpu
+
+  sharding = SingleDeviceSharding(topologies.devices(topology)[0])
   count, size = arguments.count, arguments.size
   shapes = (
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
@@ -92,21 +99,19 @@ def main() -> None:
   harness.header("policy", "program", *titles)
   for name, programs in policies(size).items():
     for form, program in programs.items():
-      compiled = jax.jit(program).lower(*shapes).compile()
-      # `compiled.cost_analysis()` needs a client of the GPU.
-      (module,) = compiled.runtime_executable().hlo_modules()
-      cost = compiled.cost_analysis() or _jax.hlo_module_cost_analysis(
-        jax.devices("cpu")[0].client, module
+      with cpu.target(topology.chip.platform):
+        lowered = jax.jit(program).lower(*shapes)
+      compiled = lowered.compile()
+      cost = figures.read(
+        program_lib.Compiled(lowered, compiled, 0), topology, count, (), ""
       )
-      text = compiled.as_text()
-      cycles = re.findall(r'"estimated_cycles":"(\d+)"', text)
       harness.row(
         name,
         form,
-        f"{cost['flops'] / 1e9:.2f}",
-        f"{cost['bytes accessed'] / 1e9:.2f}",
-        f"{sum(map(int, cycles)) / 1e6:.1f}" if cycles else "",
-        f"{indices(text) / 1e6:.1f}",
+        f"{cost.flops / 1e9:.2f}",
+        f"{cost.bytes_accessed / 1e9:.2f}",
+        harness.cell(cost.cycles, 1e6, ".1f"),
+        f"{indices(compiled.as_text()) / 1e6:.1f}",
       )
 
 

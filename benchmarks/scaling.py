@@ -158,7 +158,7 @@ def table(
       row,
       *(f"{1e3 * x:,.1f}" for x in seconds),
       *(f"{seconds[1] / seconds[0]:.2f}" for _ in both),
-      *(f"{x[memory] / 1e6:,.0f}" for x in figures),
+      *(harness.cell(x[memory], 1e6, ",.0f") for x in figures),
     )
 
 

@@ -76,11 +76,18 @@ def ours(
   job: Job, variant: str, images: tuple[int, int, int]
 ) -> Callable[[int], None]:
   """Returns our steps: `plain`, or on the real data of a placement."""
-  plain, real = variant == "plain", variant in ("host", "device")
-  overrides = {
+  real = variant in ("host", "device")
+  overrides = settings(job, variant == "plain")
+  overrides["data.placement"] = variant if real else "host"
+  random = None if real else images
+  return harness.our_steps("cutmix.py:folder", overrides, random)
+
+
+def settings(job: Job, plain: bool) -> dict[str, Any]:
+  """Returns overrides of a recipe; `plain` neither augments nor mixes."""
+  return {
     "data.dir": job["folder"],
     "data.cache_dir": job["cache_dir"],
-    "data.placement": variant if real else "host",
     "data.image_size": job["size"],
     "data.cache_size": job["size"],
     "augment.random_crop.padding": None if plain else harness.PADDING,
@@ -94,8 +101,6 @@ def ours(
     "optimizer.weight_decay": peers.WEIGHT_DECAY,
     "optimizer.warmup_epochs": 0,
   }
-  random = None if real else images
-  return harness.our_steps("cutmix.py:folder", overrides, random)
 
 
 def peak_memory() -> float:
@@ -211,7 +216,7 @@ def table(job: Job, systems: list[str], rounds: int) -> None:
       harness.spread(values, ",.1f"),
       f"{base / rate:.2f}" if base else "",
       f"{flops * rate / machine['matrix']:.1%}",
-      f"{statistics.median(x['memory'] for x in taken[name]) / 1e9:.2f}",
+      harness.cell(harness.medians(taken[name])["memory"], 1e9, ".2f"),
       f"{taken[name][0]['compile']:.0f}",
     )
 

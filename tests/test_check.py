@@ -1,10 +1,10 @@
-"""The regression check names what fell, and measures what wavers again."""
+"""The regression check names what got worse, and repeats what wavers."""
 
 import json
 
 import pytest
 
-from benchmarks import check
+from benchmarks import check, harness
 
 
 @pytest.fixture
@@ -27,6 +27,62 @@ def run(tmp_path, monkeypatch):
     return code, json.loads(record.read_text())["ratios"]
 
   return of
+
+
+@pytest.fixture
+def count(tmp_path, monkeypatch):
+  """Runs the check of made-up programs, beside the recorded ones."""
+  record = tmp_path / "recorded.json"
+  recorded = {
+    "a step": {"compiler": "jaxlib 1", "flops": 2e6, "bytes_accessed": 1000.0},
+    "elsewhere": {"compiler": "libtpu 1", "flops": 5.0},
+  }
+  content = {"machine": "that one", "ratios": {"a": 1}, "programs": recorded}
+  record.write_text(json.dumps(content))
+  monkeypatch.setattr(check, "RECORD", record)
+
+  def of(*flags, **program):
+    monkeypatch.setattr(check, "programs", lambda: {"a step": program})
+    code = check.main(["--only=programs", *flags])
+    return code, json.loads(record.read_text())
+
+  return of
+
+
+def test_a_figure_within_one_percent_of_its_record_passes(count, capsys):
+  now = {"compiler": "jaxlib 1", "flops": 2.01e6, "bytes_accessed": 900.0}
+  assert count(**now)[0] == 0
+  out, err = capsys.readouterr()
+  assert "| a step | flops | 2,000,000 | 2,010,000 |" in out
+  assert not err
+
+
+def test_a_figure_that_rose_by_more_is_named(count, capsys):
+  now = {"compiler": "jaxlib 1", "flops": 2e6, "bytes_accessed": 1011.0}
+  assert count(**now)[0] == 1
+  err = capsys.readouterr().err
+  assert err == ("a step: 1,011 bytes_accessed, more than 1% above 1,000\n")
+
+
+def test_figures_of_another_compiler_are_printed_and_not_compared(
+  count, capsys
+):
+  now = {"compiler": "jaxlib 2", "flops": 9e6, "bytes_accessed": 1000.0}
+  assert count(**now)[0] == 0
+  out = capsys.readouterr().out
+  assert "| a step | flops | 2,000,000 | 9,000,000 |" in out
+  assert "a step: recorded with jaxlib 1, so not compared" in out
+
+
+def test_recording_programs_replaces_those_that_were_compiled(count, capsys):
+  now = {"compiler": "jaxlib 2", "flops": 9e6, "bytes_accessed": 1.0}
+  code, record = count("--record", **now)
+  assert code == 0
+  assert record["ratios"] == {"a": 1}
+  assert record["machine"] == "that one"
+  assert record["programs"]["a step"] == now
+  assert record["programs"]["elsewhere"]["flops"] == 5
+  assert "nan" not in capsys.readouterr().out
 
 
 def test_a_ratio_near_its_record_passes(run, capsys):
@@ -64,6 +120,21 @@ def test_the_first_record_leaves_the_column_of_the_earlier_one_empty(
   check.RECORD.unlink()
   run("--record", "--only=step", step=[0.7, 0.5, 0.6], start=[])
   assert "| a step | | 0.50 |" in capsys.readouterr().out
+
+
+def test_a_machine_is_named_with_its_instruction_set():
+  flags = "model name\t: X\nflags\t\t: fpu avx avx2{}\nbugs\t: y\n"
+  widest = lambda more: harness.instruction_set(flags.format(more))
+  assert widest("") == "avx2"
+  assert widest(" avx512f") == "avx512f"
+  assert widest(" avx512f amx_tile") == "amx"
+  assert harness.instruction_set("model name\t: X\n") == ""
+
+
+def test_a_figure_that_was_not_measured_leaves_its_cell_empty():
+  assert harness.cell(2.5e9, 1e9, ".1f") == "2.5"
+  assert harness.cell(None, 1, ".1f") == ""
+  assert harness.cell(float("nan"), 1, ".1f") == ""
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():

@@ -212,6 +212,28 @@ def test_convolution_and_its_gradients_equal_xlas(size, stride, shape):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_few_channels_have_the_gradient_of_many_bit_for_bit(monkeypatch):
+  """Its input is transposed by a product on CPUs, in forward mode too."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (16, 8, 8, 5))
+  kernel = jax.random.normal(keys[1], (3, 3, 5, 4))
+
+  def compiled():
+    loss = lambda x, k: jnp.sum(jnp.tanh(cpu.convolve(x, k, 1)))
+    gradients = jax.jit(jax.grad(loss, (0, 1)))
+    forward = jax.jit(lambda *a: jax.jvp(loss, a, a)[1])
+    program = str(jax.make_jaxpr(jax.grad(loss, 1))(x, kernel))
+    return gradients(x, kernel), forward(x, kernel), program
+
+  few, forward, with_product = compiled()
+  monkeypatch.setattr(cpu, "_FEW_CHANNELS", 0)
+  many, peer_forward, without = compiled()
+  assert "dot_general" in with_product
+  assert "dot_general" not in without
+  jax.tree.map(np.testing.assert_array_equal, few, many)
+  np.testing.assert_allclose(forward, peer_forward, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   ("backend", "present", "absent"),
   [
