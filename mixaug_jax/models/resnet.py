@@ -119,8 +119,8 @@ class Block(nn.Module):
         conv, x, name=f"bn{index + 1}", scale_init=scale_init
       )
       if index != last:
-        x = nn.relu(x)
-    return nn.relu(x + shortcut)
+        x = cpu.relu(x)
+    return cpu.relu(x + shortcut)
 
   def _normalised(self, conv: Any, x: jax.Array, **settings: Any) -> jax.Array:
     """Returns the convolution of `x` after batch norm."""
@@ -178,8 +178,8 @@ class Stem(nn.Module):
     conv = self.conv(self.width, size, stride, name="conv")
     if self.folded_norm and not self.small_images:
       norm = self.folded_norm(self.width, name="bn")
-      return nn.relu(conv(x, functools.partial(convolve_and_pool, norm)))
-    x = nn.relu(self.norm(name="bn")(conv(x)))
+      return cpu.relu(conv(x, functools.partial(convolve_and_pool, norm)))
+    x = cpu.relu(self.norm(name="bn")(conv(x)))
     if self.small_images:
       return x
     return cpu.max_pool(x)
