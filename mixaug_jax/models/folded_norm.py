@@ -51,12 +51,14 @@ class FoldedBatchNorm(nn.Module):
       mean: mean of each channel over this device's examples, float32 `[C]`.
       square: mean of the squares, likewise.
     """
-    if self.axis_name is not None:
+    initializing = self.is_initializing()
+    if self.axis_name is not None and not initializing:
       mean, square = lax.pmean((mean, square), self.axis_name)
     variance = jnp.maximum(0, square - mean**2)
-    for running, new in ((self.mean, mean), (self.var, variance)):
-      old = self.momentum * running.value
-      running.value = old + (1 - self.momentum) * new
+    if not initializing:
+      for running, new in ((self.mean, mean), (self.var, variance)):
+        old = self.momentum * running.value
+        running.value = old + (1 - self.momentum) * new
     factor = self.scale * lax.rsqrt(variance + self.epsilon)
     return factor, self.bias - mean * factor
 
@@ -113,7 +115,7 @@ def expand(
 
 @jax.custom_vjp
 def _moments(x):
-  """Returns the means of `x`, `[I]`, and of `x x^T`, `[I, I]`, in float32."""
+  """Returns the means of `x`, `[I]`, and of `x x^T`, `[I, I]`, float32."""
   # A product with ones, eight to fill a tile, sums on a TPU's matrix unit.
   ones = jnp.ones((*x.shape[:3], 8), x.dtype)
   total, products = (

@@ -264,7 +264,7 @@ class ResNet(nn.Module):
   def _stage(self, name: str, train: bool) -> Callable[[jax.Array], jax.Array]:
     frozen = self.freeze_batch_norm or name in self.frozen
     conv = functools.partial(Conv, use_bias=self.conv_bias, dtype=self.dtype)
-    shared = {
+    shared: dict[str, Any] = {
       "momentum": 0.9,
       "epsilon": self.bn_epsilon,
       "axis_name": self.bn_axis_name,
@@ -275,11 +275,12 @@ class ResNet(nn.Module):
       dtype=self.dtype,
       **shared,
     )
-    folded_norm = None
-    if train and not frozen and not self.conv_bias and self.dtype == jnp.bfloat16:
-      folded_norm = cpu.for_platform(
-        cpu=None, default=functools.partial(FoldedBatchNorm, **shared)
-      )
+    folded_norm = cpu.for_platform(
+      cpu=None, default=functools.partial(FoldedBatchNorm, **shared)
+    )
+    # In float32, products of moments would need more than the usual precision.
+    if frozen or not train or self.conv_bias or self.dtype != jnp.bfloat16:
+      folded_norm = None
     if name == "stem":
       return Stem(
         self.width, self.small_images, conv, norm, folded_norm, name=name
