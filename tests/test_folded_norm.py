@@ -119,7 +119,8 @@ def test_statistics_are_those_of_all_devices(place):
 @functools.cache
 def _trained(platform, dtype, remat=False):
   """Returns loss, statistics and gradients of a small network."""
-  with unittest.mock.patch.object(jax, "default_backend", lambda: platform):
+  backend = {"return_value": platform}
+  with unittest.mock.patch.object(jax, "default_backend", **backend):
     model = ResNet((1,), 4, width=8, dtype=dtype, remat=remat)
     images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
     variables = model.init(jax.random.key(0), images, train=False)

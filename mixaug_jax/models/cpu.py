@@ -100,7 +100,8 @@ def relu(x: jax.Array) -> jax.Array:
   On GPUs, the result is stored for the gradient. XLA would otherwise compute it
   a second time from all that `x` is made of, which it keeps until then.
   """
-  return for_platform(cpu=nn.relu, default=_stored_relu, tpu=nn.relu)(x)
+  form: Any = for_platform(cpu=nn.relu, default=_stored_relu, tpu=nn.relu)
+  return form(x)
 
 
 @jax.custom_jvp

@@ -81,8 +81,9 @@ class Block(nn.Module):
       convolution.
     conv: `(features, size, stride, name) -> module`, makes a convolution.
     norm: `(name, scale_init) -> module`, makes a batch norm.
-    folded_norm: the same for a batch norm that is folded into the convolution
-      before it, or None for none.
+    folded_norm: `(features, name, scale_init) -> module`, makes a batch norm
+      that is folded into a 1x1 convolution of more outputs than inputs, or
+      None: batch norm is never folded.
     zero_init_residual: whether the last batch-norm scale starts at zero, so
       that the block starts as its shortcut.
   """
@@ -93,7 +94,7 @@ class Block(nn.Module):
   stride_first: bool
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
-  folded_norm: Callable[..., nn.Module] | None
+  folded_norm: Callable[..., FoldedBatchNorm] | None
   zero_init_residual: bool
 
   @nn.compact
@@ -170,7 +171,7 @@ class Stem(nn.Module):
   small_images: bool
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
-  folded_norm: Callable[..., nn.Module] | None
+  folded_norm: Callable[..., FoldedBatchNorm] | None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
