@@ -109,7 +109,10 @@ def expand(
   exactly = lambda a, b: jnp.matmul(a, b, precision="highest")
   square = jnp.sum(kernel * exactly(products, kernel), 0)
   factor, offset = norm(exactly(mean, kernel), square)
-  y = _product(x, factor * kernel)
+  kernel = factor * kernel
+  # The product rounds the kernel, which must not shift the mean of a channel.
+  offset += exactly(mean, _lost(kernel, x.dtype))
+  y = _product(x, kernel)
   return (y.astype(jnp.float32) + offset).astype(x.dtype)
 
 
@@ -126,16 +129,30 @@ def _moments(x):
   return total[:, 0] / count, products / count
 
 
-def _moments_backward(x, gradients):
+def _moments_forward(x):
+  means = _moments(x)
+  return means, (x, means[0])
+
+
+def _moments_backward(kept, gradients):
   """One product for both factors of `x x^T`, where JAX has one for each."""
-  mean, products = gradients
+  x, mean = kept
   count = x.size // x.shape[-1]
-  both = ((products + products.T) / count).astype(x.dtype)
-  gradient = _multiply(x, both).astype(jnp.float32) + mean / count
+  of_mean, of_products = (gradient / count for gradient in gradients)
+  both = of_products + of_products.T
+  # The product rounds `both`, which must not shift the sum of a channel.
+  of_mean += jnp.matmul(mean, _lost(both, x.dtype), precision="highest")
+  gradient = _multiply(x, both.astype(x.dtype)).astype(jnp.float32) + of_mean
   return (gradient.astype(x.dtype),)
 
 
-_moments.defvjp(lambda x: (_moments(x), x), _moments_backward)
+_moments.defvjp(_moments_forward, _moments_backward)
+
+
+def _lost(x, dtype):
+  """Returns what rounding float32 to `dtype` takes away."""
+  info = jnp.finfo(dtype)
+  return x - lax.reduce_precision(x, info.nexp, info.nmant)
 
 
 @jax.custom_vjp
