@@ -242,12 +242,19 @@ def test_few_channels_have_the_gradient_of_many_bit_for_bit(monkeypatch):
       ("dot_general", "_indexed_max_pool"),
       ("conv_gen", "reduce_window"),
     ),
-    ("gpu", ("conv_general_dilated", "reduce_window_max"), ("dot_general",)),
+    (
+      "gpu",
+      ("conv_general_dilated", "_indexed_max_pool"),
+      ("dot_general", "reduce_window"),
+    ),
+    (
+      "tpu",
+      ("conv_general_dilated", "reduce_window_max"),
+      ("dot_general", "_indexed_max_pool"),
+    ),
   ],
 )
-def test_only_cpus_get_the_forms_for_cpus(
-  monkeypatch, backend, present, absent
-):
+def test_each_platform_gets_its_forms(monkeypatch, backend, present, absent):
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((1, 1, 3, 4))
   program = str(
@@ -273,6 +280,16 @@ def test_max_pool_and_its_gradient_equal_xlas(shape, ties):
   np.testing.assert_allclose(
     pull(gradient)[0], peer_pull(gradient)[0], rtol=1e-6, atol=1e-6
   )
+
+
+def test_the_relu_for_gpus_equals_that_of_flax(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  x = jnp.array([-1.0, 0.0, 2.0])
+  assert "optimization_barrier" in str(jax.make_jaxpr(cpu.relu)(x))
+  ours, pull = jax.vjp(cpu.relu, x)
+  theirs, peer_pull = jax.vjp(nn.relu, x)
+  np.testing.assert_array_equal(ours, theirs)
+  np.testing.assert_array_equal(pull(x + 5)[0], peer_pull(x + 5)[0])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Forms of operations that suit XLA's CPU compiler, and the choice of a form.
+"""Forms of operations that suit the compiler of a platform, and their choice.
 
 `for_platform` is the only place that asks which platform programs run on. All
 forms compute the same function; what differs is time and memory.
@@ -51,12 +51,17 @@ def target(platform: str) -> Iterator[None]:
     _target.reset(token)
 
 
-def for_platform(*, cpu: T, default: T) -> T:
-  """Returns `cpu` if programs run on the CPU, otherwise `default`.
+def for_platform(*, cpu: T, default: T, tpu: T | None = None) -> T:
+  """Returns the form for the platform of `target`, or JAX's default backend.
 
-  They run on the platform of `target`, or else on JAX's default backend.
+  Args:
+    cpu: the form for CPUs.
+    default: the form for all other platforms.
+    tpu: the form for TPUs, if it is not `default`.
   """
   platform = _target.get() or jax.default_backend()
+  if platform == "tpu" and tpu is not None:
+    return tpu
   return cpu if platform == "cpu" else default
 
 
@@ -152,6 +157,26 @@ def _convolve_as_product(
   return product.reshape(len(x), height, width, -1)
 
 
+def relu(x: jax.Array) -> jax.Array:
+  """Returns `max(x, 0)`.
+
+  On GPUs, the result is stored for the gradient. XLA would otherwise compute it
+  a second time from all that `x` is made of, which it keeps until then.
+  """
+  form: Any = for_platform(cpu=nn.relu, default=_stored_relu, tpu=nn.relu)
+  return form(x)
+
+
+@jax.custom_jvp
+def _stored_relu(x):
+  return lax.optimization_barrier(jnp.maximum(x, 0))
+
+
+_stored_relu.defjvps(
+  lambda tangent, result, x: jnp.where(result > 0, tangent, 0)
+)
+
+
 def max_pool(x: jax.Array) -> jax.Array:
   """Takes the maximum of every 3x3 window at stride 2, padded by one pixel.
 
@@ -162,7 +187,10 @@ def max_pool(x: jax.Array) -> jax.Array:
     `[B, ceil(H / 2), ceil(W / 2), C]`. The gradient goes to the first maximum
     of a window, row by row.
   """
-  return for_platform(cpu=_padded_max_pool, default=_max_pool)(x)
+  form = for_platform(
+    cpu=_padded_max_pool, default=_padded_max_pool, tpu=_max_pool
+  )
+  return form(x)
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
@@ -180,7 +208,8 @@ def _indexed_max_pool(x):
   """Pools a map of even sides and keeps the place of each maximum.
 
   XLA's gradient of a pool, a select-and-scatter, takes one CPU thread many
-  times as long as this function and its gradient.
+  times as long as this function and its gradient. On a GPU it stores int32
+  positions and scatters in three passes over the map.
   """
   return _pool_forward(x)[0]
 

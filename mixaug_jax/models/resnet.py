@@ -15,6 +15,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixaug_jax.models import cpu
+from mixaug_jax.models.folded_norm import (
+  FoldedBatchNorm,
+  convolve_and_pool,
+  expand,
+)
 from mixaug_jax.models.head import linear_head
 from mixaug_jax.models.protocol import run_stages
 
@@ -46,12 +51,16 @@ class Conv(nn.Module):
   )
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, convolve: Callable[..., jax.Array] | None = None
+  ) -> jax.Array:
+    """Returns `convolve(x, kernel, stride)`, by default a convolution."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-    x = cpu.convolve(
-      x.astype(self.dtype), kernel.astype(self.dtype), self.stride
-    )
+    x = x.astype(self.dtype)
+    if convolve is not None:
+      return convolve(x, kernel, self.stride)
+    x = cpu.convolve(x, kernel.astype(self.dtype), self.stride)
     if self.use_bias:
       bias = self.param(
         "bias", nn.initializers.zeros, (self.features,), jnp.float32
@@ -72,6 +81,9 @@ class Block(nn.Module):
       convolution.
     conv: `(features, size, stride, name) -> module`, makes a convolution.
     norm: `(name, scale_init) -> module`, makes a batch norm.
+    folded_norm: `(features, name, scale_init) -> module`, makes a batch norm
+      that is folded into a 1x1 convolution of more outputs than inputs, or
+      None: batch norm is never folded.
     zero_init_residual: whether the last batch-norm scale starts at zero, so
       that the block starts as its shortcut.
   """
@@ -82,6 +94,7 @@ class Block(nn.Module):
   stride_first: bool
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
+  folded_norm: Callable[..., FoldedBatchNorm] | None
   zero_init_residual: bool
 
   @nn.compact
@@ -91,22 +104,31 @@ class Block(nn.Module):
     strided = 1 if self.bottleneck and not self.stride_first else 0
     shortcut = x
     if self.stride != 1 or x.shape[-1] != features:
-      shortcut = self.conv(features, 1, self.stride, name="shortcut_conv")(x)
-      shortcut = self.norm(name="shortcut_bn")(shortcut)
+      conv = self.conv(features, 1, self.stride, name="shortcut_conv")
+      shortcut = self._normalised(conv, x, name="shortcut_bn")
     last = len(sizes) - 1
     for index, size in enumerate(sizes):
-      x = self.conv(
+      conv = self.conv(
         features if index == last else self.width,
         size,
         self.stride if index == strided else 1,
         name=f"conv{index + 1}",
-      )(x)
+      )
       zero = self.zero_init_residual and index == last
       scale_init = nn.initializers.zeros if zero else nn.initializers.ones
-      x = self.norm(name=f"bn{index + 1}", scale_init=scale_init)(x)
+      x = self._normalised(
+        conv, x, name=f"bn{index + 1}", scale_init=scale_init
+      )
       if index != last:
-        x = nn.relu(x)
-    return nn.relu(x + shortcut)
+        x = cpu.relu(x)
+    return cpu.relu(x + shortcut)
+
+  def _normalised(self, conv: Any, x: jax.Array, **settings: Any) -> jax.Array:
+    """Returns the convolution of `x` after batch norm."""
+    if self.folded_norm and conv.size == 1 and conv.features > x.shape[-1]:
+      norm = self.folded_norm(conv.features, **settings)
+      return conv(x, functools.partial(expand, norm))
+    return self.norm(**settings)(conv(x))
 
 
 class Stage(nn.Module):
@@ -142,18 +164,23 @@ class Stem(nn.Module):
       in place of 7x7 at stride 2 and a 3x3 pool at stride 2.
     conv: as in `Block`.
     norm: as in `Block`.
+    folded_norm: as in `Block`.
   """
 
   width: int
   small_images: bool
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
+  folded_norm: Callable[..., FoldedBatchNorm] | None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     size, stride = (3, 1) if self.small_images else (7, 2)
-    x = self.conv(self.width, size, stride, name="conv")(x)
-    x = nn.relu(self.norm(name="bn")(x))
+    conv = self.conv(self.width, size, stride, name="conv")
+    if self.folded_norm and not self.small_images:
+      norm = self.folded_norm(self.width, name="bn")
+      return cpu.relu(conv(x, functools.partial(convolve_and_pool, norm)))
+    x = cpu.relu(self.norm(name="bn")(conv(x)))
     if self.small_images:
       return x
     return cpu.max_pool(x)
@@ -238,16 +265,27 @@ class ResNet(nn.Module):
   def _stage(self, name: str, train: bool) -> Callable[[jax.Array], jax.Array]:
     frozen = self.freeze_batch_norm or name in self.frozen
     conv = functools.partial(Conv, use_bias=self.conv_bias, dtype=self.dtype)
+    shared: dict[str, Any] = {
+      "momentum": 0.9,
+      "epsilon": self.bn_epsilon,
+      "axis_name": self.bn_axis_name,
+    }
     norm = functools.partial(
       nn.BatchNorm,
       use_running_average=frozen or not train,
-      momentum=0.9,
-      epsilon=self.bn_epsilon,
-      axis_name=self.bn_axis_name,
       dtype=self.dtype,
+      **shared,
     )
+    folded_norm = cpu.for_platform(
+      cpu=None, default=functools.partial(FoldedBatchNorm, **shared)
+    )
+    # In float32, products of moments would need more than the usual precision.
+    if frozen or not train or self.conv_bias or self.dtype != jnp.bfloat16:
+      folded_norm = None
     if name == "stem":
-      return Stem(self.width, self.small_images, conv, norm, name=name)
+      return Stem(
+        self.width, self.small_images, conv, norm, folded_norm, name=name
+      )
     if name == "head":
       return functools.partial(
         linear_head,
@@ -264,6 +302,7 @@ class ResNet(nn.Module):
       stride_first=self.version == "v1",
       conv=conv,
       norm=norm,
+      folded_norm=folded_norm,
       zero_init_residual=self.zero_init_residual,
     )
     stride = 1 if index == 0 else 2
