@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import hypothesis
@@ -10,14 +11,47 @@ from hypothesis import strategies as st
 
 from mixaug_jax import augment
 
+# What a network might show: the mean of the channels in four rows and columns.
+NETWORK = {
+  name: lambda x, y: jax.image.resize(
+    x.astype(jnp.float32).mean(-1), (len(x), 4, 4), "linear"
+  )
+  for name in ("attention", "class_map")
+}
+
+
+def looking(mixer):
+  return functools.wraps(mixer)(functools.partial(mixer, network=NETWORK))
+
+
 MIXERS = (
   augment.mixup,
   augment.cutmix,
   augment.cutout,
   augment.resizemix,
   augment.fmix,
+  augment.gridmix,
+  augment.patchmix,
+  augment.mosaic,
+  augment.saliencymix,
+  looking(augment.attentive_cutmix),
+  looking(augment.snapmix),
+  looking(augment.tokenmix),
+  augment.manifold_mixup,
+  augment.patchup,
 )
+# The pixels of each source weigh as much as its label.
 MASKS = (augment.cutmix, augment.resizemix, augment.fmix)
+NEW_MASKS = (
+  augment.gridmix,
+  augment.patchmix,
+  augment.mosaic,
+  augment.saliencymix,
+  looking(augment.attentive_cutmix),
+  augment.patchup,
+)
+# Labels have weights of their own.
+WEIGHED = ("snapmix", "tokenmix")
 ALL = (
   augment.CutMix(),
   augment.Mixup(),
@@ -76,6 +110,21 @@ def test_mixup_blends_images_as_labels(seed, shape, per_example):
   np.testing.assert_allclose(mixed, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 16, 12)])
+@pytest.mark.parametrize("mixer", NEW_MASKS)
+@both
+def test_each_label_weighs_as_much_as_its_pixels(mixer, shape, per_example):
+  images = constant_images(shape)
+  mixed, labels = mixer(
+    jax.random.key(1), images, one_hot(shape[0]), per_example=per_example
+  )
+  levels = np.arange(1, shape[0] + 1)[:, None, None, None, None]
+  shares = (np.asarray(mixed)[None] == levels).mean((2, 3, 4)).T
+  np.testing.assert_allclose(labels, shares, atol=1e-6)
+  # A batch of one is not changed; of five examples, most are mixed.
+  assert (np.asarray(labels).max(1) < 1).sum() >= (0 if shape[0] == 1 else 3)
+
+
 @every_mixer
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8])
 def test_labels_stay_probabilities_and_pixels_in_range(mixer, dtype):
@@ -85,7 +134,8 @@ def test_labels_stay_probabilities_and_pixels_in_range(mixer, dtype):
   mixed, soft = mixer(jax.random.key(0), images, labels, per_example=True)
   assert (mixed.shape, mixed.dtype) == (images.shape, images.dtype)
   assert (soft.shape, soft.dtype) == (labels.shape, labels.dtype)
-  np.testing.assert_allclose(soft.sum(1), 1, atol=1e-5)
+  if getattr(mixer, "__name__", "") not in WEIGHED:
+    np.testing.assert_allclose(soft.sum(1), 1, atol=1e-5)
   assert soft.min() >= 0
   if dtype != jnp.uint8:
     assert 0 <= mixed.min() <= mixed.max() <= 1 + 1e-6

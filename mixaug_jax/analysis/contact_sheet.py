@@ -59,6 +59,11 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
     mixer = augment.make_mixer(config.mix)
   except ValueError as error:
     raise UserError(f"config: {error}") from error
+  if augment.looks_at_network(mixer):
+    raise UserError(
+      f"config.mix.name={config.mix.name} needs the network in training, so "
+      "its batches cannot be shown without one; set config.mix.name=none"
+    )
   stream = config.data.placement == "stream"
   datasets = data.load(
     config.data, config.seed, placement="stream" if stream else "host"
