@@ -142,6 +142,7 @@ BUILDERS = {
   "devices_in_group",
   "draw_partners",
   "example_keys",
+  "keeps_mass",
   "looks_at_network",
   "make_augment",
   "make_mixer",

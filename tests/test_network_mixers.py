@@ -218,6 +218,7 @@ def test_every_mixer_can_be_an_arm(name):
     ("manifold_mixup", {"mix.manifold_mixup.stages": "4"}, "lower it"),
     ("patchup", {"optimizer.accumulate": "2"}, "accumulate must be 1"),
     ("patchup,cutmix", {}, "name it alone"),
+    ("snapmix", {"loss.name": "sigmoid"}, "set loss.name=softmax"),
     ("gridmix", {"mix.gridmix.cells": "0"}, "cells must be a whole number"),
   ],
 )

@@ -70,7 +70,11 @@ from mixaug_jax.augment.mixers import (
   resizemix,
 )
 from mixaug_jax.augment.mixing import Drawn, Mixer, Pair, Weights, mix
-from mixaug_jax.augment.mixture import looks_at_network, make_mixer
+from mixaug_jax.augment.mixture import (
+  keeps_mass,
+  looks_at_network,
+  make_mixer,
+)
 from mixaug_jax.augment.partners import (
   Shard,
   devices_in_group,
@@ -189,6 +193,7 @@ __all__ = [
   "gridmix",
   "invert",
   "jigsaw",
+  "keeps_mass",
   "looks_at_network",
   "make_augment",
   "make_mixer",

@@ -137,6 +137,7 @@ class SnapMix(Beta):
   """The settings and draws of `snapmix`, which documents them."""
 
   needs: ClassVar[tuple[str, ...]] = ("class_map",)
+  keeps_mass: ClassVar[bool] = False
   alpha: float = 5.0
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
@@ -284,6 +285,7 @@ class TokenMix(PatchMix):
   """The settings and draws of `tokenmix`, which documents them."""
 
   needs: ClassVar[tuple[str, ...]] = ("class_map",)
+  keeps_mass: ClassVar[bool] = False
 
   def weigh(self, drawn: Drawn, pair: Pair) -> Weights:
     _, height, width, _ = pair.images.shape

@@ -12,10 +12,10 @@ needs finite pixels; integers are rounded:
 `keep` is in [0, 1] for each pixel, and `lam`, float32, is the mean of `keep` as
 applied, so label mass equals pixel mass. A mixer with a `weigh` of its own may
 mix more than two images, or look at them, and weigh labels by another rule,
-which it documents. All functions can be jitted, vmapped
-and differentiated with respect to images and labels. A setting is a number,
-which is checked before tracing, or it is traced, such as an alpha that follows
-a schedule; the range of a traced setting is not checked.
+which it documents. All functions can be jitted, vmapped and differentiated with
+respect to images and labels. A setting is a number, which is checked before
+tracing, or it is traced, such as an alpha that follows a schedule; the range of
+a traced setting is not checked.
 
 The layout is NHWC. A mixer cannot tell it from NCHW: there it would cut its
 boxes out of rows and channels.
@@ -114,6 +114,7 @@ class Mixer(abc.ABC):
       one of the first places between stages; their number is a setting
       `stages`.
     at_input: name of the mixer that acts at the input in its stead, if any.
+    keeps_mass: true if the weights of the labels add up to 1.
   """
 
   uses_partner: ClassVar[bool] = True
@@ -121,6 +122,7 @@ class Mixer(abc.ABC):
   needs: ClassVar[tuple[str, ...]] = ()
   between_stages: ClassVar[bool] = False
   at_input: ClassVar[str] = ""
+  keeps_mass: ClassVar[bool] = True
 
   def __init_subclass__(cls, **kwargs: Any):
     """Registers the settings as leaves of a pytree, because they may be traced.
@@ -214,8 +216,8 @@ def mix(
       `shard_map`; None: `images` is the global batch, on one device or sharded
       over a mesh.
     network: what mixers may need of the network: functions `(images, labels) ->
-      [B, h, w]`, such as `{"features": ...}`. Only those in the `needs` of a
-      mixer are called, once for the batch.
+      [B, h, w]`, such as `{"attention": function}`. Only those in the `needs`
+      of a mixer are called, once for the batch.
 
   Returns:
     Images and labels of the given shapes and dtypes.
@@ -248,24 +250,20 @@ def mix(
   return _mixed(key, images, labels, enabled, maps, settings, shard or Shard())
 
 
-def needs(mixers: Sequence[Mixer]) -> list[str]:
-  """Names what the mixers look at in the network."""
-  return sorted({name for mixer in mixers for name in mixer.needs})
-
-
 def _seen(mixers, images, labels, network) -> dict[str, jax.Array]:
   """Returns the maps that the mixers need, float32 `[B, h, w]`."""
+  maps = {}
   for mixer in mixers:
-    for name in set(mixer.needs) - set(network):
-      raise ValueError(
-        f"{type(mixer).__name__} looks at the network; pass "
-        f'network={{"{name}": function}}'
-      )
-  maps = {name: network[name](images, labels) for name in needs(mixers)}
-  return {
-    name: jax.lax.stop_gradient(x).astype(jnp.float32)
-    for name, x in maps.items()
-  }
+    for name in mixer.needs:
+      if name not in network:
+        raise ValueError(
+          f"{type(mixer).__name__} looks at the network; pass "
+          f'network={{"{name}": function}}'
+        )
+      if name not in maps:
+        seen = jax.lax.stop_gradient(network[name](images, labels))
+        maps[name] = seen.astype(jnp.float32)
+  return maps
 
 
 def _python_number(x: Any) -> Any:

@@ -85,7 +85,6 @@ def make_mixer(
     group_size=config.group_size,
   )
   settings = {"mixers": mixers, "probability": np.float32(config.probability)}
-  (*_, last) = mixers
   if not any(mixer.between_stages for mixer in mixers):
     return Partial(mix, **settings)
   if len(mixers) > 1:
@@ -93,7 +92,8 @@ def make_mixer(
       f"mix.name={config.name} combines a mixer between the stages of the "
       "network with others; name it alone"
     )
-  at_input = MIXERS[last.at_input]() if last.at_input else last
+  name = mixers[0].at_input
+  at_input = MIXERS[name]() if name else mixers[0]
   return Partial(
     stage_mixers.mix_input, **mix.keywords, **settings, at_input=(at_input,)
   )
@@ -101,8 +101,16 @@ def make_mixer(
 
 def looks_at_network(mixer: Callable[..., Any]) -> bool:
   """Returns whether a result of `make_mixer` needs a network to mix."""
-  mixers = getattr(mixer, "keywords", {}).get("mixers", ())
-  return any(mixer.needs or mixer.between_stages for mixer in mixers)
+  return any(x.needs or x.between_stages for x in _mixers(mixer))
+
+
+def keeps_mass(mixer: Callable[..., Any]) -> bool:
+  """Returns whether a result of `make_mixer` returns probabilities."""
+  return all(x.keeps_mass for x in _mixers(mixer))
+
+
+def _mixers(mixer: Callable[..., Any]) -> Sequence[mixing.Mixer]:
+  return getattr(mixer, "keywords", {}).get("mixers", ())
 
 
 def _configured(

@@ -283,6 +283,11 @@ def _learner(
   with _user_errors(config):
     mixer = augment.make_mixer(config.mix)
     stage_mixing.check(mixer, model, config.optimizer.accumulate)
+    if config.loss.name == "sigmoid" and not augment.keeps_mass(mixer):
+      raise ValueError(
+        f"loss.name=sigmoid needs labels up to 1, and those of "
+        f"mix.name={config.mix.name} may be larger; set loss.name=softmax"
+      )
     abstract = models.abstract_variables(model, config.data.image_size)
   optimizer, schedule = optim.make_optimizer(
     optimizer_settings(config.optimizer, steps / per_epoch if per_epoch else 0),

@@ -62,7 +62,10 @@ def of(
         "the mixer needs class activation maps, and the head of the model is "
         "not one linear layer over the mean of its activations"
       )
-    weights = labels.astype(jnp.float32) @ head["kernel"].T
-    return jnp.einsum("bhwc,bc->bhw", x, weights)
+    # The precision of the head itself.
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum(
+      "bhwc,cn,bn->bhw", x, head["kernel"], labels, precision=highest
+    )
 
   return {"attention": attention, "class_map": class_map}

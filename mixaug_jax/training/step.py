@@ -226,14 +226,11 @@ def _train_step(recipe, devices, state, seed, examples):
   between = stage_mixing.bound(
     recipe.mixer, keys.mix, state.step < recipe.mix_until, devices.shard()
   )
+  network = None
+  if augment.looks_at_network(recipe.mixer):
+    network = network_maps.of(recipe.model, recipe.preprocess, state)
   images, labels = network_input(
-    recipe,
-    seed,
-    state.step,
-    stored,
-    class_ids,
-    devices,
-    network_maps.of(recipe.model, recipe.preprocess, state),
+    recipe, seed, state.step, stored, class_ids, devices, network
   )
   key = keys.dropout
   gradients, batch_stats, measured = _accumulated(
