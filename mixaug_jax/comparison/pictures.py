@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixaug_jax import augment, data, files, runs
+from mixaug_jax import data, files, runs
 from mixaug_jax.analysis import cam, contact_sheet
 from mixaug_jax.comparison import summary
 from mixaug_jax.comparison.plan import Comparison
@@ -68,7 +68,7 @@ def network_inputs(
   batches = {
     name: contact_sheet.training_batches(config, _SHEET_STEPS)
     for name, config in configs.items()
-    if not augment.looks_at_network(augment.make_mixer(config.mix))
+    if not contact_sheet.needs_network(config)
   }
   if not batches:
     return []
