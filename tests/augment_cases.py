@@ -50,7 +50,6 @@ MIXERS = {
   ),
 }
 PHOTOMETRIC = {
-  "fine_grained_saliency": lambda k, x, y: A.fine_grained_saliency(x),
   "adjust_brightness": lambda k, x, y: A.adjust_brightness(x, 0.2),
   "adjust_contrast": lambda k, x, y: A.adjust_contrast(x, 1.4),
   "adjust_gamma": lambda k, x, y: A.adjust_gamma(x, 1.4),
@@ -142,6 +141,7 @@ BUILDERS = {
   "devices_in_group",
   "draw_partners",
   "example_keys",
+  "fine_grained_saliency",
   "keeps_mass",
   "looks_at_network",
   "make_augment",

@@ -41,8 +41,8 @@ class AttentiveCutMix(Mixer):
     _, height, width, _ = pair.images.shape
     batch, rows, columns = attention.shape
     order = jnp.argsort(-attention.reshape(batch, -1), axis=1, stable=True)
-    rank = jnp.argsort(order, axis=1).reshape(attention.shape)
-    count = jnp.round(jnp.float32(self.share) * (rows * columns))
+    rank = whole(jnp.argsort(order, axis=1)).reshape(attention.shape)
+    count = whole(jnp.round(jnp.float32(self.share) * (rows * columns)))
     keep = spread(rank >= jnp.maximum(count, 1), height, width)[..., None]
     lam = jnp.mean(keep, (1, 2, 3), jnp.float32)
     return Weights(keep, lam, 1 - lam[:, None])
@@ -132,6 +132,11 @@ def semantic_share(maps: jax.Array, height: int, width: int) -> jax.Array:
   return jnp.where(total > 0, maps / jnp.where(total > 0, total, 1), uniform)
 
 
+def mass(shares: jax.Array, mask: jax.Array) -> jax.Array:
+  """Adds up `[B, H, W]` where a mask, bool `[B or 1, H, W, 1]`, is true."""
+  return jnp.sum(jnp.where(mask[..., 0], shares, 0), axis=(1, 2))
+
+
 @dataclasses.dataclass(frozen=True)
 class SnapMix(Beta):
   """The settings and draws of `snapmix`, which documents them."""
@@ -168,12 +173,9 @@ class SnapMix(Beta):
     own, other = (
       semantic_share(x, height, width) for x in pair.maps["class_map"]
     )
-    mass = lambda share, inside: jnp.sum(share * inside[..., 0], (1, 2))
-    lam = mass(own, drawn.keep)
     pasted = mass(other, ~drawn.extra["outside"])
-    return Weights(
-      drawn.keep, lam, jnp.where(drawn.lam == 1, 0, pasted)[:, None]
-    )
+    pasted = jnp.where(drawn.lam == 1, 0, pasted)
+    return Weights(drawn.keep, mass(own, drawn.keep), pasted[:, None])
 
 
 def box_into_box(
@@ -196,10 +198,13 @@ def box_into_box(
 
   def taps(size, start, length, source_start, source_length):
     """Returns the weights of the source for each place, `[size, size]`."""
-    place = jnp.arange(size, dtype=jnp.int32)
-    step = (source_length - 1) / jnp.maximum(length - 1, 1).astype(jnp.float32)
+    place = jnp.arange(size, dtype=jnp.float32)
+    step = (source_length - 1) / jnp.maximum(length - 1, 1)
     inside = jnp.clip((place - start) * step, 0, source_length - 1)
-    return jax.nn.relu(1 - jnp.abs((source_start + inside)[:, None] - place))
+    distance = (source_start + inside)[:, None] - place[None]
+    return jax.nn.relu(1 - jnp.abs(distance))
+
+  box, source = box.astype(jnp.float32), source.astype(jnp.float32)
 
   height, width, _ = image.shape
   rows = taps(height, box[0], box[1], source[0], source[1])
@@ -292,9 +297,8 @@ class TokenMix(PatchMix):
     own, other = (
       semantic_share(x, height, width) for x in pair.maps["class_map"]
     )
-    keep = drawn.keep[..., 0]
-    lam = jnp.sum(own * keep, (1, 2))
-    return Weights(drawn.keep, lam, jnp.sum(other * ~keep, (1, 2))[:, None])
+    keep = drawn.keep
+    return Weights(keep, mass(own, keep), mass(other, ~keep)[:, None])
 
 
 def tokenmix(

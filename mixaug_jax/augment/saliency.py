@@ -50,8 +50,8 @@ def fine_grained_saliency(images: jax.Array) -> jax.Array:
     (top, bottom), (left, right) = (_ends(n, radius) for n in (height, width))
     rows = total[:, bottom] - total[:, top]
     others = rows[:, :, right] - rows[:, :, left] - grey
-    count = np.outer(bottom - top, right - left) - 1
-    mean = others.astype(jnp.float32) / np.maximum(count, 1).astype(np.float32)
+    count = np.maximum(np.outer(bottom - top, right - left) - 1, 1)
+    mean = others.astype(jnp.float32) / count[None].astype(np.float32)
     difference = grey.astype(jnp.float32) - mean
     above += whole(jnp.maximum(difference, 0))
     below += whole(jnp.maximum(-difference, 0))
