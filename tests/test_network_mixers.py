@@ -29,7 +29,7 @@ from mixaug_jax.training import (
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 24
 SEED = np.uint32(0)
-LOOKING = ("attentive_cutmix", "snapmix", "tokenmix")
+LOOKING = ("attentive_cutmix", "snapmix")
 BETWEEN = ("manifold_mixup", "patchup")
 
 
@@ -191,9 +191,8 @@ def test_other_recipes_do_not_run_the_network_twice():
   assert flops["attentive_cutmix"] == flops["cutmix"] + 3
 
 
-@pytest.mark.parametrize("name", ["snapmix", "manifold_mixup"])
-def test_an_arm_trains_the_shipped_network(name):
-  exp = build(name)
+def test_an_arm_trains_the_shipped_network():
+  exp = build("manifold_mixup")  # Its batch norm sees mixed activations.
   run = parallel.train_step(
     step.make_train_step(exp.recipe, parallel.devices())
   )

@@ -32,7 +32,7 @@ def weigh(mixer, drawn, images, maps):
   return mixer.weigh(drawn, mixing.Pair(images, images, maps))
 
 
-@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("case", range(5))
 def test_the_holes_of_gridmix(case):
   mask = PUBLISHED[f"gridmix_{case}_mask"]
   size, cells, lam = PUBLISHED[f"gridmix_{case}_settings"]
