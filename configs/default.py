@@ -184,7 +184,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   augment.random_choice = ConfigDict({"names": placeholder(str)})
 
   config.mix = mix = ConfigDict()
-  mix.name = "none"  # cutmix, mixup, cutout, resizemix, fmix; "cutmix,mixup".
+  mix.name = "none"  # cutmix, mixup, or another mixer; "cutmix,mixup".
   mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
   mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
   mix.probability = 1.0  # Probability of mixing.

@@ -130,6 +130,23 @@ RANDOM = {
   "auto_augment": augment.auto_augment,
   "augmix": augment.augmix,
 }
+
+
+def four(key: jax.Array, images: jax.Array, labels: jax.Array):
+  """Returns mosaics of two images and of both upside down."""
+  del labels
+  images = jnp.concatenate([images, images[:, ::-1]])
+  return augment.mosaic(key, images, jnp.eye(4))
+
+
+def shown(images: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns saliency on a 7x7 grid, where training has the network's maps."""
+  del labels
+  maps = augment.fine_grained_saliency(images)
+  return jax.image.resize(maps, (len(maps), 7, 7), "linear")
+
+
+NETWORK = {"attention": shown, "class_map": shown}
 MIXERS = {
   "mixup": lambda *args: augment.mixup(*args, 1.0),
   "cutmix": augment.cutmix,
@@ -139,6 +156,17 @@ MIXERS = {
   "cutout": augment.cutout,
   "resizemix": augment.resizemix,
   "fmix": augment.fmix,
+  "gridmix": augment.gridmix,
+  "patchmix": lambda *args: augment.patchmix(*args, cells=8),
+  "jigsaw": augment.jigsaw,
+  "mosaic": four,
+  "saliencymix": augment.saliencymix,
+  "attentive_cutmix": lambda key, *args: augment.attentive_cutmix(
+    key, *args, network=NETWORK, share=jax.random.uniform(key, maxval=0.5)
+  ),
+  "snapmix": lambda *args: augment.snapmix(*args, network=NETWORK),
+  "tokenmix": lambda *args: augment.tokenmix(*args, network=NETWORK, cells=14),
+  "patchup": lambda *args: augment.patchup(*args, block_size=21),
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ import jax.numpy as jnp
 
 from mixaug_jax import augment as A
 
+# Maps that a network might show, of integers so that they have no ties that
+# rounding decides.
+NETWORK = {
+  name: lambda x, y: (255 * x[:, ::4, ::4].astype(jnp.float32)).mean(-1)
+  for name in ("attention", "class_map")
+}
 MIXERS = {
   "mixup": lambda k, x, y: A.mixup(k, x, y),
   "mixup, per example": lambda k, x, y: A.mixup(k, x, y, per_example=True),
@@ -20,6 +26,25 @@ MIXERS = {
   "cutout": lambda k, x, y: A.cutout(k, x, y),
   "resizemix": lambda k, x, y: A.resizemix(k, x, y),
   "fmix": lambda k, x, y: A.fmix(k, x, y),
+  "gridmix": lambda k, x, y: A.gridmix(k, x, y),
+  "patchmix": lambda k, x, y: A.patchmix(k, x, y, 0.5, per_example=True),
+  "jigsaw": lambda k, x, y: A.jigsaw(k, x, y),
+  "mosaic": lambda k, x, y: A.mosaic(k, x, y),
+  "saliencymix": lambda k, x, y: A.saliencymix(k, x, y, 0.5),
+  "attentive_cutmix": lambda k, x, y: A.attentive_cutmix(
+    k, x, y, network=NETWORK
+  ),
+  "snapmix": lambda k, x, y: A.snapmix(k, x, y, network=NETWORK),
+  "tokenmix": lambda k, x, y: A.tokenmix(k, x, y, network=NETWORK),
+  "manifold_mixup": lambda k, x, y: A.manifold_mixup(k, x, y),
+  "patchup": lambda k, x, y: A.patchup(k, x, y, block_size=3),
+  "mix, of all kinds": lambda k, x, y: A.mix(
+    k,
+    x,
+    y,
+    [A.CutMix(), A.Mosaic(), A.SaliencyMix(), A.SnapMix(), A.Jigsaw()],
+    network=NETWORK,
+  ),
   "mix": lambda k, x, y: A.mix(
     k, x, y, [A.CutMix(), A.Mixup(0.3), A.ResizeMix()], per_example=True
   ),
@@ -112,9 +137,13 @@ POLICIES = {
 CASES = MIXERS | PHOTOMETRIC | GEOMETRIC | POLICIES
 # Not functions of images and keys alone, or tested elsewhere.
 BUILDERS = {
+  "between_stages",
   "devices_in_group",
   "draw_partners",
   "example_keys",
+  "fine_grained_saliency",
+  "keeps_mass",
+  "looks_at_network",
   "make_augment",
   "make_mixer",
   "make_views",

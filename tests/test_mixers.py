@@ -18,6 +18,16 @@ MIXERS = {
   "cutout": augment.Cutout(0.35, 0.25),
   "resizemix": augment.ResizeMix(0.5, 0.7),
   "fmix": augment.FMix(0.5, 0.2, 0.9, 2.5),
+  "gridmix": augment.GridMix(0.5, 0.2, 0.9, 3),
+  "patchmix": augment.PatchMix(0.5, 0.2, 0.9, 3),
+  "jigsaw": augment.Jigsaw(2),
+  "mosaic": augment.Mosaic(0.2, 0.9),
+  "saliencymix": augment.SaliencyMix(0.5, 0.2, 0.9),
+  "attentive_cutmix": augment.AttentiveCutMix(0.3),
+  "snapmix": augment.SnapMix(0.5, 0.2, 0.9),
+  "tokenmix": augment.TokenMix(0.5, 0.2, 0.9, 3),
+  "manifold_mixup": augment.ManifoldMixup(0.5, 0.2, 0.9),
+  "patchup": augment.PatchUp(0.3, 3),
 }
 every_mixer = pytest.mark.parametrize("name", MIXERS)
 
@@ -29,7 +39,9 @@ def drawn(mixer, size=(24, 20), key=KEY, dtype=jnp.float32):
     images = images * 255
   draw = mixer.draw(key, *size)
   extra = jax.tree.map(lambda x: x[None], draw.extra)
-  pixels = mixer.pixels(jnp.asarray(images, dtype), extra)
+  images = jnp.asarray(images, dtype)
+  several = jnp.stack([images] * (1 + mixer.partners))
+  pixels = mixer.pixels(images if mixer.partners == 1 else several, extra)
   return draw, jnp.where(draw.keep.astype(bool), jnp.zeros((), dtype), pixels)
 
 
@@ -51,13 +63,16 @@ def test_draws_and_pixels_do_not_depend_on_flags(name, dtype):
 @every_mixer
 def test_a_traced_setting_draws_as_a_number(name):
   mixer = MIXERS[name]
+  # Whole numbers decide shapes, or how often a loop runs.
   settings = dataclasses.asdict(mixer)
+  whole = {key: x for key, x in settings.items() if isinstance(x, int)}
+  settings = {key: x for key, x in settings.items() if key not in whole}
   # A compiled program contracts some sums, so it is the reference.
   expected = jax.jit(lambda key: drawn(mixer, key=key))(KEY)
 
   @jax.jit
   def traced(key, settings):
-    return drawn(type(mixer)(**settings), key=key)
+    return drawn(type(mixer)(**settings, **whole), key=key)
 
   chex.assert_trees_all_close(traced(KEY, settings), expected, atol=1e-5)
 

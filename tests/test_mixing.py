@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import hypothesis
@@ -10,6 +11,19 @@ from hypothesis import strategies as st
 
 from mixaug_jax import augment
 
+# What a network might show: the mean of the channels in four rows and columns.
+NETWORK = {
+  name: lambda x, y: jax.image.resize(
+    x.astype(jnp.float32).mean(-1), (len(x), 4, 4), "linear"
+  )
+  for name in ("attention", "class_map")
+}
+
+
+def looking(mixer):
+  return functools.wraps(mixer)(functools.partial(mixer, network=NETWORK))
+
+
 MIXERS = (
   augment.mixup,
   augment.cutmix,
@@ -17,7 +31,22 @@ MIXERS = (
   augment.resizemix,
   augment.fmix,
 )
+# The pixels of each source weigh as much as its label.
 MASKS = (augment.cutmix, augment.resizemix, augment.fmix)
+NEW_MASKS = (
+  augment.gridmix,
+  augment.patchmix,
+  augment.mosaic,
+  augment.saliencymix,
+  looking(augment.attentive_cutmix),
+  augment.patchup,
+)
+# Those whose labels have weights of their own come last.
+OTHERS = (
+  augment.manifold_mixup,
+  looking(augment.snapmix),
+  looking(augment.tokenmix),
+)
 ALL = (
   augment.CutMix(),
   augment.Mixup(),
@@ -74,6 +103,34 @@ def test_mixup_blends_images_as_labels(seed, shape, per_example):
   )
   expected = np.einsum("ij,jhwc->ihwc", labels, images)
   np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", NEW_MASKS)
+@both
+def test_each_label_weighs_as_much_as_its_pixels(mixer, per_example):
+  images = constant_images((5, 16, 12))
+  mixed, labels = mixer(
+    jax.random.key(1), images, one_hot(5), per_example=per_example
+  )
+  levels = np.arange(1, 6)[:, None, None, None, None]
+  shares = (np.asarray(mixed)[None] == levels).mean((2, 3, 4)).T
+  np.testing.assert_allclose(labels, shares, atol=1e-6)
+  assert (np.asarray(labels).max(1) < 1).sum() >= 3
+
+
+@pytest.mark.parametrize("mixer", [*NEW_MASKS, *OTHERS])
+def test_levels_stay_levels_and_one_image_stays_alone(mixer):
+  images = noise_images((5, 16, 7), jnp.uint8)
+  mixed, labels = mixer(jax.random.key(2), images, one_hot(5))
+  assert (mixed.shape, mixed.dtype) == (images.shape, images.dtype)
+  assert (labels.shape, labels.dtype) == ((5, 5), jnp.float32)
+  if mixer in OTHERS[1:]:
+    assert (np.abs(labels.sum(1) - 1) > 1e-3).any()
+  else:
+    np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
+  assert labels.min() >= 0
+  alone = images[:1], jnp.array([[0.3, 0.7]])
+  chex.assert_trees_all_equal(mixer(jax.random.key(0), *alone), alone)
 
 
 @every_mixer
@@ -404,7 +461,16 @@ def test_a_batch_pays_for_the_pixels_of_the_drawn_mixer_alone(drawn, calls):
   assert len(called) == calls
 
 
-@pytest.mark.parametrize("mixer", [augment.mixup, augment.cutmix])
+@pytest.mark.parametrize(
+  "mixer",
+  [
+    augment.mixup,
+    augment.cutmix,
+    augment.mosaic,
+    looking(augment.attentive_cutmix),
+    augment.patchup,
+  ],
+)
 def test_vmap_and_grad_pass_through(mixer):
   images, labels = noise_images((3, 4, 6, 6)), jnp.stack([one_hot(4)] * 3)
   keys = jax.random.split(jax.random.key(0), 3)

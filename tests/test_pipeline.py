@@ -432,7 +432,10 @@ def test_every_setting_of_every_mixer_can_be_set():
     for field in dataclasses.fields(kind):
       factor = 1.5 if field.name == "max_aspect" else 0.7
       config = mixing(name=name)
-      config[name][field.name] = value = factor * field.default + 0.05
+      value = factor * field.default + 0.05
+      if isinstance(field.default, int):
+        value = field.default + 1
+      config[name][field.name] = value
       assert mixers_of(config) == (kind(**{field.name: value}),)
 
 

@@ -39,6 +39,11 @@ class _Inputs:
 Batch = tuple[np.ndarray, list[str], np.ndarray, list[str]]
 
 
+def needs_network(config: ConfigDict) -> bool:
+  """Returns whether only a network in training can make the batches."""
+  return augment.looks_at_network(augment.make_mixer(config.mix))
+
+
 def training_batch(config: ConfigDict, step: int) -> Batch:
   """Returns the batch of a training step, see `training_batches`."""
   return training_batches(config, range(step, step + 1))[0]
@@ -52,13 +57,18 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
     steps: consecutive training steps.
 
   Raises:
-    UserError: a mistake in the config or the data.
+    UserError: a mistake in the config or the data, or `needs_network`.
   """
   try:
     augmentation = augment.make_augment(config.augment, config.data.image_size)
     mixer = augment.make_mixer(config.mix)
   except ValueError as error:
     raise UserError(f"config: {error}") from error
+  if needs_network(config):
+    raise UserError(
+      f"config.mix.name={config.mix.name} needs the network in training, so "
+      "its batches cannot be shown without one; set config.mix.name=none"
+    )
   stream = config.data.placement == "stream"
   datasets = data.load(
     config.data, config.seed, placement="stream" if stream else "host"

@@ -8,6 +8,14 @@
 This package depends only on JAX and NumPy.
 """
 
+from mixaug_jax.augment.attentive import (
+  AttentiveCutMix,
+  SnapMix,
+  TokenMix,
+  attentive_cutmix,
+  snapmix,
+  tokenmix,
+)
 from mixaug_jax.augment.augmix_policy import augmix
 from mixaug_jax.augment.autoaugment import auto_augment
 from mixaug_jax.augment.combinators import compose, random_apply, random_choice
@@ -35,6 +43,16 @@ from mixaug_jax.augment.flips import (
   random_rot90,
   rot90,
 )
+from mixaug_jax.augment.grids import (
+  GridMix,
+  Jigsaw,
+  Mosaic,
+  PatchMix,
+  gridmix,
+  jigsaw,
+  mosaic,
+  patchmix,
+)
 from mixaug_jax.augment.jitter import color_jitter
 from mixaug_jax.augment.jpeg import adjust_jpeg_quality, random_jpeg_quality
 from mixaug_jax.augment.keys import StepKeys, example_keys, step_keys
@@ -51,8 +69,12 @@ from mixaug_jax.augment.mixers import (
   mixup,
   resizemix,
 )
-from mixaug_jax.augment.mixing import Drawn, Mixer, mix
-from mixaug_jax.augment.mixture import make_mixer
+from mixaug_jax.augment.mixing import Drawn, Mixer, Pair, Weights, mix
+from mixaug_jax.augment.mixture import (
+  keeps_mass,
+  looks_at_network,
+  make_mixer,
+)
 from mixaug_jax.augment.partners import (
   Shard,
   devices_in_group,
@@ -80,6 +102,18 @@ from mixaug_jax.augment.resizing import (
   resize,
   resized_crop,
 )
+from mixaug_jax.augment.saliency import (
+  SaliencyMix,
+  fine_grained_saliency,
+  saliencymix,
+)
+from mixaug_jax.augment.stage_mixers import (
+  ManifoldMixup,
+  PatchUp,
+  between_stages,
+  manifold_mixup,
+  patchup,
+)
 from mixaug_jax.augment.tone import (
   autocontrast,
   equalize,
@@ -105,15 +139,27 @@ from mixaug_jax.augment.warp_perspective import perspective, random_perspective
 __all__ = [
   "MIXERS",
   "VIEWS",
+  "AttentiveCutMix",
   "CutMix",
   "Cutout",
   "Drawn",
   "FMix",
+  "GridMix",
+  "Jigsaw",
+  "ManifoldMixup",
   "Mixer",
   "Mixup",
+  "Mosaic",
+  "Pair",
+  "PatchMix",
+  "PatchUp",
   "ResizeMix",
+  "SaliencyMix",
   "Shard",
+  "SnapMix",
   "StepKeys",
+  "TokenMix",
+  "Weights",
   "adjust_brightness",
   "adjust_contrast",
   "adjust_gamma",
@@ -122,9 +168,11 @@ __all__ = [
   "adjust_saturation",
   "adjust_sharpness",
   "affine",
+  "attentive_cutmix",
   "augmix",
   "auto_augment",
   "autocontrast",
+  "between_stages",
   "center_crop",
   "central_crop",
   "color_jitter",
@@ -136,20 +184,29 @@ __all__ = [
   "elastic",
   "equalize",
   "example_keys",
+  "fine_grained_saliency",
   "five_crops",
   "flip_left_right",
   "flip_up_down",
   "fmix",
   "gaussian_blur",
+  "gridmix",
   "invert",
+  "jigsaw",
+  "keeps_mass",
+  "looks_at_network",
   "make_augment",
   "make_mixer",
   "make_views",
+  "manifold_mixup",
   "mix",
   "mixup",
+  "mosaic",
   "needs_margin",
   "pad",
   "partner_group_size",
+  "patchmix",
+  "patchup",
   "perspective",
   "posterize",
   "rand_augment",
@@ -186,8 +243,11 @@ __all__ = [
   "rgb_to_grayscale",
   "rot90",
   "rotate",
+  "saliencymix",
+  "snapmix",
   "solarize",
   "step_keys",
   "ten_crops",
+  "tokenmix",
   "trivial_augment",
 ]

@@ -1,4 +1,4 @@
-"""The mixers: a class and a function for each one, and their registry.
+"""The mixers of two images by their place alone, and the registry of all.
 
 A numeric setting may be traced, such as an alpha that follows a schedule. Its
 range is then not checked.
@@ -13,43 +13,19 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.attentive import AttentiveCutMix, SnapMix, TokenMix
+from mixaug_jax.augment.boxes import clipped_box, inner_box, whole
 from mixaug_jax.augment.dtypes import grey
+from mixaug_jax.augment.grids import GridMix, Jigsaw, Mosaic, PatchMix
+from mixaug_jax.augment.lambdas import Beta, float32_if_traced
 from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, mix
 from mixaug_jax.augment.resample import shrink_into
+from mixaug_jax.augment.saliency import SaliencyMix
+from mixaug_jax.augment.stage_mixers import ManifoldMixup, PatchUp
 
 
 @dataclasses.dataclass(frozen=True)
-class _Beta(Mixer):
-  """A mixer with lambda ~ min + (max - min) * Beta(alpha, alpha).
-
-  Attributes:
-    alpha: parameter of the distribution, above 0.
-    min_lambda, max_lambda: bounds on lambda, the share of the first image.
-  """
-
-  alpha: float = 1.0
-  min_lambda: float = 0.0
-  max_lambda: float = 1.0
-
-  def __post_init__(self):
-    check.above("alpha", self.alpha, 0)
-    check.interval(
-      "min_lambda", self.min_lambda, "max_lambda", self.max_lambda, 0, 1
-    )
-
-  @property
-  def bounded(self) -> bool | jax.Array:
-    return (self.min_lambda != 0) | (self.max_lambda != 1)
-
-  def draw_lambda(self, key: jax.Array) -> jax.Array:
-    uniform = draw.uniform(key)  # Beta(1, 1).
-    lam = jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
-    low = _float32_if_traced(self.min_lambda)
-    return low + (_float32_if_traced(self.max_lambda) - low) * lam
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixup(_Beta):
+class Mixup(Beta):
   """The settings and draws of `mixup`, which documents them."""
 
   alpha: float = 0.2
@@ -121,7 +97,7 @@ def mixup(
 
 
 @dataclasses.dataclass(frozen=True)
-class CutMix(_Beta):
+class CutMix(Beta):
   """The settings and draws of `cutmix`, which documents them."""
 
   min_aspect: float = 1.0
@@ -144,9 +120,9 @@ class CutMix(_Beta):
     root = jnp.exp(log_aspect / 2)
     side = jnp.sqrt(1 - lam)
     sides = height * side / root, width * side * root
-    box_height, box_width = map(_whole, sides)
+    box_height, box_width = map(whole, sides)
     clipped = functools.partial(
-      _clipped_box, place_key, box_height, box_width, height, width
+      clipped_box, place_key, box_height, box_width, height, width
     )
     inner = functools.partial(
       self._inner, place_key, lam, jnp.round(sides[0]), height, width
@@ -163,23 +139,23 @@ class CutMix(_Beta):
     compensates for the rounding of the height.
     """
     area = height * width
-    least = (1 - _float32_if_traced(self.max_lambda)) * area
-    most = (1 - _float32_if_traced(self.min_lambda)) * area
+    least = (1 - float32_if_traced(self.max_lambda)) * area
+    most = (1 - float32_if_traced(self.min_lambda)) * area
     if check.known(least, most):
       least, most = math.ceil(least - 1e-6), math.floor(most + 1e-6)
     else:  # The products are rounded to float32.
       slack = area * 2**-22
-      least = _whole(jnp.ceil(least - slack))
-      most = _whole(jnp.floor(most + slack))
+      least = whole(jnp.ceil(least - slack))
+      most = whole(jnp.floor(most + slack))
     box_height = jnp.clip(
-      _whole(box_height), jnp.maximum(1, -(-least // width)), height
+      whole(box_height), jnp.maximum(1, -(-least // width)), height
     )
     box_width = jnp.clip(
-      _whole(jnp.round((1 - lam) * area / box_height.astype(jnp.float32))),
+      whole(jnp.round((1 - lam) * area / box_height.astype(jnp.float32))),
       -(-least // box_height),
       jnp.minimum(width, most // box_height),
     )
-    return _inner_box(key, box_height, box_width, height, width)
+    return inner_box(key, box_height, box_width, height, width)
 
 
 def cutmix(
@@ -270,10 +246,9 @@ class Cutout(Mixer):
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
     rounded: Any = round if check.known(self.size) else jnp.round
     box_height, box_width = (
-      _whole(rounded(_float32_if_traced(self.size) * x))
-      for x in (height, width)
+      whole(rounded(float32_if_traced(self.size) * x)) for x in (height, width)
     )
-    drawn = _clipped_box(key, box_height, box_width, height, width)
+    drawn = clipped_box(key, box_height, box_width, height, width)
     return drawn._replace(lam=jnp.float32(1))
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
@@ -345,9 +320,9 @@ class ResizeMix(Mixer):
     scale_key, place_key = jax.random.split(key)
     scale = draw.uniform(scale_key, self.min_scale, self.max_scale)
     box_height, box_width = (
-      jnp.maximum(1, _whole(jnp.round(scale * x))) for x in (height, width)
+      jnp.maximum(1, whole(jnp.round(scale * x))) for x in (height, width)
     )
-    return _inner_box(place_key, box_height, box_width, height, width)
+    return inner_box(place_key, box_height, box_width, height, width)
 
   def pixels(self, partners: jax.Array, extra: Any) -> jax.Array:
     return shrink_into(partners, extra, self.min_scale, self.max_scale)
@@ -411,7 +386,7 @@ def resizemix(
 
 
 @dataclasses.dataclass(frozen=True)
-class FMix(_Beta):
+class FMix(Beta):
   """The settings and draws of `fmix`, which documents them."""
 
   decay_power: float = 3.0
@@ -428,7 +403,7 @@ class FMix(_Beta):
       jnp.fft.rfftfreq(width, dtype=jnp.float32)[None],
     )
     scale = jnp.maximum(frequency, 1 / max(height, width))
-    scale **= -_float32_if_traced(self.decay_power)
+    scale **= -float32_if_traced(self.decay_power)
     noise = jax.random.normal(spectrum_key, (*scale.shape, 2), jnp.float32)
     spectrum = jax.lax.complex(noise[..., 0] * scale, noise[..., 1] * scale)
     field = jnp.fft.irfft2(spectrum, (height, width))
@@ -510,77 +485,20 @@ def fmix(
   )
 
 
-def _float32_if_traced(value: jax.Array | float) -> jax.Array | float:
-  """Returns a Python number, or float32 if the value is traced."""
-  if not check.known(value):
-    return jnp.asarray(value, jnp.float32)
-  return value if isinstance(value, int) else float(value)
-
-
-def _whole(x: jax.Array | float) -> jax.Array:
-  return jnp.asarray(x, jnp.int32)
-
-
-def _symmetric_beta(key: jax.Array, alpha: jax.Array | float) -> jax.Array:
-  """Draws from Beta(alpha, alpha), float32, without a loop of rejections.
-
-  For uniform U and V, T = sqrt(2 alpha (U^(-1/alpha) - 1)) cos(pi V) has
-  Student's t distribution with 2 alpha degrees of freedom (Bailey, 1994,
-  Mathematics of Computation 62), and (1 + T / sqrt(2 alpha + T^2)) / 2 has the
-  distribution Beta(alpha, alpha).
-  """
-  uniform = draw.uniform(key, shape=(2,))
-  # XLA replaces a division by a constant by this product. With it, a traced
-  # alpha gives the bits of a constant one.
-  log_power = jnp.log1p(-uniform[0]) * (1 / jnp.asarray(alpha, jnp.float32))
-  power, rest = jnp.exp(log_power), -jnp.expm1(log_power)
-  cosine = jnp.cos(jnp.pi * uniform[1])
-  # The smaller of the draw and its complement, without a difference of nearly
-  # equal numbers.
-  root = jnp.sqrt(power + rest * cosine**2)
-  small = power / (2 * root * (root + jnp.abs(cosine) * jnp.sqrt(rest)))
-  return jnp.where(cosine < 0, small, 1 - small)
-
-
-def _clipped_box(key, box_height, box_width, height, width) -> Drawn:
-  """Draws a box centred on a uniform pixel and clipped to the image."""
-  y_key, x_key = jax.random.split(key)
-
-  def span(key, side, whole):
-    start = draw.integer(key, 0, whole) - side // 2
-    end = jnp.minimum(start + side, whole)
-    start = jnp.maximum(start, 0)
-    return start, end - start
-
-  top, box_height = span(y_key, box_height, height)
-  left, box_width = span(x_key, box_width, width)
-  return _box(top, box_height, left, box_width, height, width)
-
-
-def _inner_box(key, box_height, box_width, height, width) -> Drawn:
-  """Draws a box at a uniform position inside the image."""
-  y_key, x_key = jax.random.split(key)
-  top = draw.integer(y_key, 0, height - box_height + 1)
-  left = draw.integer(x_key, 0, width - box_width + 1)
-  return _box(top, box_height, left, box_width, height, width)
-
-
-def _box(top, box_height, left, box_width, height, width) -> Drawn:
-  """Returns the draw of a box; `extra` is the box, int32 `[4]`."""
-  y = jnp.arange(height, dtype=jnp.int32)[:, None]
-  x = jnp.arange(width, dtype=jnp.int32)[None]
-  inside = (y >= top) & (y < top + box_height)
-  inside &= (x >= left) & (x < left + box_width)
-  # Lambda is counted again, because clipping and rounding have changed it.
-  pixels = (box_height * box_width).astype(jnp.float32)
-  box = jnp.stack([top, box_height, left, box_width]).astype(jnp.int32)
-  return Drawn(~inside[..., None], 1 - pixels / (height * width), box)
-
-
 MIXERS: dict[str, type[Mixer]] = {
   "mixup": Mixup,
   "cutmix": CutMix,
   "cutout": Cutout,
   "resizemix": ResizeMix,
   "fmix": FMix,
+  "gridmix": GridMix,
+  "patchmix": PatchMix,
+  "jigsaw": Jigsaw,
+  "mosaic": Mosaic,
+  "saliencymix": SaliencyMix,
+  "attentive_cutmix": AttentiveCutMix,
+  "snapmix": SnapMix,
+  "tokenmix": TokenMix,
+  "manifold_mixup": ManifoldMixup,
+  "patchup": PatchUp,
 }

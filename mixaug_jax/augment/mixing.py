@@ -10,10 +10,12 @@ needs finite pixels; integers are rounded:
     labels = lam * labels + (1 - lam) * labels[partner]
 
 `keep` is in [0, 1] for each pixel, and `lam`, float32, is the mean of `keep` as
-applied, so label mass equals pixel mass. All functions can be jitted, vmapped
-and differentiated with respect to images and labels. A setting is a number,
-which is checked before tracing, or it is traced, such as an alpha that follows
-a schedule; the range of a traced setting is not checked.
+applied, so label mass equals pixel mass. A mixer with a `weigh` of its own may
+mix more than two images, or look at them, and weigh labels by another rule,
+which it documents. All functions can be jitted, vmapped and differentiated with
+respect to images and labels. A setting is a number, which is checked before
+tracing, or it is traced, such as an alpha that follows a schedule; the range of
+a traced setting is not checked.
 
 The layout is NHWC. A mixer cannot tell it from NCHW: there it would cut its
 boxes out of rows and channels.
@@ -23,7 +25,7 @@ import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
@@ -36,6 +38,8 @@ from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
 
 M = TypeVar("M", bound="Mixer")
+# What the network shows of images: `(images, labels) -> [B, h, w]` by name.
+Network = Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
 
 
 class Drawn(NamedTuple):
@@ -51,6 +55,35 @@ class Drawn(NamedTuple):
   keep: jax.Array
   lam: jax.Array
   extra: Any = ()
+
+
+class Pair(NamedTuple):
+  """The examples of a batch and their partners, for `Mixer.weigh`.
+
+  Attributes:
+    images: `[B, H, W, C]` of any dtype.
+    partners: the same of the partners.
+    maps: for each name in `Mixer.needs`, what the network shows of the
+      examples and of their partners, two arrays float32 `[B, h, w]`.
+  """
+
+  images: jax.Array
+  partners: jax.Array
+  maps: Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+class Weights(NamedTuple):
+  """The weights of pixels and labels, with a leading axis of size B or 1.
+
+  Attributes:
+    keep: as in `Drawn`, `[B, H, W, 1]`; the last axis may also be C.
+    lam: weights of the own labels, float32 `[B]`.
+    others: weights of the labels of each partner, float32 `[B, partners]`.
+  """
+
+  keep: jax.Array
+  lam: jax.Array
+  others: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +107,22 @@ class Mixer(abc.ABC):
     uses_partner: true if the pasted pixels come from the partner. If not, an
       example without a partner is changed as well, and images are not gathered
       from other devices.
+    partners: number of partners of an example. The second is the partner of the
+      first, and so on: in a group of more examples, they are all different.
+    needs: names of what the mixer looks at in the network, see `mix`.
+    between_stages: true if a train step applies the mixer to activations, at
+      one of the first places between stages; their number is a setting
+      `stages`.
+    at_input: name of the mixer that acts at the input in its stead, if any.
+    keeps_mass: true if the weights of the labels add up to 1.
   """
 
   uses_partner: ClassVar[bool] = True
+  partners: ClassVar[int] = 1
+  needs: ClassVar[tuple[str, ...]] = ()
+  between_stages: ClassVar[bool] = False
+  at_input: ClassVar[str] = ""
+  keeps_mass: ClassVar[bool] = True
 
   def __init_subclass__(cls, **kwargs: Any):
     """Registers the settings as leaves of a pytree, because they may be traced.
@@ -99,7 +145,8 @@ class Mixer(abc.ABC):
 
     Args:
       partners: `[B, H, W, C]` of any dtype; the examples themselves if
-        `uses_partner` is false.
+        `uses_partner` is false. With several partners, `[1 + partners, B, H, W,
+        C]`: the examples themselves and then each partner.
       extra: the result of `draw` with a leading axis of size B, or of size 1 if
         the draw is for the whole batch.
 
@@ -109,6 +156,16 @@ class Mixer(abc.ABC):
     """
     del extra
     return partners
+
+  def weigh(self, drawn: Drawn, pair: Pair) -> Weights:
+    """Returns the weights of pixels and labels, by default those of the draw.
+
+    Args:
+      drawn: the result of `draw` with a leading axis, as in `pixels`.
+      pair: the images and what the network shows of them.
+    """
+    del pair
+    return Weights(drawn.keep, drawn.lam, 1 - drawn.lam[:, None])
 
 
 def _restored(kind: type[M], names: Sequence[str], values: Any) -> M:
@@ -132,6 +189,7 @@ def mix(
   enabled: jax.Array | bool = True,
   group_size: int | None = None,
   shard: Shard | None = None,
+  network: Network | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Applies one of several mixers, drawn by weight.
 
@@ -157,13 +215,16 @@ def mix(
     shard: this device's place in the global batch, inside `pmap` and
       `shard_map`; None: `images` is the global batch, on one device or sharded
       over a mesh.
+    network: what mixers may need of the network: functions `(images, labels) ->
+      [B, h, w]`, such as `{"attention": function}`. Only those in the `needs`
+      of a mixer are called, once for the batch.
 
   Returns:
     Images and labels of the given shapes and dtypes.
 
   Raises:
     ValueError: a setting is out of range, the group does not divide the batch,
-      or an argument has the wrong rank or dtype.
+      an argument has the wrong rank or dtype, or `network` lacks a need.
   """
   if not isinstance(mixers, Sequence):
     raise ValueError(f"mixers must be a sequence of mixers, got {mixers!r}")
@@ -183,9 +244,26 @@ def mix(
       f"enabled must be a scalar, got shape {jnp.shape(enabled)}"
     )
   enabled = jnp.asarray(enabled).astype(bool)
+  maps = _seen(mixers, images, labels, network or {})
   if shard is None and _is_hashable(settings):
-    return _jitted(key, images, labels, enabled, settings)
-  return _mixed(key, images, labels, enabled, settings, shard or Shard())
+    return _jitted(key, images, labels, enabled, maps, settings)
+  return _mixed(key, images, labels, enabled, maps, settings, shard or Shard())
+
+
+def _seen(mixers, images, labels, network) -> dict[str, jax.Array]:
+  """Returns the maps that the mixers need, float32 `[B, h, w]`."""
+  maps = {}
+  for mixer in mixers:
+    for name in mixer.needs:
+      if name not in network:
+        raise ValueError(
+          f"{type(mixer).__name__} looks at the network; pass "
+          f'network={{"{name}": function}}'
+        )
+      if name not in maps:
+        seen = jax.lax.stop_gradient(network[name](images, labels))
+        maps[name] = seen.astype(jnp.float32)
+  return maps
 
 
 def _python_number(x: Any) -> Any:
@@ -235,7 +313,7 @@ def check_settings(
   check.choice("partner", partner, ("any", "other_class"))
 
 
-def _mixed(key, images, labels, enabled, settings, shard):
+def _mixed(key, images, labels, enabled, maps, settings, shard):
   mixers, weights, probability, per_example, partner, group = settings
   local, height, width, _ = images.shape
   partner_key, draw_key = jax.random.split(key)
@@ -259,19 +337,57 @@ def _mixed(key, images, labels, enabled, settings, shard):
     coin, choice, drawn = jax.tree.map(lambda x: x[None], draw_one(draw_key))
   uses_partner = jnp.array([mixer.uses_partner for mixer in mixers])
   active = coin & (partners.found | ~uses_partner[choice])
-  others = images
+  count = max(mixer.partners for mixer in mixers)
+  others = [images]
   if any(mixer.uses_partner for mixer in mixers):
-    others = partners.of(images)
-  others = _pasted(images, others, choice, drawn.extra, mixers)
-  images = _blend(images, others, drawn.keep, active[:, None, None, None])
-  lam = jnp.where(active, drawn.lam, 1)[:, None]
-  return images, _blend_labels(labels, partners.of(labels), lam)
+    others = partners.chain(images, count)
+  pair = Pair(
+    images, others[0], {name: (x, partners.of(x)) for name, x in maps.items()}
+  )
+  weights = _weights(drawn, choice, mixers, pair)
+  pasted = _pasted(images, others, choice, drawn.extra, mixers)
+  images = _blend(images, pasted, weights.keep, active[:, None, None, None])
+  active = active[:, None]
+  lam = jnp.where(active, weights.lam[:, None], 1)
+  rest = jnp.where(active, weights.others, 0)
+  return images, _blend_labels(labels, partners.chain(labels, count), lam, rest)
 
 
-def _blend_labels(labels, others, lam):
+def _weights(drawn, choice, mixers, pair) -> Weights:
+  """Returns the weights of the drawn mixer, with all partners' labels."""
+  found = Weights(drawn.keep, drawn.lam, 1 - drawn.lam[:, None])
+  count = max(mixer.partners for mixer in mixers)
+  for number, mixer in enumerate(mixers):
+    if type(mixer).weigh is Mixer.weigh:
+      continue
+    own = mixer.weigh(drawn._replace(extra=drawn.extra[number]), pair)
+    if len(mixers) == 1:
+      return own
+    chosen = choice == number
+    found = Weights(
+      *(
+        jnp.where(jnp.expand_dims(chosen, range(1, new.ndim)), new, old)
+        for new, old in zip(
+          _alike(own, count), _alike(found, count), strict=True
+        )
+      )
+    )
+  return found
+
+
+def _alike(weights, count) -> Weights:
+  """Returns the weights with `keep` in float32 and for `count` partners."""
+  missing = count - weights.others.shape[1]
+  others = jnp.pad(weights.others, ((0, 0), (0, missing)))
+  return Weights(weights.keep.astype(jnp.float32), weights.lam, others)
+
+
+def _blend_labels(labels, others, lam, rest):
+  """Returns `lam * labels` and the rest, `[B, partners]`, of the others."""
   dtype = _wide(labels.dtype)
-  lam = lam.astype(dtype)
-  mixed = lam * labels.astype(dtype) + (1 - lam) * others.astype(dtype)
+  mixed = lam.astype(dtype) * labels.astype(dtype)
+  for number, other in enumerate(others):
+    mixed += rest[:, number, None].astype(dtype) * other.astype(dtype)
   return mixed.astype(labels.dtype)
 
 
@@ -324,18 +440,24 @@ def _draw(key, choice, mixers, height, width) -> Drawn:
   return jax.lax.switch(choice, [branch(n) for n in range(len(mixers))], key)
 
 
-def _pasted(images, partners, choice, extras, mixers):
+def _pasted(images, others, choice, extras, mixers):
   """Returns the pixels that the drawn mixer pastes."""
+
+  def sources(mixer):
+    if not mixer.uses_partner:
+      return images
+    if mixer.partners == 1:
+      return others[0]
+    return jnp.stack([images, *others[: mixer.partners]])
+
   makers = [
-    functools.partial(
-      mixer.pixels, partners if mixer.uses_partner else images, extra
-    )
+    functools.partial(mixer.pixels, sources(mixer), extra)
     for mixer, extra in zip(mixers, extras, strict=True)
   ]
   if len(mixers) == 1:
     return makers[0]()
-  whole = [jax.eval_shape(make).shape == partners.shape for make in makers]
-  pasted = partners
+  whole = [jax.eval_shape(make).shape == images.shape for make in makers]
+  pasted = others[0]
   # Single colours come last, because XLA fuses their selection with the blend.
   for number in sorted(range(len(mixers)), key=lambda n: not whole[n]):
     if type(mixers[number]).pixels is Mixer.pixels:

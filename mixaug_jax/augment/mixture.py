@@ -10,10 +10,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from mixaug_jax import registry
-from mixaug_jax.augment import mixing
+from mixaug_jax.augment import mixing, stage_mixers
 from mixaug_jax.augment.mixers import MIXERS
 
-_MIXERS_MODULE = "mixaug_jax.augment.mixers"
+_PACKAGE = mixing.__name__.rpartition(".")[0]
 # Keys that apply to all mixers with such a setting, and their unset values.
 SHARED = {
   "alpha": None,
@@ -38,10 +38,12 @@ def make_mixer(
     config: the keys of `mix` in configs/default.py.
 
   Returns:
-    A function `(key, images, labels, *, enabled=True, shard=None) -> (images,
-    labels)` like `augment.mix`; `enabled` may be traced, and False returns the
-    batch unchanged. It is a pytree. Its arrays are the probability and the
-    alpha of the mixers of this package, which may be replaced by traced values.
+    A function `(key, images, labels, *, enabled=True, shard=None, network=None)
+    -> (images, labels)` like `augment.mix`; `enabled` may be traced, and False
+    returns the batch unchanged. It is a pytree. Its arrays are the probability
+    and the alpha of the mixers of this package, which may be replaced by traced
+    values. If the mixer acts between the stages of a network, the function
+    mixes only the input, and `between_stages` the rest.
 
   Raises:
     ValueError: a setting is out of range or belongs to no mixer; the message
@@ -82,7 +84,33 @@ def make_mixer(
     partner=config.partner,
     group_size=config.group_size,
   )
-  return Partial(mix, mixers=mixers, probability=np.float32(config.probability))
+  settings = {"mixers": mixers, "probability": np.float32(config.probability)}
+  if not any(mixer.between_stages for mixer in mixers):
+    return Partial(mix, **settings)
+  if len(mixers) > 1:
+    raise ValueError(
+      f"mix.name={config.name} combines a mixer between the stages of the "
+      "network with others; name it alone"
+    )
+  name = mixers[0].at_input
+  at_input = MIXERS[name]() if name else mixers[0]
+  return Partial(
+    stage_mixers.mix_input, **mix.keywords, **settings, at_input=(at_input,)
+  )
+
+
+def looks_at_network(mixer: Callable[..., Any]) -> bool:
+  """Returns whether a result of `make_mixer` needs a network to mix."""
+  return any(x.needs or x.between_stages for x in _mixers(mixer))
+
+
+def keeps_mass(mixer: Callable[..., Any]) -> bool:
+  """Returns whether a result of `make_mixer` returns probabilities."""
+  return all(x.keeps_mass for x in _mixers(mixer))
+
+
+def _mixers(mixer: Callable[..., Any]) -> Sequence[mixing.Mixer]:
+  return getattr(mixer, "keywords", {}).get("mixers", ())
 
 
 def _configured(
@@ -128,7 +156,7 @@ def _configured(
     try:
       mixer = kind(**settings)
       # Another mixer may branch on its alpha in Python.
-      if kind.__module__ == _MIXERS_MODULE and "alpha" in fields[group]:
+      if kind.__module__.startswith(_PACKAGE) and "alpha" in fields[group]:
         alpha = np.float32(vars(mixer)["alpha"])
         mixer = dataclasses.replace(mixer, **{"alpha": alpha})
       mixers.append(mixer)
@@ -138,6 +166,6 @@ def _configured(
   return tuple(mixers)
 
 
-def _unmixed(key, images, labels, *, enabled=True, shard=None):
-  del key, enabled, shard
+def _unmixed(key, images, labels, *, enabled=True, shard=None, network=None):
+  del key, enabled, shard, network
   return images, labels

@@ -206,3 +206,11 @@ class Partners:
     grouped = x.reshape(groups, group, *x.shape[1:])
     rows = jax.vmap(lambda rows, places: rows[places])(grouped, self._in_group)
     return rows.reshape(x.shape)
+
+  def chain(self, x: jax.Array, count: int) -> list[jax.Array]:
+    """Returns the rows of the partners, of their partners, and so on."""
+    rows = []
+    for _ in range(count):
+      x = self.of(x)
+      rows.append(x)
+    return rows

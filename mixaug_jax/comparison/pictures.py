@@ -59,14 +59,19 @@ def network_inputs(
   Returns:
     Rows of `tiles`: the images as stored, and what each arm feeds the network.
     An arm whose stored images differ from those of the arm above has a row of
-    its own for them.
+    its own for them. An arm whose mixer needs the network has no row.
   """
-  batches = {
-    name: contact_sheet.training_batches(
-      next(iter(of_arm.values())).run.config, _SHEET_STEPS
-    )
+  configs = {
+    name: next(iter(of_arm.values())).run.config
     for name, of_arm in comparison.runs.items()
   }
+  batches = {
+    name: contact_sheet.training_batches(config, _SHEET_STEPS)
+    for name, config in configs.items()
+    if not contact_sheet.needs_network(config)
+  }
+  if not batches:
+    return []
   mixed = [
     sum("+" in words for *_, labels in step for words in labels[:_SHEET_IMAGES])
     for step in zip(*batches.values(), strict=True)

@@ -55,18 +55,21 @@ def draw(
     sets = _same_data(run, split, shown)
     images = sets.by_name()[split]
     seen = _seen(run, images, wrong)
-    batch = contact_sheet.training_batch(run.config, _STEP)
+    batch = None
+    if not contact_sheet.needs_network(run.config):
+      batch = contact_sheet.training_batch(run.config, _STEP)
   except (UserError, OSError) as error:
     return content | {"no_pictures": str(error)}
   _add(content["mistakes"], seen)
   content["data_warnings"] = [
     f"{text[0].upper()}{text[1:]}." for text in sets.warnings
   ]
-  stored, classes, fed, labels = batch
-  content["fed"] = [
-    tiles.row("as stored", stored[:_FED], classes[:_FED]),
-    tiles.row("as fed", fed[:_FED], labels[:_FED]),
-  ]
+  if batch is not None:
+    stored, classes, fed, labels = batch
+    content["fed"] = [
+      tiles.row("as stored", stored[:_FED], classes[:_FED]),
+      tiles.row("as fed", fed[:_FED], labels[:_FED]),
+    ]
   chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
   if not len(chosen):
     return content | {"no_maps": "no logits are numbers"}

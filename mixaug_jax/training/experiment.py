@@ -21,6 +21,7 @@ from mixaug_jax.training import (
   optim,
   parallel,
   pretrained,
+  stage_mixing,
   state,
 )
 from mixaug_jax.training.step import Batch, Recipe
@@ -322,6 +323,13 @@ def _learner(
   """
   model = create_model(config, num_classes)
   with _user_errors(config):
+    mixer = augment.make_mixer(config.mix)
+    stage_mixing.check(mixer, model, config.optimizer.accumulate)
+    if config.loss.name == "sigmoid" and not augment.keeps_mass(mixer):
+      raise ValueError(
+        f"loss.name=sigmoid needs labels up to 1, and those of "
+        f"mix.name={config.mix.name} may be larger; set loss.name=softmax"
+      )
     abstract = models.abstract_variables(model, config.data.image_size)
   optimizer, schedule = optim.make_optimizer(
     optimizer_settings(config.optimizer, steps / per_epoch if per_epoch else 0),

@@ -18,7 +18,13 @@ import optax
 from mixaug_jax import augment, data
 from mixaug_jax.models import Model
 from mixaug_jax.models.cpu import after
-from mixaug_jax.training import dropout, losses, metrics
+from mixaug_jax.training import (
+  dropout,
+  losses,
+  metrics,
+  network_maps,
+  stage_mixing,
+)
 from mixaug_jax.training.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
@@ -74,7 +80,8 @@ class Recipe:
     schedule: the learning rate of a step, for the log.
     preprocess: float images in [0, 1] to what the network expects.
     augment: `(keys [B], uint8 images [B, H, W, 3]) -> images`, in [0, 1].
-    mixer: `(key, images, labels, enabled=, shard=) -> (images, labels)`.
+    mixer: `(key, images, labels, enabled=, shard=, network=) -> (images,
+      labels)`, see `make_mixer`.
     resize: brings stored images to the size of evaluation, unaugmented.
     num_classes: the number of classes, C.
     mix_until: mixing stops for good at this step.
@@ -140,6 +147,7 @@ def network_input(
   images: jax.Array,
   class_ids: jax.Array,
   devices: Devices,
+  network: network_maps.Network | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the images and labels of a train step, before normalisation.
 
@@ -153,6 +161,7 @@ def network_input(
     images: stored uint8 `[b, S, S, 3]`, this device's share.
     class_ids: int32 `[b]`.
     devices: all devices, because mixing partners may be on another one.
+    network: what the mixer may need of the network, see `network_maps`.
 
   Returns:
     Images, float32 in [0, 1] `[b, H, W, 3]`, and soft labels `[b, C]`.
@@ -168,6 +177,7 @@ def network_input(
       labels,
       enabled=step < recipe.mix_until,
       shard=devices.shard(),
+      **({} if network is None else {"network": network}),
     )
 
 
@@ -196,16 +206,19 @@ def _train_step(recipe, devices, state, seed, examples):
   """Returns the next state and the metrics of `make_train_step`."""
 
   def forward(params, batch_stats, key, images, labels, positions):
+    variables = {"params": params, "batch_stats": batch_stats}
     with jax.named_scope("preprocessing"):
       inputs = recipe.preprocess(images)
     with dropout.by_position(positions):
-      logits, changed = recipe.model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        inputs,
-        train=True,
-        mutable=["batch_stats"],
-        rngs=dropout.streams(key, positions),
-      )
+      rngs = dropout.streams(key, positions)
+      if between is None:
+        logits, changed = recipe.model.apply(
+          variables, inputs, train=True, mutable=["batch_stats"], rngs=rngs
+        )
+      else:
+        logits, labels, changed = stage_mixing.apply(
+          recipe.model, variables, inputs, labels, between, rngs
+        )
     with jax.named_scope("loss"):
       target = losses.smooth_labels(labels, recipe.label_smoothing)
       loss = jnp.mean(recipe.loss(logits, target))
@@ -217,11 +230,18 @@ def _train_step(recipe, devices, state, seed, examples):
   gradient = jax.grad(forward, has_aux=True)
 
   stored, class_ids = examples
-  images, labels = network_input(
-    recipe, seed, state.step, stored, class_ids, devices
+  positions = devices.positions(len(stored))
+  keys = augment.step_keys(seed, state.step, positions)
+  between = stage_mixing.bound(
+    recipe.mixer, keys.mix, state.step < recipe.mix_until, devices.shard()
   )
-  positions = devices.positions(len(images))
-  key = augment.step_keys(seed, state.step, positions).dropout
+  network = None
+  if augment.looks_at_network(recipe.mixer):
+    network = network_maps.of(recipe.model, recipe.preprocess, state)
+  images, labels = network_input(
+    recipe, seed, state.step, stored, class_ids, devices, network
+  )
+  key = keys.dropout
   gradients, batch_stats, measured = _accumulated(
     gradient, recipe.accumulate, state, key, (images, labels, positions)
   )

@@ -1,0 +1,67 @@
+"""Lambda, the share of the first image, as most mixers draw it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mixaug_jax.augment import check, draw
+from mixaug_jax.augment.mixing import Mixer
+
+
+@dataclasses.dataclass(frozen=True)
+class Beta(Mixer):
+  """A mixer with lambda ~ min + (max - min) * Beta(alpha, alpha).
+
+  Attributes:
+    alpha: parameter of the distribution, above 0.
+    min_lambda, max_lambda: bounds on lambda, the share of the first image.
+  """
+
+  alpha: float = 1.0
+  min_lambda: float = 0.0
+  max_lambda: float = 1.0
+
+  def __post_init__(self):
+    check.above("alpha", self.alpha, 0)
+    check.interval(
+      "min_lambda", self.min_lambda, "max_lambda", self.max_lambda, 0, 1
+    )
+
+  @property
+  def bounded(self) -> bool | jax.Array:
+    return (self.min_lambda != 0) | (self.max_lambda != 1)
+
+  def draw_lambda(self, key: jax.Array) -> jax.Array:
+    uniform = draw.uniform(key)  # Beta(1, 1).
+    lam = jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
+    low = float32_if_traced(self.min_lambda)
+    return low + (float32_if_traced(self.max_lambda) - low) * lam
+
+
+def float32_if_traced(value: jax.Array | float) -> jax.Array | float:
+  """Returns a Python number, or float32 if the value is traced."""
+  if not check.known(value):
+    return jnp.asarray(value, jnp.float32)
+  return value if isinstance(value, int) else float(value)
+
+
+def _symmetric_beta(key: jax.Array, alpha: jax.Array | float) -> jax.Array:
+  """Draws from Beta(alpha, alpha), float32, without a loop of rejections.
+
+  For uniform U and V, T = sqrt(2 alpha (U^(-1/alpha) - 1)) cos(pi V) has
+  Student's t distribution with 2 alpha degrees of freedom (Bailey, 1994,
+  Mathematics of Computation 62), and (1 + T / sqrt(2 alpha + T^2)) / 2 has the
+  distribution Beta(alpha, alpha).
+  """
+  uniform = draw.uniform(key, shape=(2,))
+  # XLA replaces a division by a constant by this product. With it, a traced
+  # alpha gives the bits of a constant one.
+  log_power = jnp.log1p(-uniform[0]) * (1 / jnp.asarray(alpha, jnp.float32))
+  power, rest = jnp.exp(log_power), -jnp.expm1(log_power)
+  cosine = jnp.cos(jnp.pi * uniform[1])
+  # The smaller of the draw and its complement, without a difference of nearly
+  # equal numbers.
+  root = jnp.sqrt(power + rest * cosine**2)
+  small = power / (2 * root * (root + jnp.abs(cosine) * jnp.sqrt(rest)))
+  return jnp.where(cosine < 0, small, 1 - small)
