@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
       "slurm",
     ),
     ("--gpus", _at_least(0), "GPUs of a run, with slurm and ray; default: 1"),
-    ("--time_limit", _at_least(1), "minutes of a job of slurm; default: 240"),
+    ("--time_limit", _at_least(5), "minutes of a job of slurm; default: 240"),
   ):
     parser.add_argument(flag, type=kind, metavar="N", help=text)
   parser.add_argument(

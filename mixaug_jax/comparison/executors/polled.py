@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import enum
 import pathlib
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -93,6 +94,8 @@ class Polled(Executor):
         return  # It never started.
       if was_waiting:  # It was too short to be seen.
         self._watcher.started(each.cell)
+      if state == LOST and self.over:  # It was cancelled.
+        state = 128 + signal.SIGTERM
       self._watcher.ended(each.cell, state)
     else:
       each.state = state

@@ -82,29 +82,15 @@ class Slurm(Polled):
     folder = workdir / _FOLDER
     executor = self._executor(folder)
     files.make_folder("--workdir", folder)
-    commands = [only(command, cell) for cell in cells]
+    wanted = [_Job(only(command, cell), cell.log, folder) for cell in cells]
     jobs = self._earlier(folder)
-    new = [
-      (words, cell.log)
-      for words, cell in zip(commands, cells, strict=True)
-      if shlex.join(words) not in jobs
-    ]
-    submitted = []
-    try:
-      with executor.batch():
-        for words, log in new:
-          submitted.append(executor.submit(_Job(words, log, folder)))
-    except RuntimeError as error:  # sbatch has printed why.
-      raise UserError(
-        "sbatch refuses the jobs; see its error above, and set --partition, "
-        "--gpus, --time_limit and --sbatch as this cluster needs them"
-      ) from error
-    for (words, _), job in zip(new, submitted, strict=True):
-      jobs[shlex.join(words)] = job.job_id
+    new = [job for job in wanted if job.command not in jobs]
+    if new:
+      jobs |= self._submit(executor, new)
     with files.replacing(folder / _JOBS_FILE) as path:
       path.write_text(json.dumps(jobs, indent=2), "utf-8")
     self._folder = folder
-    return [jobs[shlex.join(words)] for words in commands]
+    return [jobs[job.command] for job in wanted]
 
   def states(self, jobs: Sequence[str]) -> list[State | int | None]:
     queue = _queue()
@@ -113,6 +99,21 @@ class Slurm(Polled):
 
   def cancel(self, jobs: Sequence[str]) -> None:
     _call("scancel", *jobs)
+
+  def _submit(
+    self, executor: "submitit.SlurmExecutor", jobs: Sequence["_Job"]
+  ) -> dict[str, str]:
+    """Submits jobs as an array; returns their ids by their commands."""
+    try:
+      with executor.batch():
+        submitted = [executor.submit(job) for job in jobs]
+    except RuntimeError as error:  # sbatch has printed the reason.
+      raise UserError(
+        "sbatch refuses the jobs, see its error above; set --partition, "
+        "--gpus, --time_limit and --sbatch as the cluster needs them"
+      ) from error
+    pairs = zip(jobs, submitted, strict=True)
+    return {job.command: given.job_id for job, given in pairs}
 
   def _executor(self, folder: pathlib.Path) -> "submitit.SlurmExecutor":
     try:
@@ -194,6 +195,7 @@ class _Job(Job):
     self, words: Sequence[str], log: pathlib.Path, folder: pathlib.Path
   ):
     super().__init__(words, log)
+    self.command = shlex.join(words)
     self._results = folder.absolute()
 
   def __call__(self) -> int:
@@ -201,10 +203,14 @@ class _Job(Job):
     from submitit import JobEnvironment
 
     code = super().__call__()
+    job = JobEnvironment().job_id
     if code in STOPPED:
+      # SLURM does not requeue a job that ends in the grace period of its
+      # preemption. A job that is cancelled or requeued runs no longer.
+      if (_queue() or {}).get(job) == "RUNNING":
+        _call("scontrol", "requeue", job)
       sys.exit(code)
-    name = f"{JobEnvironment().job_id}.code"
-    with files.replacing(self._results / name) as path:
+    with files.replacing(self._results / f"{job}.code") as path:
       path.write_text(str(code), "utf-8")
     return code
 
