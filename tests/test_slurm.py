@@ -30,11 +30,11 @@ from configs import default
 def get_config(dataset="digits"):
   config = ConfigDict()
   config.base = default.get_config(dataset)
-  config.base.steps = 200
+  config.base.steps = 600
   config.base.evaluate.every_epochs = 1000
   config.base.log.every_steps = 5
   config.baseline, config.goal, config.seeds = "none", 0.05, 1
-  config.arms = ConfigDict({"none": {}, "cut": {"mix": {"name": "cutmix"}}})
+  config.arms = ConfigDict({"none": {}, "cut": {"steps": 9}})
   return config
 """
 
@@ -62,6 +62,16 @@ def _job(state):
   return next((job for job, each in queue.items() if each == state), None)
 
 
+def _resume(job):
+  """Waits until a job is in the queue again, and makes SLURM start it.
+
+  SLURM itself would do so after two minutes.
+  """
+  _wait(lambda: (slurm._queue() or {}).get(job) == "PENDING")
+  words = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+  subprocess.run(words, check=True)
+
+
 def test_a_comparison_is_trained_to_the_page_although_its_jobs_stop(tmp_path):
   (tmp_path / "small.py").write_text(_RECIPE)
   runs = tmp_path / "runs"
@@ -75,25 +85,18 @@ def test_a_comparison_is_trained_to_the_page_although_its_jobs_stop(tmp_path):
     stderr=subprocess.STDOUT,
     text=True,
   )
-  stop = {
-    "none": ["scancel", "--signal=USR2"],  # As before the time limit.
-    "cut": ["scontrol", "requeue"],  # As a preemption.
-  }
-  for arm, call in stop.items():
-    log = runs / arm / "seed_0.log"
-    _wait(lambda log=log: "\nstep" in _printed(log))
-    job = _job("RUNNING")
-    subprocess.run([*call, job], check=True)
-    _wait(lambda job=job: (slurm._queue() or {}).get(job) == "PENDING")
-    assert "stopped by SIGTERM" in _printed(log)
-    # SLURM waits two minutes, but the test does not.
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"])
-    _wait(lambda log=log: "resuming from step" in _printed(log))
+  log = runs / "none" / "seed_0.log"
+  _wait(lambda: "\nstep" in _printed(log))
+  job = _job("RUNNING")
+  # SLURM sends it before the time limit.
+  subprocess.run(["scancel", "--signal=USR2", job], check=True)
+  _resume(job)
   printed, _ = driver.communicate(timeout=_SECONDS)
   assert driver.returncode == 0, printed
-  for arm in stop:
-    assert f"{arm}/0: stopped by the cluster, waits" in printed
-    assert f"{arm}/0: test" in printed
+  assert "none/0: stopped by the cluster, waits to be resumed" in printed
+  assert "none/0: test" in printed
+  assert "cut/0: test" in printed
+  assert "resuming from step" in _printed(log)
   assert (runs / "report.html").exists()
 
 
@@ -112,6 +115,9 @@ class _Seen(dict):
   def started(self, cell):
     self[cell.name] = None
 
+  def requeued(self, cell):
+    self[cell.name] = "requeued"
+
   def ended(self, cell, code):
     self[cell.name] = code
 
@@ -128,6 +134,35 @@ def test_cells_give_their_exit_codes_and_a_lost_one_is_reported(
   executor.train(tmp_path, cells, ["-c", program], seen := _Seen())
   assert seen == {"a": 3, "b": 137}
   assert "SLURM ended job" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [["requeue"], ["--signal=TERM"]])
+def test_a_preempted_job_is_requeued(how, cells, tmp_path):
+  """Both at once and in a grace period, in which SLURM only signals."""
+  program = (
+    "import os, pathlib, signal, sys, time\n"
+    f"file = pathlib.Path({str(tmp_path / 'again')!r})\n"
+    "if file.exists(): sys.exit(0)\n"
+    "file.touch()\n"
+    "signal.signal(signal.SIGTERM, lambda *_: os._exit(143))\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(600)"
+  )
+
+  def preempt():
+    _wait(lambda: "ready" in _printed(cells[0].log))
+    job = _job("RUNNING")
+    program = "scontrol" if how == ["requeue"] else "scancel"
+    subprocess.run([program, *how, job], check=True)
+    _resume(job)
+
+  thread = threading.Thread(target=preempt)
+  thread.start()
+  slurm.Slurm(gpus=0).train(
+    tmp_path, cells[:1], ["-c", program], seen := _Seen()
+  )
+  thread.join()
+  assert seen == {"a": 0}
 
 
 def test_jobs_are_cancelled_and_save_and_none_is_submitted_twice(

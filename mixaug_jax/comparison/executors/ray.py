@@ -47,6 +47,8 @@ class Ray(Polled):
       ray.init(
         self.ray_address,
         log_to_driver=False,
+        logging_level="warning",
+        ignore_reinit_error=True,
         runtime_env={"env_vars": {"PYTHONPATH": paths}},
       )
     except (ConnectionError, ValueError, RuntimeError) as error:
