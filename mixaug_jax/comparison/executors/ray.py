@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+import socket
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from mixaug_jax.comparison.plan import Cell
 from mixaug_jax.errors import UserError, first_line
 
 _RETRIES = 20  # Of a cell whose machine is lost.
+_CONNECT_SECONDS = 10.0
 
 
 @dataclasses.dataclass
@@ -43,7 +46,11 @@ class Ray(Polled):
         "--executor=ray needs Ray: pip install 'mixaug_jax[ray]'"
       ) from None
     paths = os.environ.get("PYTHONPATH", "")
+    place = urllib.parse.urlsplit("//" + self.ray_address.rpartition("/")[2])
     try:
+      if place.hostname and place.port:  # Ray itself would try for minutes.
+        to = (place.hostname, place.port)
+        socket.create_connection(to, _CONNECT_SECONDS).close()
       ray.init(
         self.ray_address,
         log_to_driver=False,
@@ -51,7 +58,7 @@ class Ray(Polled):
         ignore_reinit_error=True,
         runtime_env={"env_vars": {"PYTHONPATH": paths}},
       )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
       raise UserError(
         f"--ray_address={self.ray_address} is no running Ray cluster: "
         f"{first_line(error)}"
