@@ -101,8 +101,9 @@ def test_a_comparison_is_trained_to_the_page_although_its_jobs_stop(tmp_path):
 
 
 @pytest.fixture
-def cells(tmp_path):
+def cells(tmp_path, monkeypatch):
   """Two cells of which nothing but the names and the files are used."""
+  monkeypatch.setattr(slurm.Slurm, "seconds", 0.5)
   return [
     types.SimpleNamespace(name=name, log=tmp_path / f"{name}.log")
     for name in ("a", "b")
@@ -130,6 +131,9 @@ def test_cells_give_their_exit_codes_and_a_lost_one_is_reported(
     "import os, sys\n"
     "os.kill(os.getppid(), 9) if '--only=b' in sys.argv else sys.exit(3)"
   )
+  (tmp_path / "slurm").mkdir()
+  for number in range(99):  # Of another cluster, which had the same ids.
+    (tmp_path / "slurm" / f"{number}_0.code").write_text("0")
   executor = slurm.Slurm(gpus=0)
   executor.train(tmp_path, cells, ["-c", program], seen := _Seen())
   assert seen == {"a": 3, "b": 137}

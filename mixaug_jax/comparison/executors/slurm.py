@@ -54,7 +54,7 @@ class Slurm(Polled):
   time_limit: int = 240
   sbatch: Sequence[str] = ()
 
-  seconds: ClassVar[float] = 2.0
+  seconds: ClassVar[float] = 5.0
 
   def __post_init__(self) -> None:
     self._ended: dict[str, float] = {}  # By job, when its end was first seen.
@@ -85,6 +85,9 @@ class Slurm(Polled):
     wanted = [_Job(only(command, cell), cell.log, folder) for cell in cells]
     jobs = self._earlier(folder)
     new = [job for job in wanted if job.command not in jobs]
+    for path in folder.glob("*.code"):  # Another cluster has the same ids.
+      if path.stem not in jobs.values():
+        path.unlink()
     if new:
       jobs |= self._submit(executor, new)
     with files.replacing(folder / _JOBS_FILE) as path:
@@ -94,8 +97,8 @@ class Slurm(Polled):
 
   def states(self, jobs: Sequence[str]) -> list[State | int | None]:
     queue = _queue()
-    codes = {name for name in os.listdir(self._folder) if ".code" in name}
-    return [self._state(job, queue, codes) for job in jobs]
+    names = set(os.listdir(self._folder))
+    return [self._state(job, queue, names) for job in jobs]
 
   def cancel(self, jobs: Sequence[str]) -> None:
     _call("scancel", *jobs)
@@ -162,9 +165,9 @@ class Slurm(Polled):
     }
 
   def _state(
-    self, job: str, queue: Mapping[str, str] | None, codes: set[str]
+    self, job: str, queue: Mapping[str, str] | None, names: set[str]
   ) -> State | int | None:
-    if f"{job}.code" in codes:
+    if f"{job}.code" in names:
       return int(files.read_text(self._folder / f"{job}.code"))
     if queue is None:
       return None
