@@ -29,6 +29,7 @@ from mixaug_jax.comparison import (
   plan,
   words,
 )
+from mixaug_jax.comparison.executors import local
 from mixaug_jax.errors import Interrupted, NoActivationMaps, UserError
 from mixaug_jax.training import loop
 
@@ -475,7 +476,7 @@ def test_a_dry_run_prints_commands_and_trains_nothing(finished, tmp_path):
 def test_runs_that_a_comparison_stops_did_not_fail(
   tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setattr(launch, "places", lambda jobs: [{}])
+  monkeypatch.setattr(local, "places", lambda jobs: [{}])
   program = (
     "import os, signal, sys; os.kill(os.getppid(), signal.SIGINT); "
     "sys.stdin.read(); print('stopped by SIGTERM'); sys.exit(143)"
@@ -484,7 +485,7 @@ def test_runs_that_a_comparison_stops_did_not_fail(
   comparison = _plan(tmp_path)
   try:
     with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
-      launch.run(comparison, comparison.cells, ["-c", program])
+      launch.run(comparison, comparison.cells, ["-c", program], local.Local())
   finally:
     signal.signal(signal.SIGINT, before)
   printed = capsys.readouterr().out
@@ -494,25 +495,25 @@ def test_runs_that_a_comparison_stops_did_not_fail(
 
 def test_each_run_has_a_gpu(monkeypatch):
   monkeypatch.setattr(
-    launch.subprocess,
+    local.subprocess,
     "run",
     lambda *_, **__: subprocess.CompletedProcess([], 0, "gpu 2\n", ""),
   )
   monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
   name = "CUDA_VISIBLE_DEVICES"
-  assert launch.places(None) == [{name: "0"}, {name: "1"}]
+  assert local.places(None) == [{name: "0"}, {name: "1"}]
   monkeypatch.setenv(name, "5,7")
-  assert launch.places(None) == [{name: "5"}, {name: "7"}]
-  assert launch.places(1) == [{name: "5"}]
+  assert local.places(None) == [{name: "5"}, {name: "7"}]
+  assert local.places(1) == [{name: "5"}]
   with pytest.raises(UserError, match="2 GPUs for 3 jobs"):
-    launch.places(3)
+    local.places(3)
 
 
 def test_a_cpu_is_shared_by_the_chosen_number_of_runs():
-  assert launch.places(3) == [{}] * 3
-  assert launch.places(None) == [{}]
+  assert local.places(3) == [{}] * 3
+  assert local.places(None) == [{}]
   with pytest.raises(UserError, match="at least 1, got 0"):
-    launch.places(0)
+    local.places(0)
 
 
 class _Boxed:

@@ -6,7 +6,8 @@ import types
 import pytest
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.comparison import arms, estimate, launch, plan
+from mixaug_jax.comparison import arms, estimate, plan
+from mixaug_jax.comparison.executors import local
 
 
 def _config(**values):
@@ -49,12 +50,12 @@ def test_a_terminal_shows_the_numbers_and_a_few_of_many_runs(
   )
   timed = types.SimpleNamespace(seconds=lambda cell: 60.0, overhead=7.0)
   monkeypatch.setattr(estimate, "_time", lambda *_: timed)
-  monkeypatch.setattr(launch, "places", lambda jobs: [{}] * jobs)
-  estimate.dry_run(comparison, [], 2)
+  monkeypatch.setattr(local, "places", lambda jobs: [{}] * jobs)
+  estimate.dry_run(comparison, [], local.Local(2))
   piped = capsys.readouterr().out.splitlines()
   monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
   monkeypatch.setenv("COLUMNS", "500")
-  estimate.dry_run(comparison, [], 2)
+  estimate.dry_run(comparison, [], local.Local(2))
   shown = capsys.readouterr().out.splitlines()
   cells = len(comparison.trials) + len(comparison.cells)
   assert f"{len(comparison.trials)} trials: " in shown[0]

@@ -20,6 +20,7 @@ from mixaug_jax.comparison import (
   same_data,
   tuning,
 )
+from mixaug_jax.comparison.executors import Local
 from mixaug_jax.errors import Diverged, UserError
 from mixaug_jax.training import records
 
@@ -194,7 +195,7 @@ def _train(config, workdir):
   """Trains in this process what `launch.run` trains in others."""
   started = []
 
-  def run(comparison, cells, command, jobs, later=0):
+  def run(comparison, cells, command, executor, later=0):
     failed = []
     for cell in cells:
       if cell.finished or cell.diverged is not None:
@@ -212,7 +213,7 @@ def _train(config, workdir):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(launch, "run", run)
     comparison, _ = launch.run_all(
-      make(), make, lambda x: tuning.choose(x, config), []
+      make(), make, lambda x: tuning.choose(x, config), [], Local()
     )
   return comparison, started
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from mixaug_jax import jax_setup
-from mixaug_jax.command import exits, flags
+from mixaug_jax.command import executor_flags, exits, flags
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     check=not arguments.only,
   )
   choose = functools.partial(tuning.choose, config=arguments.config)
+  executor = executor_flags.executor(arguments)
   comparison = make()
   if arguments.only or arguments.report_only:
     comparison = launch.settled(comparison, make, choose)
@@ -38,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
   command = ["-m", "mixaug_jax.compare", *flags.words(arguments)]
   command += [f"--arms={','.join(x)}" for x in [arguments.arms] if x]
   if arguments.dry_run:
-    estimate.dry_run(comparison, command, arguments.jobs)
+    estimate.dry_run(comparison, command, executor)
     return 0
   failed: list[plan.Cell] = []
   if not arguments.report_only:
     comparison, failed = launch.run_all(
-      comparison, make, choose, command, arguments.jobs
+      comparison, make, choose, command, executor
     )
     if any(cell.trial for cell in failed):
       return 1
@@ -88,12 +89,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     action="store_true",
     help="print the runs, their commands and an estimate of the time",
   )
-  jobs = "runs at a time; default: one for each GPU, or one on a CPU"
-  parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
+  executor_flags.add(parser)
   parser.add_argument(
     "--until_stdin_closes", action="store_true", help="end with the parent"
   )
-  arguments = flags.parse(parser, argv)
-  if arguments.jobs is not None and arguments.jobs < 1:
-    parser.error(f"--jobs must be at least 1, got {arguments.jobs}")
-  return arguments
+  return flags.parse(parser, argv)

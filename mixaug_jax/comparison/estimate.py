@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import progress
 from mixaug_jax.comparison import launch
+from mixaug_jax.comparison.executors.executor import Executor, only
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import UserError
@@ -27,17 +28,20 @@ _LISTED = 20  # Runs that a terminal shows.
 
 
 def dry_run(
-  comparison: Comparison, command: Sequence[str], jobs: int | None = None
+  comparison: Comparison, command: Sequence[str], executor: Executor
 ) -> None:
-  """Prints the runs, their commands and an estimate of the time.
+  """Prints the runs, their commands, and an estimate of the time.
+
+  The time is that of this machine. Instead of it, the script is printed by
+  which a cluster would train them.
 
   Args:
     comparison: what was planned.
     command: as in `launch.run`.
-    jobs: as in `launch.run`.
+    executor: as in `launch.run`.
 
   Raises:
-    UserError: there are fewer GPUs than jobs, or the timed run fails.
+    UserError: the executor refuses, or the timed run fails.
   """
   cells = (*comparison.trials, *comparison.cells)
   later = comparison.seeds * len(comparison.arms) - len(comparison.cells)
@@ -50,7 +54,7 @@ def dry_run(
   # A pipe gets all.
   shown = len(cells) if not sys.stdout.isatty() else _LISTED
   for cell in cells[:shown]:
-    words = shlex.join(["python", *launch.only(command, cell)])
+    words = shlex.join(["python", *only(command, cell)])
     over = "diverged" if cell.diverged is not None else "finished"
     print(f"{cell.name}: {words if cell in left else over}")
   if len(cells) > shown:
@@ -61,15 +65,18 @@ def dry_run(
   elif not left:
     print("all runs are finished")
     return
+  if script := executor.script(comparison.workdir, left, command):
+    print(script)
+    return
   print(f"timing {_STEPS} steps of {comparison.baseline} ...", flush=True)
   timed = _time(comparison, command)
   seconds = sum(map(timed.seconds, left))
   # Trials of the same number are as long in all arms.
   seconds += later * sum(map(timed.seconds, cells)) / len(cells)
-  places = launch.places(jobs)
+  many = executor.at_once(count)
   # Runs that share a CPU take almost as long as one after the other.
-  parts = len(places) if any(places) else 1
-  at_once = f", {len(places)} at a time" if len(places) > 1 else ""
+  parts = 1 if executor.shares_cpu else many
+  at_once = f", {many} at a time" if many > 1 else ""
   if at_once and parts == 1:
     at_once += ", which share the CPU"
   text = (

@@ -1,40 +1,29 @@
 """Trains the cells of a comparison, each in a separate process.
 
-A run that dies, for example because memory is short, must not end the others,
-and JAX gives accelerators to processes.
+A run that dies, for example because memory is short, must not end the others.
 """
 
-import concurrent.futures
-import contextlib
-import os
-import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import IO
 
 from mixaug_jax import data, files, progress, signals
+from mixaug_jax.comparison.executors import Executor
+from mixaug_jax.comparison.executors.executor import STOPPED
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
 from mixaug_jax.errors import Interrupted, UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
-# Seconds for a run whose comparison was killed to save and release its lock.
-_WAIT_SECONDS = 60.0
-_DEVICES = "CUDA_VISIBLE_DEVICES"
-# The exit codes of a run that a signal stopped.
-_STOPPED = [128 + n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
-
 
 def run(
   comparison: Comparison,
   cells: Sequence[Cell],
   command: Sequence[str],
-  jobs: int | None = None,
+  executor: Executor,
   later: int = 0,
 ) -> list[Cell]:
   """Trains the cells that are not finished, in several processes at a time.
@@ -43,8 +32,7 @@ def run(
     comparison: what was planned.
     cells: its trials, or its runs.
     command: the words after `python` that run the comparison.
-    jobs: the number of runs at the same time; None: one for each GPU, or one
-      on a CPU.
+    executor: trains them.
     later: the number of cells that are to be trained after these, for the
       time that is left.
 
@@ -52,8 +40,8 @@ def run(
     The cells that failed.
 
   Raises:
-    UserError: the directory is in use or cannot be written, there are fewer
-      GPUs than jobs, or the config that all arms share cannot run.
+    UserError: the directory is in use or cannot be written, the executor
+      refuses, or the config that all arms share cannot run.
     Interrupted: Ctrl-C; the runs are saved.
   """
   workdir = comparison.workdir
@@ -64,72 +52,35 @@ def run(
     kind, group = "trial", "study" if seeds == 1 else "studies"
   else:
     kind, group = "run", "seed" if seeds == 1 else "seeds"
-  progress.write(
+  _print(
     f"{len(cells)} {kind}s: {len(comparison.arms)} arms, {seeds} {group}; "
     f"{len(cells) - len(left) - len(diverged)} finished already"
-    + (f", {len(diverged)} diverged" if diverged else ""),
-    sys.stdout,
+    + (f", {len(diverged)} diverged" if diverged else "")
   )
-  sys.stdout.flush()
   if not left:
     return []
   # All runs have the same data. `experiment.check` would take the GPUs' memory.
   data.check(left[0].config.data)
   files.make_folder("--workdir", workdir)
-  environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-  available = places(jobs)
-  for place in available:
-    environments.put(place)
-  shown = _Progress(len(left), len(available), later)
-  children = _Children()
-
-  def train_one(cell: Cell) -> int | None:
-    environment = environments.get()
+  at_once = executor.at_once(len(left))
+  shown = _Progress(comparison, executor, len(left), at_once, later)
+  with shown.bar, lock.hold(workdir):
     try:
-      if children.over:
-        return None
-      shown.started(cell)
-      begin = time.monotonic()
-      code = _run_cell(cell, command, environment, children)
-      stopped = code in _STOPPED and (
-        children.over or code == signals.CTRL_C_CODE
-      )
-      shown.ended(cell, code, stopped, time.monotonic() - begin)
-      if code == UserError.code and cell.arm == comparison.baseline:
-        # All arms share its config, and nothing can be compared without it.
-        children.over = True  # Otherwise this thread takes the next cell.
-        raise UserError(_failure(cell))
-      return code
-    finally:
-      environments.put(environment)
-
-  with (
-    shown.bar,
-    lock.hold(workdir),
-    concurrent.futures.ThreadPoolExecutor(len(available)) as pool,
-  ):
-    try:
-      codes = list(pool.map(train_one, left))
+      executor.train(workdir, left, command, shown)
     except KeyboardInterrupt:
       signals.exiting()
       progress.write(
         "mixaug_jax: Ctrl-C: the runs save and end; another Ctrl-C leaves at "
         "once"
       )
-      children.stop()
-      pool.shutdown(cancel_futures=True)
+      executor.stop()
       raise Interrupted(
         "stopped by Ctrl-C; the same command goes on from there", signal.SIGINT
       ) from None
     except BaseException:
-      pool.shutdown(cancel_futures=True)
+      executor.stop()
       raise
-  return [cell for cell, code in zip(left, codes, strict=True) if code]
-
-
-def only(command: Sequence[str], cell: Cell) -> list[str]:
-  """Returns the words after `python` that train one cell of a comparison."""
-  return [*command, f"--only={cell.name}"]
+  return [cell for cell in left if shown.codes.get(cell.name)]
 
 
 def check_finished(comparison: Comparison, failed: Sequence[Cell]) -> None:
@@ -148,139 +99,78 @@ def check_finished(comparison: Comparison, failed: Sequence[Cell]) -> None:
     )
 
 
-class _Children:
-  """The running processes; each ends when its standard input closes.
+class _Progress:
+  """A bar of the runs, and a line for each that ends, with the time left.
 
   Attributes:
-    over: whether no cell is to start any more.
+    codes: the exit codes of the runs that have ended, by name.
   """
 
-  def __init__(self) -> None:
-    self.over = False
-    self._inputs: list[IO[bytes]] = []
-
-  def add(self, standard_input: IO[bytes]) -> None:
-    self._inputs.append(standard_input)
-    if self.over:  # `stop` did not see it.
-      standard_input.close()
-
-  def stop(self) -> None:
-    """Makes all of them save and end."""
-    self.over = True
-    for standard_input in self._inputs:
-      standard_input.close()
-
-
-def _run_cell(
-  cell: Cell,
-  command: Sequence[str],
-  environment: dict[str, str],
-  children: _Children,
-) -> int:
-  """Runs a cell to its end; returns its exit code."""
-  _wait_for_lock(cell, children)
-  cell.workdir.parent.mkdir(parents=True, exist_ok=True)
-  files.refuse_link(cell.log)
-  with open(cell.log, "w", encoding="utf-8") as output:
-    # The pipe closes when this process ends, also when it is killed.
-    process = subprocess.Popen(
-      [sys.executable, *only(command, cell), "--until_stdin_closes"],
-      stdin=subprocess.PIPE,
-      stdout=output,
-      stderr=subprocess.STDOUT,
-      # The log is UTF-8, whatever the terminal of this process has.
-      env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
-    )
-    assert process.stdin is not None  # It is a pipe.
-    children.add(process.stdin)
-    with contextlib.closing(process.stdin):
-      return process.wait()
-
-
-def _wait_for_lock(cell: Cell, children: _Children) -> None:
-  """Waits while a process of a killed comparison saves this run."""
-  end = time.monotonic() + _WAIT_SECONDS
-  while cell.workdir.is_dir() and time.monotonic() < end:
-    if children.over:
-      return
-    try:
-      with lock.hold(cell.workdir):
-        return
-    except UserError:
-      time.sleep(0.2)
-
-
-def places(jobs: int | None) -> list[dict[str, str]]:
-  """Returns the environment of each run that is trained at the same time.
-
-  Raises:
-    UserError: there are fewer GPUs than jobs.
-  """
-  if jobs is not None and jobs < 1:
-    raise UserError(f"jobs must be at least 1, got {jobs}")
-  # Another process looks, because this one must not take the GPUs' memory.
-  asked = subprocess.run(
-    [
-      *(sys.executable, "-c"),
-      "import jax; print(jax.default_backend(), jax.local_device_count())",
-    ],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  words = asked.stdout.split()
-  if words[:1] != ["gpu"]:
-    return [{}] * (jobs or 1)
-  visible = os.environ.get(_DEVICES)
-  names = visible.split(",") if visible else map(str, range(int(words[1])))
-  gpus = [{_DEVICES: name} for name in names]
-  if jobs and jobs > len(gpus):
-    raise UserError(
-      f"there are {len(gpus)} GPUs for {jobs} jobs; ask for fewer"
-    )
-  return gpus[:jobs]
-
-
-class _Progress:
-  """A bar of the runs, and a line for each that ends, with the time left."""
-
-  def __init__(self, count: int, jobs: int, later: int):
-    self._count, self._jobs, self._later = count, jobs, later
-    self._running: list[str] = []
+  def __init__(
+    self,
+    comparison: Comparison,
+    executor: Executor,
+    count: int,
+    at_once: int,
+    later: int,
+  ):
+    self._comparison, self._executor = comparison, executor
+    self._count, self._at_once, self._later = count, at_once, later
+    self._begun: dict[str, float] = {}  # The runs that run.
     self._seconds: list[float] = []
     self._lock = threading.Lock()
+    self.codes: dict[str, int] = {}
     self.bar = progress.Bar(count, self._shown)
 
   def _shown(self) -> Sequence[str]:
-    return [", ".join(self._running), f"{len(self._running)} running"]
+    return [", ".join(self._begun), f"{len(self._begun)} running"]
 
   def started(self, cell: Cell) -> None:
     with self._lock:
-      self._running.append(cell.name)
+      self._begun[cell.name] = time.monotonic()
       self.bar.refresh()
 
-  def ended(self, cell: Cell, code: int, stopped: bool, seconds: float) -> None:
+  def requeued(self, cell: Cell) -> None:
     with self._lock:
-      self._running.remove(cell.name)
+      self._begun.pop(cell.name, None)
+      _print(f"{cell.name}: stopped by the cluster, waits to be resumed")
+      self.bar.refresh()
+
+  def ended(self, cell: Cell, code: int) -> None:
+    """Raises UserError if no run of the comparison can succeed."""
+    with self._lock:
+      seconds = time.monotonic() - self._begun.pop(cell.name, time.monotonic())
+      self.codes[cell.name] = code
       self._seconds.append(seconds)
       done = len(self._seconds)
-      if stopped:
-        what = _failure(cell)
-      elif code and cell.diverged is not None:
-        what = f"diverged: {_failure(cell)}"
-      elif code:
-        what = f"failed with {code}: {_failure(cell)} ({cell.log})"
-      else:
-        what = _outcome(cell)
       waiting = self._count - done + self._later
-      left = waiting * sum(self._seconds) / done / self._jobs
-      progress.write(
-        f"[{done}/{self._count}] {cell.name}: {what}; {seconds:.0f} s"
-        + (f", about {duration(left)} left" if waiting else ""),
-        sys.stdout,
+      left = waiting * sum(self._seconds) / done / self._at_once
+      _print(
+        f"[{done}/{self._count}] {cell.name}: {self._what(cell, code)}; "
+        f"{seconds:.0f} s"
+        + (f", about {duration(left)} left" if waiting else "")
       )
-      sys.stdout.flush()
       self.bar.update()
+      baseline = cell.arm == self._comparison.baseline
+      if code == UserError.code and baseline and not self._executor.over:
+        # All arms share its config, and nothing can be compared without it.
+        self._executor.over = True
+        raise UserError(_failure(cell))
+
+  def _what(self, cell: Cell, code: int) -> str:
+    if not code:
+      return _outcome(cell)
+    stopped = code in STOPPED and self._executor.over
+    if stopped or code == signals.CTRL_C_CODE:
+      return _failure(cell)
+    if cell.diverged is not None:
+      return f"diverged: {_failure(cell)}"
+    return f"failed with {code}: {_failure(cell)} ({cell.log})"
+
+
+def _print(line: str) -> None:
+  progress.write(line, sys.stdout)
+  sys.stdout.flush()
 
 
 def _outcome(cell: Cell) -> str:
@@ -305,7 +195,7 @@ def run_all(
   plan_again: Callable[[], Comparison],
   choose: Callable[[Comparison], None],
   command: Sequence[str],
-  jobs: int | None = None,
+  executor: Executor,
 ) -> tuple[Comparison, list[Cell]]:
   """Trains the trials, has the recipes chosen, and trains the runs.
 
@@ -314,7 +204,7 @@ def run_all(
     plan_again: plans the comparison again, once the recipes are chosen.
     choose: chooses the recipes of a comparison whose trials are finished.
     command: as in `run`.
-    jobs: as in `run`.
+    executor: as in `run`.
 
   Returns:
     The comparison with all its runs, and the runs that failed. If a trial
@@ -325,7 +215,7 @@ def run_all(
   """
   if comparison.unfinished_trials:
     later = len(comparison.arms) * comparison.seeds - len(comparison.cells)
-    failed = run(comparison, comparison.trials, command, jobs, later)
+    failed = run(comparison, comparison.trials, command, executor, later)
     if failed := [cell for cell in failed if cell.diverged is None]:
       progress.write(
         f"mixaug_jax: {len(failed)} of {len(comparison.trials)} trials failed, "
@@ -334,7 +224,7 @@ def run_all(
       )
       return comparison, failed
   comparison = settled(comparison, plan_again, choose)
-  return comparison, run(comparison, comparison.cells, command, jobs)
+  return comparison, run(comparison, comparison.cells, command, executor)
 
 
 def settled(
