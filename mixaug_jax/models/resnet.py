@@ -120,8 +120,10 @@ class Block(nn.Module):
         conv, x, name=f"bn{index + 1}", scale_init=scale_init
       )
       if index != last:
-        x = cpu.relu(x)
-    return cpu.relu(x + shortcut)
+        x = nn.relu(x)
+    # The sum of a bottleneck is four times as wide as what it is made of.
+    relu = cpu.relu if self.bottleneck else nn.relu
+    return relu(x + shortcut)
 
   def _normalised(self, conv: Any, x: jax.Array, **settings: Any) -> jax.Array:
     """Returns the convolution of `x` after batch norm."""
@@ -179,8 +181,8 @@ class Stem(nn.Module):
     conv = self.conv(self.width, size, stride, name="conv")
     if self.folded_norm and not self.small_images:
       norm = self.folded_norm(self.width, name="bn")
-      return cpu.relu(conv(x, functools.partial(convolve_and_pool, norm)))
-    x = cpu.relu(self.norm(name="bn")(conv(x)))
+      return nn.relu(conv(x, functools.partial(convolve_and_pool, norm)))
+    x = nn.relu(self.norm(name="bn")(conv(x)))
     if self.small_images:
       return x
     return cpu.max_pool(x)
