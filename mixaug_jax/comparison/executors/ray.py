@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 import socket
@@ -54,7 +55,7 @@ class Ray(Polled):
       ray.init(
         self.ray_address,
         log_to_driver=False,
-        logging_level="warning",
+        logging_level=logging.WARNING,
         ignore_reinit_error=True,
         runtime_env={"env_vars": {"PYTHONPATH": paths}},
       )
