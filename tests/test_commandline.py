@@ -25,8 +25,8 @@ import jax
 from mixaug_jax.models.cpu import convolve
 
 rng = np.random.default_rng(0)
-images, gradient = rng.standard_normal((2, 2, 16, 16, 32))
-kernel = rng.standard_normal((3, 3, 32, 32))
+images, gradient = rng.standard_normal((2, 2, 16, 16, 64))
+kernel = rng.standard_normal((3, 3, 64, 64))
 
 def windows(x):
   x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
