@@ -18,11 +18,12 @@ os.environ["XLA_FLAGS"] = (
 )
 _caches = tempfile.TemporaryDirectory(prefix="mixaug_jax-test-caches-")
 os.environ["XDG_CACHE_HOME"] = _caches.name
-if "PYTEST_XDIST_WORKER" not in os.environ:
-  # The workers and the commands that they start share compiled programs.
-  _programs = tempfile.TemporaryDirectory(prefix="mixaug_jax-test-programs-")
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# The workers, the commands that they start and later runs share compiled
+# programs: a second run takes half the time. `rm -r .pytest_cache` drops them.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+  pathlib.Path(__file__).parent.parent / ".pytest_cache" / "programs"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

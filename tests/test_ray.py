@@ -1,5 +1,7 @@
 """Cells as tasks of a Ray cluster: a real one, on this machine."""
 
+import concurrent.futures
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -56,11 +58,18 @@ def address(tmp_path_factory):
         time.sleep(0.2)
       yield f"127.0.0.1:{port}"
     finally:
-      import ray as library
-
-      library.shutdown()
       head.terminate()
       head.wait(60)
+
+
+@pytest.fixture(scope="module")
+def process(address):
+  """A process to use Ray in, because Ray ends one that misses its cluster."""
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+    run = lambda *call: pool.submit(*call).result()
+    yield run
+    run(_disconnect)
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ class _Seen(dict):
     self[cell.name] = code
 
 
-def test_cells_are_trained_by_a_cluster(address, cells, tmp_path):
+def _train(address, cells, tmp_path):
   executor = Ray(gpus=0, ray_address=address)
   assert executor.at_once(9) == 2
   assert Ray(gpus=0, jobs=1, ray_address=address).at_once(9) == 1
@@ -92,7 +101,11 @@ def test_cells_are_trained_by_a_cluster(address, cells, tmp_path):
   assert cells[0].log.read_text() == "ready\n"
 
 
-def test_cells_that_are_cancelled_save(address, cells, tmp_path):
+def test_cells_are_trained_by_a_cluster(process, address, cells, tmp_path):
+  process(_train, address, cells, tmp_path)
+
+
+def _cancel(address, cells, tmp_path):
   executor = Ray(gpus=0, ray_address=address)
   log = cells[0].log
 
@@ -119,10 +132,22 @@ def test_cells_that_are_cancelled_save(address, cells, tmp_path):
   assert log.read_text() == "ready\nsaved\n"
 
 
-def test_a_cluster_that_is_not_there_is_a_mistake(address):
+def test_cells_that_are_cancelled_save(process, address, cells, tmp_path):
+  process(_cancel, address, cells, tmp_path)
+
+
+def _disconnect():
   import ray
 
-  ray.shutdown()  # The connection of the tests before.
+  ray.shutdown()
+
+
+def _connect_to_none():
+  _disconnect()
   executor = Ray(gpus=0, ray_address="127.0.0.1:1")
   with pytest.raises(UserError, match="is no running Ray cluster"):
     executor.at_once(1)
+
+
+def test_a_cluster_that_is_not_there_is_a_mistake(process):
+  process(_connect_to_none)
