@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mixaug_jax.data.class_names import composed
+from mixaug_jax.data.label_sets import are_sets
 from mixaug_jax.data.sources import Source, Subset
 from mixaug_jax.errors import UserError
 
@@ -53,6 +54,19 @@ def select(
   kept: dict[str, Source] = {}
   for split, source in sources.items():
     labels = np.asarray(source.labels)
+    if are_sets(labels):
+      columns = [names.index(n) if n in names else -1 for n in wanted]
+      unknown = labels[:, new_ids < 0].any(1)
+      labels = np.pad(labels, ((0, 0), (0, 1)))[:, columns]  # -1: no image.
+      if chosen is not None:
+        unknown[:] = False  # The labels of classes that are not chosen fall.
+      _note(found[split], UNKNOWN_CLASSES, source, unknown)
+      rows = np.flatnonzero(~unknown)
+      if len(rows) < len(source) or wanted != tuple(names):
+        source = Subset(source, rows, labels[rows], wanted)
+      if len(rows):
+        kept[split] = source
+      continue
     known = (labels >= 0) & (labels < len(names))
     labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
     _note(found[split], "images whose label is not a class", source, ~known)
