@@ -55,24 +55,21 @@ def select(
   for split, source in sources.items():
     labels = np.asarray(source.labels)
     if are_sets(labels):
-      columns = [names.index(n) if n in names else -1 for n in wanted]
-      unknown = labels[:, new_ids < 0].any(1)
-      labels = np.pad(labels, ((0, 0), (0, 1)))[:, columns]  # -1: no image.
-      if chosen is not None:
-        unknown[:] = False  # The labels of classes that are not chosen fall.
+      # Without the labels that are not chosen, an image stays.
+      unknown = labels[:, new_ids < 0].any(1) & (chosen is None)
       _note(found[split], UNKNOWN_CLASSES, source, unknown)
       rows = np.flatnonzero(~unknown)
-      if len(rows) < len(source) or wanted != tuple(names):
-        source = Subset(source, rows, labels[rows], wanted)
-      if len(rows):
-        kept[split] = source
-      continue
-    known = (labels >= 0) & (labels < len(names))
-    labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
-    _note(found[split], "images whose label is not a class", source, ~known)
-    if chosen is None or class_names is not None:
-      _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
-    rows = np.flatnonzero(labels >= 0)
+      place = {composed(n): i for i, n in enumerate(names)}
+      columns = [place.get(composed(n), len(names)) for n in wanted]
+      # A class that the source lacks has no image.
+      labels = np.pad(labels, ((0, 0), (0, 1)))[:, columns]
+    else:
+      known = (labels >= 0) & (labels < len(names))
+      labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
+      _note(found[split], "images whose label is not a class", source, ~known)
+      if chosen is None or class_names is not None:
+        _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
+      rows = np.flatnonzero(labels >= 0)
     if len(rows) < len(source) or wanted != tuple(names):
       source = Subset(source, rows, labels[rows], wanted)
     if len(rows):

@@ -142,6 +142,7 @@ class ConsoleWriter(ScalarWriter):
 # The other metrics stand between those that a reader looks for first and those
 # that describe the training.
 _FIRST = ("loss", "accuracy", "top5_accuracy", "mixed_accuracy")
+_FIRST += ("mean_average_precision",)
 _LAST = ("learning_rate", "images_per_second")
 
 
@@ -158,7 +159,7 @@ def _field(name: str, value: float) -> str:
   if name == "images_per_second":
     return f"{value:,.0f} images/s"
   words = name.replace("_", " ").replace("top5", "top-5")
-  if name.endswith("accuracy"):
+  if name.endswith(("accuracy", "average_precision")):
     return f"{words} {100 * value:5.1f} %"
   if name.endswith("loss"):
     return f"{words} {value:6.3f}"
