@@ -20,8 +20,7 @@ from mixaug_jax.training import length, records, set_measured
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Examples, Measured, Result, Validation
-from mixaug_jax.training.set_measured import SetMeasured
-from mixaug_jax.training.thresholds import Thresholds
+from mixaug_jax.training.set_measured import SetMeasured, Thresholds
 
 _FEW = 50  # A smaller split is worth a warning.
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -7,8 +7,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Self
 
-from mixaug_jax.training.set_measured import SetEvaluation, SetMeasured
-from mixaug_jax.training.thresholds import Thresholds
+from mixaug_jax.training.set_measured import (
+  SetEvaluation,
+  SetMeasured,
+  Thresholds,
+)
 
 CHOSEN = ("best", "last", "ema")
 

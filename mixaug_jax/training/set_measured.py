@@ -4,6 +4,27 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+  """The thresholds of a run.
+
+  Attributes:
+    by_class: for each class name, in the order of class ids; an image has the
+      label if its probability is at least that.
+    default: the classes whose threshold is 0.5, because validation has few
+      images of them.
+  """
+
+  by_class: dict[str, float]
+  default: list[str]
+
+  def array(self) -> np.ndarray:
+    """Returns the thresholds by class id, float64 `[C]`."""
+    return np.array(list(self.by_class.values()))
+
 
 @dataclasses.dataclass(frozen=True)
 class SetMeasured:

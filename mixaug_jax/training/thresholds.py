@@ -1,33 +1,13 @@
 """Thresholds on probabilities, by which an image has a label or not."""
 
-import dataclasses
-
 import numpy as np
 from scipy import special
 
 from mixaug_jax.data.label_sets import FEWEST
 from mixaug_jax.training import metrics
+from mixaug_jax.training.set_measured import Thresholds
 
 DEFAULT = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Thresholds:
-  """The thresholds of a run.
-
-  Attributes:
-    by_class: for each class name, in the order of class ids; an image has the
-      label if its probability is at least that.
-    default: the classes whose threshold is DEFAULT, because validation has
-      fewer than FEWEST images of them.
-  """
-
-  by_class: dict[str, float]
-  default: list[str]
-
-  def array(self) -> np.ndarray:
-    """Returns the thresholds by class id, float64 `[C]`."""
-    return np.array(list(self.by_class.values()))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
