@@ -25,6 +25,7 @@ from configs import default
 
 _SIDE = 8  # Pixels of a digit.
 _MOST = 3  # Digits in an image.
+_NOISE = 64  # Grey values, so that no two images are equal.
 _IMAGES = {"train": 600, "test": 1000}
 
 
@@ -60,14 +61,16 @@ def write(folder: pathlib.Path, images: dict[str, int]) -> None:
       rows = csv.writer(f)
       rows.writerow(["path", "labels"])
       for number in range(images[split]):
-        picture = np.zeros((2 * _SIDE, 2 * _SIDE, 3), np.uint8)
+        grey = rng.integers(_NOISE, size=(2 * _SIDE, 2 * _SIDE, 1))
+        picture = grey.astype(np.uint8).repeat(3, axis=-1)
         count = rng.integers(_MOST + 1)
         quarters = rng.permutation(4)[:count]
         chosen = rng.integers(len(source), size=count)
         for quarter, digit in zip(quarters, chosen, strict=True):
           y, x = _SIDE * (quarter // 2), _SIDE * (quarter % 2)
           pixels = source[int(digit)]["image"]
-          picture[y : y + _SIDE, x : x + _SIDE] = pixels
+          place = picture[y : y + _SIDE, x : x + _SIDE]
+          np.maximum(place, pixels, out=place)
         name = f"{split}/{number:04}.png"
         Image.fromarray(picture).save(folder / name)
         labels = sorted({source.class_names[source.labels[i]] for i in chosen})

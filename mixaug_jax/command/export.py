@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
   if arguments.push:
     push.check(arguments.push, kind)
   run = runs.open_run(arguments.workdir)
+  if arguments.push:
+    push.check_run(run)
   with tempfile.TemporaryDirectory() as folder:
     path = output or pathlib.Path(folder) / names[kind]
     _write(run, kind, path, arguments.push)

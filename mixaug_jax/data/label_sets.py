@@ -114,8 +114,6 @@ def warnings(
         f"no image of {split} has a label, so nothing can be measured or "
         f"learned on it; check the labels of {split}"
       )
-    if none := int((labels.sum(1) == 0).sum()):
-      lines.append(f"{_images(none)} of {split} without a label")
     absent = np.flatnonzero(found == 0)
     if len(absent) and split != "train":  # `Datasets` warns about train.
       lines.append(
@@ -133,5 +131,15 @@ def warnings(
   return lines
 
 
-def _images(count: int) -> str:
-  return f"{count:,} {'image' if count == 1 else 'images'}"
+def sizes(parts: Mapping[str, np.ndarray]) -> str:
+  """Describes how many labels images have, in a sentence.
+
+  Args:
+    parts: the labels of each split, uint8 `[N, C]`.
+  """
+  each = (
+    f"{split} {labels.sum() / len(labels):.2f} "
+    f"({int((labels.sum(1) == 0).sum()):,} images have none)"
+    for split, labels in parts.items()
+  )
+  return f"labels of an image: {', '.join(each)}"

@@ -73,8 +73,9 @@ def describe(
   counts = {name: len(split) for name, split in sets.by_name().items()}
   several = label_sets.are_sets(sets.train.labels)
   if several:
-    labels = sets.train.labels.sum() / len(sets.train)
-    lines.append(f"an image of train has {labels:.2g} labels on average")
+    lines.append(
+      label_sets.sizes({name: x.labels for name, x in sets.by_name().items()})
+    )
   warnings = [
     *sets.warnings,
     *(_small_sets(counts) if several else _small(counts)),

@@ -159,7 +159,7 @@ def _field(name: str, value: float) -> str:
   if name == "images_per_second":
     return f"{value:,.0f} images/s"
   words = name.replace("_", " ").replace("top5", "top-5")
-  if name.endswith(("accuracy", "average_precision")):
+  if name.endswith(("accuracy", "average_precision", "_f1", "exact_match")):
     return f"{words} {100 * value:5.1f} %"
   if name.endswith("loss"):
     return f"{words} {value:6.3f}"
