@@ -41,7 +41,7 @@ def get_config(mixing: str = "none") -> ConfigDict:
   if mixing == "none":
     config.mix.per_example = False
     config.mix.probability = 1.0
-  config.steps = 800
+  config.steps = 400
   return config
 
 

@@ -113,9 +113,7 @@ def test_other_mistakes_in_lists_are_reported(folder):
   columns = {**NONE, "label_columns": "cat,dog"}
   with pytest.raises(UserError, match="column dog holds 'yes'; it must be 0"):
     _open(path, **columns)
-  with pytest.raises(
-    UserError, match=r"has the column emu .* not; its columns"
-  ):
+  with pytest.raises(UserError, match=r"the column emu .* not; its columns"):
     _open(path, **{**NONE, "label_columns": "cat,emu"})
   with pytest.raises(UserError, match="must be different names of columns"):
     _open(path, **{**NONE, "label_columns": "cat,cat"})

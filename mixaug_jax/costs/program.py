@@ -129,7 +129,7 @@ def build(config: ConfigDict, topology: Topology, data: DataSize) -> Program:
 def _examples(
   shape: tuple[int, ...], stored: tuple[int, ...], sets: int | None
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns images and labels; `sets` is the number of classes of label sets."""
+  """Returns images and labels; `sets`: the number of classes of label sets."""
   label = jax.ShapeDtypeStruct(shape, np.int32)
   if sets is not None:
     label = jax.ShapeDtypeStruct((*shape, sets), np.uint8)

@@ -173,7 +173,7 @@ def network_input(
     augmented = recipe.augment(keys.augment, images)
   with jax.named_scope("mixing"):
     if label_sets.are_sets(class_ids):
-      labels = class_ids.astype(jnp.float32)
+      labels = jnp.asarray(class_ids, jnp.float32)
     else:
       labels = jax.nn.one_hot(class_ids, recipe.num_classes)
     return recipe.mixer(
