@@ -247,7 +247,9 @@ class Run(runs.Run):
       [0, 1], `loss` in nats, `calibration_error`, `calibration_error_by_chance`
       and, after scaling by `temperature`, `calibration_error_scaled`; `views`
       (their number), `undefined` (the images whose logits are not finite), and
-      `milliseconds` for an image.
+      `milliseconds` for an image. With label sets, `mean_average_precision`,
+      `classes_left_out`, `micro_f1`, `macro_f1` and `exact_match` stand in
+      place of accuracy and calibration.
 
     Raises:
       UserError: there are no such images, views or split.

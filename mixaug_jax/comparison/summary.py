@@ -69,7 +69,7 @@ def summarise(
       if not np.array_equal(run.compared.ids, first.compared.ids):
         raise ValueError("the runs were measured on different examples")
   target = _mean(
-    run.result.validation.last.accuracy for run in runs[baseline].values()
+    run.result.validation.last.score for run in runs[baseline].values()
   )
   chance = np.full(len(first.correct), 1 / len(first.result.class_names))
   measured = {

@@ -172,7 +172,7 @@ def _accuracies(
 ) -> list[dict[str, Any]]:
   """Returns a row for each evaluation that the run keeps."""
   evaluations = run.result.validation
-  rows = []
+  rows: list[tuple[str, Any, int | None]] = []
   if run.result.test:
     rows.append((f"{split}, chosen weights", run.result.test, None))
   for name, label in (("last", "last"), ("best", "best"), ("ema", "EMA")):

@@ -195,7 +195,8 @@ class Session:
     Raises:
       Interrupted: a signal to stop came meanwhile.
     """
-    exp, test, thresholds = self._exp, None, None
+    exp, thresholds = self._exp, None
+    test: dict[str, float] | None = None
     self._checkpoints.wait()
     variables = self._chosen(state)
     with self._evaluating(exp.eval_batches("validation", "test")):
