@@ -92,15 +92,11 @@ def test_no_threshold_has_a_higher_f1_than_the_chosen_one(seed, levels):
   assert all(f1(x) < best for x in higher[higher > higher.min()])
 
 
-def test_thresholds_of_saturated_probabilities_hold_their_f1():
-  logits = np.array([[800.0], [40.0], [37.0], [36.0], [-800.0]]).repeat(2, 0)
-  labels = np.array([[1], [1], [0], [0], [0]], np.uint8).repeat(2, 0)
-  labels[4] = 1
-  found = thresholds.choose(logits, labels, ["a"]).array()
-  chosen = thresholds.predicted(logits, found)
-  shares = special.expit(logits[:, 0])
-  best = max(reference.f1_score(labels[:, 0], shares >= x) for x in shares)
-  assert reference.f1_score(labels[:, 0], chosen[:, 0]) == pytest.approx(best)
+def test_a_threshold_separates_probabilities_that_are_neighbours():
+  for low in (0.5, np.nextafter(0.5, 1)):  # Their middle rounds up or down.
+    shares = np.array([np.nextafter(low, 1)] * 5 + [low] * 5)
+    found = thresholds._best(shares, np.repeat([1, 0], 5))
+    assert (shares >= found).tolist() == [True] * 5 + [False] * 5
 
 
 def test_the_loss_of_label_sets_leaves_padding_out():

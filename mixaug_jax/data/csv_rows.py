@@ -107,8 +107,9 @@ def read(
     places = _label_columns(file, header or (), how.columns, optional_class)
     labelled = bool(places)
     labels_of = lambda cells: _marked(cells, places)
-  elif how.separator is not None:
-    labels_of = lambda cells: _label_set(cells[label], how.separator)
+  elif label is not None and (separator := how.separator) is not None:
+    place = label
+    labels_of = lambda cells: _label_set(cells[place], separator)
   if path is None or not (labelled or optional_class):
     missing = "path" if path is None else "class"
     raise UserError(

@@ -89,7 +89,7 @@ def in_words(labels: np.ndarray, names: Sequence[str]) -> list[str]:
   if not are_sets(labels):
     return [names[label] for label in labels]
   return [
-    ", ".join(names[i] for i in np.flatnonzero(row)) or "no label"
+    ", ".join(names[int(i)] for i in np.flatnonzero(row)) or "no label"
     for row in labels
   ]
 
