@@ -56,7 +56,7 @@ def select(
     labels = np.asarray(source.labels)
     if are_sets(labels):
       # Without the labels that are not chosen, an image stays.
-      unknown = labels[:, new_ids < 0].any(1)
+      unknown = np.asarray(labels[:, new_ids < 0].any(1))
       if chosen is not None:
         unknown = np.zeros_like(unknown)
       _note(found[split], UNKNOWN_CLASSES, source, unknown)
