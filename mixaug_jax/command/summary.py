@@ -17,11 +17,11 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
   lines = []
   for name in ("last", "best", "ema"):
     if measured := getattr(result.validation, name):
-      figure = " mAP" if isinstance(measured, SetMeasured) else ""
-      lines.append(
-        f"validation, {name}: {measured.score:.2%}{figure} at step "
-        f"{measured.step}"
-      )
+      if isinstance(measured, SetMeasured):
+        figure = f"{measured.mean_average_precision:.2%} mAP"
+      else:
+        figure = f"{measured.accuracy:.2%}"
+      lines.append(f"validation, {name}: {figure} at step {measured.step}")
   if isinstance(result.test, SetMeasured):
     lines.append(
       f"test ({_CHOSEN[result.chosen]}, step {result.chosen_step}): "
