@@ -183,25 +183,24 @@ def test_the_number_of_devices_changes_nothing(trained):
 
 
 @pytest.mark.parametrize("mixer", ["cutmix", "mixup", "cutout"])
-def test_label_sets_mix_by_share(trained, mixer):
+def test_label_sets_mix_as_one_hot_labels_do(trained, mixer):
   exp = _experiment(trained, **{"mix.name": mixer})
-  labels = exp.datasets.train.labels[:24]
   images = exp.datasets.train.images(np.arange(24))
-  _, mixed = jax.jit(
-    lambda x, y: step.network_input(
-      exp.recipe, np.uint32(0), jnp.int32(1), x, y, step.Devices()
+  sets = exp.datasets.train.labels[:24]
+  assert (sets.sum(-1) == 0).any()
+
+  def mixed(recipe, labels):
+    feed = lambda x, y: step.network_input(
+      recipe, np.uint32(0), jnp.int32(1), x, y, step.Devices()
     )
-  )(images, labels)
-  mixed = np.asarray(mixed)
-  assert (labels.sum(-1) == 0).any()
-  # Each label is a mean of labels that are 0 or 1.
-  assert mixed.min() >= 0
-  assert mixed.max() <= 1 + 1e-6
-  changed = np.abs(mixed - labels).max(-1) > 1e-3
-  assert changed.any() != (mixer == "cutout")
-  np.testing.assert_allclose(
-    labels.sum(), mixed.sum(), rtol=0.5 * changed.any() + 1e-6
-  )
+    return np.asarray(jax.jit(feed)(images, labels)[1])
+
+  # With a class for each example, labels are the weights of the examples.
+  each = dataclasses.replace(exp.recipe, num_classes=24)
+  weights = mixed(each, np.arange(24, dtype=np.int32))
+  found = mixed(exp.recipe, sets)
+  np.testing.assert_allclose(found, weights @ sets, atol=1e-6)
+  assert (np.abs(found - sets).max() > 0.01) == (mixer != "cutout")
 
 
 def test_smoothing_is_that_of_two_classes_a_label(trained):
