@@ -38,9 +38,6 @@ def get_config(mixing: str = "none") -> ConfigDict:
   config.data.examples_per_class = None
   config.loss.name = "sigmoid"
   config.mix.name = mixing
-  if mixing == "none":
-    config.mix.per_example = False
-    config.mix.probability = 1.0
   config.steps = 400
   return config
 
@@ -54,8 +51,8 @@ def write(folder: pathlib.Path, images: dict[str, int]) -> None:
   """
   from mixaug_jax.data.digits import Digits
 
-  for split, source in Digits.splits().items():
-    rng = np.random.default_rng(0)
+  for seed, (split, source) in enumerate(Digits.splits().items()):
+    rng = np.random.default_rng(seed)
     (folder / split).mkdir(parents=True)
     with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as f:
       rows = csv.writer(f)
