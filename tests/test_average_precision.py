@@ -40,6 +40,12 @@ def test_a_class_without_an_example_is_left_out_and_counted():
   expected = reference.average_precision_score(labels[:, kept], logits[:, kept])
   assert found == pytest.approx(expected, rel=1e-12)
   assert left_out == 1
+  limits = np.full(7, 0.5)
+  every = set_metrics.at_thresholds(logits, labels, limits)["macro_f1"]
+  some = set_metrics.at_thresholds(
+    logits[:, kept], labels[:, kept], limits[kept]
+  )
+  assert every == pytest.approx(some["macro_f1"])
   none, left_out = average_precision.mean(logits, np.zeros_like(labels))
   assert np.isnan(none)
   assert left_out == 7
