@@ -262,6 +262,20 @@ def test_words_name_labels_or_none():
   assert label_sets.in_words(np.array([1, 0]), ["a", "b"]) == ["b", "a"]
 
 
+def test_a_forgotten_separator_is_noticed(folder):
+  cells = ["cat", "dog", "cat;dog"] * 4
+  _write(folder, zip(FILES, cells, strict=True))
+  config = _config(folder, data__label_separator=None)
+  assert any(
+    "'cat;dog' is made of other classes" in text
+    and "config.data.label_separator=';'" in text
+    for text in data.load(config.data, 0).warnings
+  )
+  config = _config(folder)
+  assert "made of" not in " ".join(data.load(config.data, 0).warnings)
+  assert label_sets.hidden(["cat", "dog, big"]) == []
+
+
 def test_one_class_an_image_stays_as_it_was(folder):
   path = _write(folder, [(name, "ab"[k % 2]) for k, name in enumerate(FILES)])
   source = CsvSource.splits(path)["all"]

@@ -377,7 +377,7 @@ def _of_sets(
 ) -> list[str]:
   """Returns sentences about label sets; see `label_sets.warnings`."""
   if not label_sets.are_sets(train.labels):
-    return []
+    return label_sets.hidden(names)
   labels = {name: split.labels for name, split in parts.items()}
   return label_sets.warnings({**labels, "train": train.labels}, names)
 

@@ -131,6 +131,24 @@ def warnings(
   return lines
 
 
+def hidden(names: Sequence[str]) -> list[str]:
+  """Returns a sentence if a class seems to be several, such as `cat;dog`.
+
+  Args:
+    names: the class names of images with one class each.
+  """
+  known = set(names)
+  for name in names:
+    for separator in ";|,":
+      parts = [part.strip() for part in name.split(separator)]
+      if len(parts) > 1 and set(parts) <= known:
+        return [
+          f"the class {name!r} is made of other classes; if an image may have "
+          f"several labels, set config.data.label_separator='{separator}'"
+        ]
+  return []
+
+
 def sizes(parts: Mapping[str, np.ndarray]) -> str:
   """Describes how many labels images have, in a sentence.
 
