@@ -19,6 +19,7 @@ import mixaug_jax as mx
 from benchmarks import several_digits
 from mixaug_jax import config as config_lib
 from mixaug_jax.command import compare, evaluate, export, preview, train
+from mixaug_jax.costs import program, topologies
 from mixaug_jax.errors import UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import experiment, parallel, records, step
@@ -330,6 +331,18 @@ def test_a_comparison_is_refused_before_anything_starts(trained, tmp_path):
       ]
     )
   assert not (tmp_path / "compare").exists()
+
+
+def test_fit_compiles_the_step_of_label_sets(trained):
+  config = _experiment(trained).config
+  found = program.data_size(config)
+  assert (found.classes, found.images) == (10, 120)
+  chip = topologies.CHIPS["cpu"]
+  topology = topologies.Topology("cpu:4", chip, 4, present=True)
+  for size in (found, program.DataSize(10)):
+    *_, batch = program.build(config, topology, size).arguments
+    assert batch["label"].shape == (4, 6, 10)
+    assert batch["label"].dtype == np.uint8
 
 
 @pytest.mark.parametrize(
