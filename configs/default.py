@@ -73,6 +73,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.on_error = "raise"  # For unreadable images: raise or skip.
   # For images that stand in two splits or under two labels: report or error.
   data.duplicates = "report"
+  # For several labels an image, or none, one of these; with loss.name=sigmoid.
+  data.label_separator = placeholder(str)  # In a cell of a csv, such as ";".
+  data.label_columns = placeholder(str)  # "a,b": columns of 0 and 1 in a csv.
   data.classes = placeholder(str)  # To keep: a count, or names "a,b".
   data.examples_per_class = placeholder(int)  # To train on.
   data.oversample = False  # Draw every class equally often.

@@ -36,6 +36,7 @@ from mixaug_jax import (
   workdirs,
 )
 from mixaug_jax.errors import UserError
+from mixaug_jax.training.set_measured import SetMeasured
 
 Path = str | os.PathLike[str]
 # Of a config key: typed, or text as on the command line.
@@ -74,7 +75,9 @@ class Run(runs.Run):
 
   def __repr__(self) -> str:
     split = "test" if self.result.test else "validation"
-    return f"<Run {self.workdir}: {split} accuracy {self.accuracy:.2%}>"
+    figure = "mean average precision" if self.has_label_sets else "accuracy"
+    score = (self.result.test or self.result.validation.last).score
+    return f"<Run {self.workdir}: {split} {figure} {score:.2%}>"
 
   @property
   def accuracy(self) -> float:
@@ -82,8 +85,34 @@ class Run(runs.Run):
 
     It is that of the chosen weights on test. Without a test split, it is that
     on validation at the last step.
+
+    Raises:
+      UserError: the run has label sets.
     """
-    return (self.result.test or self.result.validation.last).accuracy
+    measured = self.result.test or self.result.validation.last
+    if isinstance(measured, SetMeasured):
+      raise UserError(
+        f"the run in {self.workdir} has several labels an image and no "
+        "accuracy; see mean_average_precision"
+      )
+    return measured.accuracy
+
+  @property
+  def mean_average_precision(self) -> float:
+    """The mean average precision in [0, 1] of a run with label sets.
+
+    It is that of the weights of `accuracy`.
+
+    Raises:
+      UserError: an image has one class.
+    """
+    measured = self.result.test or self.result.validation.last
+    if not isinstance(measured, SetMeasured):
+      raise UserError(
+        f"the run in {self.workdir} has one class an image and no mean average "
+        "precision; see accuracy"
+      )
+    return measured.mean_average_precision
 
   @_entry()
   def predict(
@@ -109,6 +138,9 @@ class Run(runs.Run):
       A dict for each image. It has `image`, the path; `top`, dicts of `class`
       and `probability`, the most likely one first; `probabilities`, `softmax`
       or `sigmoid`; and `overlay`, the path of its PNG, if one was asked for.
+      With label sets, it also has `labels`, the classes whose probability
+      reaches the threshold of the run, and `by_class`, all probabilities;
+      `output` then gets predictions.csv as well.
       What cannot be read is reported on stderr and left out.
 
     Raises:
@@ -137,7 +169,7 @@ class Run(runs.Run):
     Returns:
       What `predict` returns, the errors, and the number of files.
     """
-    from mixaug_jax.analysis import overlays, predictions
+    from mixaug_jax.analysis import overlays, predictions, set_predictions
     from mixaug_jax.analysis import views as views_lib
     from mixaug_jax.data import decode, image_files
 
@@ -155,6 +187,9 @@ class Run(runs.Run):
     if stage and output is None:
       raise UserError("--stage draws nothing without --output=DIR")
     folder = None if output is None else _path("output", output)
+    thresholds = self.result.thresholds
+    if thresholds and folder:
+      set_predictions.check(folder)
     places = overlays.plan(photos, given, folder) if folder else {}
     network = self.classifier()
     predict = network.predictor(",".join(_names("views", views)))
@@ -175,7 +210,11 @@ class Run(runs.Run):
       self.result.class_names,
       self.likelihood,
       draw,
+      thresholds,
     )
+    if thresholds and folder and rows:
+      separator = self.config.data.label_separator or ";"
+      set_predictions.write(folder, rows, separator)
     return rows, errors, len(photos)
 
   @_entry()
@@ -208,7 +247,9 @@ class Run(runs.Run):
       [0, 1], `loss` in nats, `calibration_error`, `calibration_error_by_chance`
       and, after scaling by `temperature`, `calibration_error_scaled`; `views`
       (their number), `undefined` (the images whose logits are not finite), and
-      `milliseconds` for an image.
+      `milliseconds` for an image. With label sets, `mean_average_precision`,
+      `classes_left_out`, `micro_f1`, `macro_f1` and `exact_match` stand in
+      place of accuracy and calibration.
 
     Raises:
       UserError: there are no such images, views or split.
@@ -234,13 +275,17 @@ class Run(runs.Run):
     predictors = {name: network.predictor(name) for name in names}
     directory = None if data_dir is None else str(_path("data_dir", data_dir))
     name, images, validation, notes = self.labelled(split, directory)
+    thresholds = self.result.thresholds
+    if thresholds and not images.labels.any():
+      raise UserError(f"no image of {name} has a label, so nothing is measured")
     measured = views_lib.evaluate(
       predictors,
       images,
-      validation,
+      None if thresholds else validation,
       batch_size=self.config.evaluate.batch_size,
       average=average,
       likelihood=self.likelihood,
+      thresholds=thresholds.array() if thresholds else None,
     )
     return {
       "split": name,

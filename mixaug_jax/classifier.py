@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixaug_jax import augment, models
 from mixaug_jax.analysis import cam, likelihood
-from mixaug_jax.data import decode
+from mixaug_jax.data import decode, label_sets
 from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.training import checkpoint as checkpoint_lib
 from mixaug_jax.training import parallel
@@ -56,7 +56,8 @@ class Classifier:
     It is a pure function for tracing, such as by `jax.export`; `predictor` is
     the one for computing.
     """
-    kind = likelihood.of_loss(self.config.loss.name).kind
+    sets = label_sets.key(self.config.data) is not None
+    kind = likelihood.of_loss(self.config.loss.name, sets).kind
     logits = self.model.apply(
       self.variables, self.preprocess(images), train=False
     )

@@ -48,6 +48,8 @@ _KEYS = {
   "lr": "optimizer.learning_rate",
   "max_steps": "steps",
   "mixup": "mix.name",
+  "multi_label": "data.label_separator",
+  "multilabel": "data.label_separator",
   "n_epochs": "epochs",
   "num_classes": "data.classes",
   "num_epochs": "epochs",

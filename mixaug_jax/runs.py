@@ -35,7 +35,7 @@ class Predictions:
 
   Attributes:
     logits: float32 `[N, C]`.
-    labels: class ids, int32 `[N]`.
+    labels: class ids, int32 `[N]`, or label sets, uint8 `[N, C]`.
     ids: the name of each example, `[N]`.
   """
 
@@ -59,9 +59,14 @@ class Run:
   result: Result
 
   @property
+  def has_label_sets(self) -> bool:
+    """Whether an image may have several labels, or none."""
+    return self.result.thresholds is not None
+
+  @property
   def likelihood(self) -> likelihood.Likelihood:
     """The meaning of the logits, which follows the loss."""
-    return likelihood.of_loss(self.config.loss.name)
+    return likelihood.of_loss(self.config.loss.name, self.has_label_sets)
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
@@ -96,10 +101,14 @@ class Run:
     except Exception:  # Damaged zip files and headers raise many types.
       raise self._damaged(name) from None
     classes = len(self.result.class_names)
+    wanted: Any = (np.int32, ids.shape)
+    values = classes
+    if self.has_label_sets:
+      wanted, values = (np.uint8, (*ids.shape, classes)), 2
     if (
-      (logits.dtype, logits.shape) != (np.float32, (labels.size, classes))
-      or (labels.dtype, labels.shape) != (np.int32, ids.shape)
-      or not np.isin(labels, np.arange(classes)).all()
+      (logits.dtype, logits.shape) != (np.float32, (*ids.shape, classes))
+      or (labels.dtype, labels.shape) != wanted
+      or not np.isin(labels, np.arange(values)).all()
     ):
       raise self._damaged(name)
     return Predictions(logits, labels, ids)
@@ -132,13 +141,18 @@ class Run:
       config = self.config.data.copy_and_resolve_references()
       config.dir = directory
       config.name = labelled.source_name(config.name, directory)
+      if self.has_label_sets and config.name != "csv":
+        raise UserError(
+          f"--data_dir={directory} must be a CSV file, or a folder with "
+          "train.csv, because the run has several labels an image"
+        )
       try:
         name, images, found = labelled.load_split(config, split, names)
       except UserError as error:
         text = str(error).replace("config.data.dir", "--data_dir")
         raise UserError(text) from None
       notes = selection.describe({name: found})
-      return name, images, None, [*notes, _NO_TEMPERATURE]
+      return name, images, None, [*notes, *self._no_temperature()]
     try:
       sets, changed = self.datasets()
     except UserError as error:
@@ -162,8 +176,12 @@ class Run:
     else:
       same = not any("validation" in text for text in changed)
     if not same:
-      notes.append(_NO_TEMPERATURE)
+      notes += self._no_temperature()
     return split, images, sets.validation if same else None, notes
+
+  def _no_temperature(self) -> list[str]:
+    """Returns a note, where a temperature is fitted on validation at all."""
+    return [] if self.has_label_sets else [_NO_TEMPERATURE]
 
   def datasets(self) -> tuple[data.Datasets, list[str]]:
     """Opens the data of the run again, with its class ids.
@@ -233,7 +251,8 @@ def _row(line: str) -> dict[str, Any]:
   metrics = {name: value for name, value in row.items() if name != "split"}
   from_json(dict[str, float], metrics)
   if split != "train" and (
-    split not in ("validation", "test") or "accuracy" not in metrics
+    split not in ("validation", "test")
+    or not {"accuracy", "mean_average_precision"} & set(metrics)
   ):
     raise ValueError(f"not a row of a split: {line}")
   return row

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mixaug_jax import augment, data
 from mixaug_jax.analysis import fonts
+from mixaug_jax.data import label_sets
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.errors import UserError
 from mixaug_jax.training.step import Devices, network_input
@@ -96,20 +97,33 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
       recipe, seed, step, images, class_ids, Devices()
     )
   )
+  sets = label_sets.key(config.data) is not None
   made = []
   for step, batch in zip(steps, stored, strict=True):
     images, class_ids = batch["image"], batch["label"]
     seen, labels = feed(step, images, class_ids)
-    words = [in_words(label, names) for label in np.asarray(labels)]
-    classes = [names[i] for i in class_ids]
+    words = [in_words(label, names, sets) for label in np.asarray(labels)]
+    classes = label_sets.in_words(class_ids, names)
     made.append((images, classes, np.asarray(seen), words))
   return made
 
 
-def in_words(label: np.ndarray, names: Sequence[str]) -> str:
-  """Returns a label as `0.62 Chihuahua + 0.38 Pug`, or `Pug` if it is hard."""
+def in_words(
+  label: np.ndarray, names: Sequence[str], sets: bool = False
+) -> str:
+  """Returns a label as `0.62 Chihuahua + 0.38 Pug`, or `Pug` if it is hard.
+
+  Args:
+    label: float `[C]`.
+    names: the class names.
+    sets: whether it is a label set, as in `Chihuahua + 0.38 Pug`.
+  """
   order = np.argsort(-label, kind="stable")
   parts = [(label[i], names[int(i)]) for i in order if label[i] >= 0.005]
+  if sets:
+    shares = ("" if x >= 0.995 else f"{x:.2f} " for x, _ in parts)
+    shown = (f"{x}{name}" for x, (_, name) in zip(shares, parts, strict=True))
+    return " + ".join(shown) or "no label"
   if len(parts) == 1:
     return parts[0][1]
   return " + ".join(f"{share:.2f} {name}" for share, name in parts)

@@ -111,16 +111,33 @@ SIGMOID = Likelihood(
 )
 
 
-def of_loss(name: str) -> Likelihood:
+def _set_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """The sum of the binary cross-entropies of all labels of a set."""
+  logits = np.asarray(logits, np.float64)
+  with np.errstate(invalid="ignore"):  # Of a NaN.
+    return np.logaddexp(0, np.where(labels > 0, -logits, logits)).sum(-1)
+
+
+# Of images with several labels or none: labels are 0 or 1, `[N, C]`.
+SETS = dataclasses.replace(SIGMOID, cross_entropy=_set_cross_entropy)
+
+
+def of_loss(name: str, sets: bool = False) -> Likelihood:
   """Returns the meaning of the logits of a run.
 
   A loss of the user's own does not define probabilities. Those of the softmax
-  stand for them; the note names this.
+  stand for them; the note names this. Label sets have those of the sigmoid.
 
   Args:
     name: `config.loss.name`; a loss of the user's own is imported when it is
       called.
+    sets: whether labels are label sets, `[N, C]`, in place of class ids.
   """
+  if sets and name == SETS.loss_name:
+    return SETS
+  if sets:
+    own = functools.partial(_own_set_loss, name)
+    return dataclasses.replace(SETS, loss_name=name, own_loss=own)
   for known in (SOFTMAX, SIGMOID):
     if known.loss_name == name:
       return known
@@ -133,9 +150,13 @@ def of_loss(name: str) -> Likelihood:
 
 
 def _own_loss(name: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  return _own_set_loss(name, logits, jax.nn.one_hot(labels, logits.shape[-1]))
+
+
+def _own_set_loss(name, logits, labels) -> np.ndarray:
   try:
     loss = losses.make(name)
   except ValueError as error:
     raise UserError(f"config.{error}") from error
-  one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+  one_hot = jnp.asarray(labels, jnp.float32)
   return np.asarray(loss(jnp.asarray(logits, jnp.float32), one_hot), np.float64)

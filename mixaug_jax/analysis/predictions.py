@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mixaug_jax.analysis import calibration
+from mixaug_jax.analysis import calibration, set_predictions
 from mixaug_jax.analysis.likelihood import Likelihood
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import printable
+from mixaug_jax.training.set_measured import Thresholds
 
 _BATCH = 32
 _TOP = 5
@@ -30,6 +31,7 @@ def classify(
   class_names: Sequence[str],
   likelihood: Likelihood,
   draw: Draw | None = None,
+  thresholds: Thresholds | None = None,
 ) -> tuple[list[dict[str, Any]], list[UserError]]:
   """Predicts the five most likely classes of each image.
 
@@ -40,11 +42,13 @@ def classify(
     class_names: by class id.
     likelihood: the meaning of the logits.
     draw: draws images with their most likely classes.
+    thresholds: of a run with label sets.
 
   Returns:
     A dict for each image: `image`, its path, printable; `top`, dicts of `class`
-    and `probability`; `probabilities`, the kind of the likelihood; and
-    `overlay`, its drawing, if there is one. Then the errors of the images that
+    and `probability`; `probabilities`, the kind of the likelihood; with
+    thresholds, what `set_predictions.fields` returns; and `overlay`, its
+    drawing, if there is one. Then the errors of the images that
     cannot be read or whose logits are not numbers.
   """
   rows, errors = [], []
@@ -61,7 +65,9 @@ def classify(
     # The batch is filled up, so that one program serves all.
     full = np.resize(np.stack(images), (_BATCH, *images[0].shape))
     outputs = logits(full)[: len(good)]
-    probabilities = likelihood.probabilities(outputs)
+    # The thresholds are of float64.
+    kind = np.float64 if thresholds else outputs.dtype
+    probabilities = likelihood.probabilities(outputs.astype(kind))
     undefined = calibration.undefined(outputs)
     errors += [
       UserError(f"{path}: the logits of the network are not numbers")
@@ -76,6 +82,7 @@ def classify(
         "image": printable(str(path)),
         "top": _top(row, class_names),
         "probabilities": likelihood.kind,
+        **(set_predictions.fields(row, thresholds) if thresholds else {}),
       }
       for path, row in zip(good, probabilities, strict=True)
     ]

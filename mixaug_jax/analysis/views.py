@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax import data
-from mixaug_jax.analysis import calibration
+from mixaug_jax.analysis import calibration, set_views
 from mixaug_jax.analysis.likelihood import Likelihood
 
 # Takes stored images, uint8 `[B, S, S, 3]`; returns logits `[V, B, C]`.
@@ -65,6 +65,7 @@ def evaluate(
   batch_size: int,
   average: str,
   likelihood: Likelihood,
+  thresholds: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Measures each named group of views, and all of them together.
 
@@ -75,11 +76,13 @@ def evaluate(
     batch_size: the number of images that a predictor is given at a time.
     average: `logits` or `probabilities`, see `averaged`.
     likelihood: the meaning of the logits.
+    thresholds: of a run with label sets, by class id, `[C]`; else None.
 
   Returns:
     For each name, and for their union where there are several: `views` (their
-    number), the figures of `calibration.measures`, `undefined` (the number of
-    images whose logits are not finite), and `milliseconds` for an image.
+    number), the figures of `calibration.measures`, or of `set_views.measures`
+    with thresholds, `undefined` (the number of images whose logits are not
+    finite), and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
@@ -98,9 +101,14 @@ def evaluate(
     fitted = None
     if validation is not None:
       fitted = of(fitting), validation.labels
+    figures: dict[str, Any]
+    if thresholds is None:
+      figures = calibration.measures(ours, truth, likelihood, fitted)
+    else:
+      figures = set_views.measures(ours, truth, likelihood, thresholds)
     measured["+".join(chosen)] = {
       "views": sum(len(logits[name]) for name in chosen),
-      **calibration.measures(ours, truth, likelihood, fitted),
+      **figures,
       "undefined": int(calibration.undefined(ours).sum()),
       "milliseconds": 1e3 * sum(seconds[n] for n in chosen) / len(truth),
     }

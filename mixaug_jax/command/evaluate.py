@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--json", action="store_true", help="print JSON")
   arguments = flags.parse(parser, argv)
 
-  from mixaug_jax.analysis import views
+  from mixaug_jax.analysis import set_views, views
   from mixaug_jax.api import open_run
 
   report = open_run(arguments.workdir).measure(
@@ -50,5 +50,7 @@ def main(argv: Sequence[str]) -> None:
   if arguments.json:
     print(json.dumps(report, indent=2))
     return
-  header, _, rows = views.table(report).partition("\n")
+  sets = "mean_average_precision" in next(iter(report["views"].values()))
+  table = set_views.table if sets else views.table
+  header, _, rows = table(report).partition("\n")
   print(f"{progress.folded(header, sys.stdout)}\n{rows}")

@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
   if arguments.push:
     push.check(arguments.push, kind)
   run = runs.open_run(arguments.workdir)
+  push.check_run(run, arguments.push)
   with tempfile.TemporaryDirectory() as folder:
     path = output or pathlib.Path(folder) / names[kind]
     _write(run, kind, path, arguments.push)

@@ -13,7 +13,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = _parse(argv)
 
   from mixaug_jax import api
-  from mixaug_jax.analysis import predictions
+  from mixaug_jax.analysis import predictions, set_predictions
 
   run = api.open_run(arguments.workdir)
   rows, errors, count = run.classify(
@@ -26,7 +26,11 @@ def main(argv: Sequence[str]) -> None:
     raise errors[0]
   for error in errors:
     print(f"mixaug_jax: {error}", file=sys.stderr)
-  table = predictions.table(rows, run.likelihood.note)
+  note = run.likelihood.note
+  if run.result.thresholds:
+    table = set_predictions.table(rows, note, run.result.thresholds)
+  else:
+    table = predictions.table(rows, note)
   print(json.dumps(rows, indent=2) if arguments.json else table)
   if errors:
     raise UserError(
@@ -43,7 +47,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     "predict", "Classifies images by the chosen weights of a finished run."
   )
   flags.add_workdir(parser, "the directory of a finished run")
-  help_text = "a folder for class activation overlays, one PNG for each image"
+  help_text = (
+    "a folder for class activation overlays, one PNG for each image; with "
+    "several labels an image, predictions.csv as well"
+  )
   parser.add_argument("--output", type=flags.path, help=help_text)
   parser.add_argument(
     "--stage",

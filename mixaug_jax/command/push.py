@@ -20,6 +20,16 @@ def check(name: str, kind: str) -> None:
   hub.check_token()
 
 
+def check_run(run: Run, name: str | None) -> None:
+  """Raises UserError if timm would misread a network that is to be pushed."""
+  if name and run.has_label_sets:
+    raise UserError(
+      "--push is for runs with one class an image, because timm takes the "
+      "softmax of the logits; write a file by --format=stablehlo, which gives "
+      "the probability of each label"
+    )
+
+
 def push(
   run: Run, network: Classifier, name: str, weights: pathlib.Path
 ) -> str:

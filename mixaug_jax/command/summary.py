@@ -3,6 +3,7 @@
 import os
 
 from mixaug_jax.training.result import Result
+from mixaug_jax.training.set_measured import SetMeasured
 
 _CHOSEN = {
   "best": "best on validation",
@@ -16,10 +17,17 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
   lines = []
   for name in ("last", "best", "ema"):
     if measured := getattr(result.validation, name):
-      lines.append(
-        f"validation, {name}: {measured.accuracy:.2%} at step {measured.step}"
-      )
-  if test := result.test:
+      if isinstance(measured, SetMeasured):
+        figure = f"{measured.mean_average_precision:.2%} mAP"
+      else:
+        figure = f"{measured.accuracy:.2%}"
+      lines.append(f"validation, {name}: {figure} at step {measured.step}")
+  if isinstance(result.test, SetMeasured):
+    lines.append(
+      f"test ({_CHOSEN[result.chosen]}, step {result.chosen_step}): "
+      f"{_of_sets(result.test)}"
+    )
+  elif test := result.test:
     lines.append(
       f"test ({_CHOSEN[result.chosen]}, step {result.chosen_step}): "
       f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
@@ -30,3 +38,15 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
     f"{result.images_per_second:,.0f} images/s; the run is in {workdir}"
   )
   return "\n".join(lines)
+
+
+def _of_sets(test: SetMeasured) -> str:
+  """Returns the figures of a test split with label sets."""
+  left_out = test.classes_left_out
+  without = f" without {left_out:,} classes that have no image" * bool(left_out)
+  return (
+    f"mean average precision {test.mean_average_precision:.2%}{without}; at "
+    f"the thresholds of validation micro-F1 {test.micro_f1:.2%}, macro-F1 "
+    f"{test.macro_f1:.2%}, exact label sets {test.exact_match:.2%}; loss "
+    f"{test.loss:.3f}"
+  )

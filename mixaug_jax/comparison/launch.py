@@ -177,7 +177,7 @@ def _outcome(cell: Cell) -> str:
   result = open_run(cell.workdir).result
   split = "test" if result.test else "validation"
   measured = result.test or result.validation.last
-  return f"{split} {measured.accuracy:.2%}"
+  return f"{split} {measured.score:.2%}"
 
 
 def _failure(cell: Cell) -> str:

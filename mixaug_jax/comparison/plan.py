@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import arms as arms_lib
 from mixaug_jax.comparison import tuning as tuning_lib
+from mixaug_jax.data import label_sets
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import records
 
@@ -226,6 +227,7 @@ def make(
   """
   if workdir.exists() and not workdir.is_dir():
     raise UserError(f"{workdir} is a file; name a folder")
+  _refuse_label_sets(config)
   # The baseline first; ConfigDict sorts the others by name.
   names = sorted(config.arms, key=lambda name: name != config.baseline)
   # One stored size for all arms, because all must see the same images.
@@ -301,6 +303,17 @@ def make(
 
       with_views.check(comparison.views, of_runs[0])
   return comparison
+
+
+def _refuse_label_sets(config: ConfigDict) -> None:
+  """Raises UserError if images of an arm have several labels or none."""
+  for name in config.arms:
+    if key := label_sets.key(arms_lib.of_arm(config, name).data):
+      raise UserError(
+        f"compare measures arms by accuracy, and with config.base.data.{key} "
+        "an image may have several labels or none; train each arm by itself "
+        "and compare mean_average_precision in their result.json"
+      )
 
 
 def _check_folders(comparison: Comparison) -> None:

@@ -69,7 +69,7 @@ def summarise(
       if not np.array_equal(run.compared.ids, first.compared.ids):
         raise ValueError("the runs were measured on different examples")
   target = _mean(
-    run.result.validation.last.accuracy for run in runs[baseline].values()
+    _last_accuracy(run.result.validation) for run in runs[baseline].values()
   )
   chance = np.full(len(first.correct), 1 / len(first.result.class_names))
   measured = {
@@ -116,6 +116,11 @@ def summarise(
       if other != baseline
     ],
   }
+
+
+def _last_accuracy(validation: Any) -> float:
+  """Returns the last accuracy; a comparison has one class an image."""
+  return validation.last.accuracy
 
 
 def _best(

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mixaug_jax import models
 from mixaug_jax.costs import topologies
 from mixaug_jax.costs.topologies import Topology
-from mixaug_jax.data import datasets, decode, splits
+from mixaug_jax.data import datasets, decode, label_sets, splits
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
 from mixaug_jax.training import experiment, parallel, state
@@ -103,12 +103,13 @@ def build(config: ConfigDict, topology: Topology, data: DataSize) -> Program:
     images * int(np.prod(stored)),
     topology.chip.memory if data.images and topology.chip.memory else 0,
   )
+  sets = data.classes if label_sets.key(config.data) else None
   array = jax.ShapeDtypeStruct
   if placement == "device":
-    arrays = _examples((images,), stored)
+    arrays = _examples((images,), stored, sets)
     batch = {"index": array(share, np.int32)}
   else:
-    arrays, batch = {}, _examples(share, stored)
+    arrays, batch = {}, _examples(share, stored, sets)
   return Program(
     step=parallel.train_step(
       make_train_step(recipe, parallel.devices()), topologies.devices(topology)
@@ -126,11 +127,15 @@ def build(config: ConfigDict, topology: Topology, data: DataSize) -> Program:
 
 
 def _examples(
-  shape: tuple[int, ...], stored: tuple[int, ...]
+  shape: tuple[int, ...], stored: tuple[int, ...], sets: int | None
 ) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns images and labels; `sets`: the number of classes of label sets."""
+  label = jax.ShapeDtypeStruct(shape, np.int32)
+  if sets is not None:
+    label = jax.ShapeDtypeStruct((*shape, sets), np.uint8)
   return {
     "image": jax.ShapeDtypeStruct((*shape, *stored), np.uint8),
-    "label": jax.ShapeDtypeStruct(shape, np.int32),
+    "label": label,
   }
 
 

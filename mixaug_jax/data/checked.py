@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from mixaug_jax.data import class_names as class_names_lib
+from mixaug_jax.data import label_sets
+from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.sources import Item
 from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.names import printable
@@ -30,6 +32,7 @@ class Checked:
     try:
       self._length = len(source)
       labels = np.asarray(source.labels)
+      self._sets = isinstance(source, CsvSource) and label_sets.are_sets(labels)
       self.ids = [_shown(str(name)) for name in source.ids]
       self.class_names = tuple(source.class_names)
       self._fingerprint = source.fingerprint()
@@ -46,18 +49,19 @@ class Checked:
     if why := self._mistake(labels):
       raise UserError(f"the source of {split} {why}")
     self.class_names = tuple(map(_shown, self.class_names))
-    self.labels = labels.astype(np.int32)
+    sets = label_sets.are_sets(labels)
+    self.labels = labels.astype(np.uint8 if sets else np.int32)
 
   def _mistake(self, labels: np.ndarray) -> str:
     """Returns what is wrong with the attributes, or an empty text."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    if not self._sets and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
       return (
         f"has labels of the type {labels.dtype} and the shape "
         f"{list(labels.shape)}; they must be integers [N]"
       )
-    if not self._length == len(self.ids) == labels.size:
+    if not self._length == len(self.ids) == len(labels):
       return (
-        f"has {self._length} examples, {labels.size} labels and "
+        f"has {self._length} examples, {len(labels)} labels and "
         f"{len(self.ids)} ids; it must have as many of each"
       )
     if twice := _repeated(self.ids):

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mixaug_jax import names
 from mixaug_jax.data import class_names, regular_file, split_names, tree
@@ -36,26 +36,50 @@ class Row:
   Attributes:
     line: its last line in the file, from 1.
     path: the path of the image; not empty.
-    label: the class; empty in a list without classes.
+    label: the class; empty in a list without classes or with label sets.
     split: what the column `split` holds; None if there is no such column.
+    labels: the label set, where `Labels` asks for one; None in a list without
+      labels.
   """
 
   line: int
   path: str
   label: str
   split: str | None
+  labels: tuple[str, ...] | None = None
 
 
-def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
+@dataclasses.dataclass(frozen=True)
+class Labels:
+  """How a row holds several labels, or none; with neither, it holds a class.
+
+  Attributes:
+    separator: stands between the labels in the cell of the class.
+    columns: hold 0 or 1 each, and are named as the labels.
+  """
+
+  separator: str | None = None
+  columns: tuple[str, ...] = ()
+
+  @property
+  def are_sets(self) -> bool:
+    return self.separator is not None or bool(self.columns)
+
+
+def read(
+  file: pathlib.Path, optional_class: bool = False, how: Labels | None = None
+) -> list[Row]:
   """Reads a CSV file of at least one row.
 
   Args:
     file: its path.
     optional_class: accepts a list without classes; its labels are empty.
+    how: the labels of a row; None: a class.
 
   Raises:
     UserError: the file cannot be read, or a row is wrong.
   """
+  how = how or Labels()
   lines = list(_cells(file, _text(file)))
   header = lines[0][1] if lines and _is_header(lines[0][1]) else None
   if len(lines) == (header is not None):
@@ -66,7 +90,8 @@ def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
     width = len(header)
     _refuse_another_split(file, header, columns, lines)
   else:
-    width = len(lines[0][1])
+    # The first image may have no label.
+    width = max(len(cells) for _, cells in lines[: None if how.are_sets else 1])
     columns = [0, 1 if width > 1 else None, None]
     if width > 2 or not _is_image(lines[0][1][0]):
       raise mistake(
@@ -76,7 +101,16 @@ def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
         "an image and its class",
       )
   path, label, split = columns
-  if path is None or (label is None and not optional_class):
+  labelled = label is not None
+  labels_of: Callable[[list[str]], tuple[str, ...]] | None = None
+  if how.columns:
+    places = _label_columns(file, header or (), how.columns, optional_class)
+    labelled = bool(places)
+    labels_of = lambda cells: _marked(cells, places)
+  elif label is not None and (separator := how.separator) is not None:
+    place = label
+    labels_of = lambda cells: _label_set(cells[place], separator)
+  if path is None or not (labelled or optional_class):
     missing = "path" if path is None else "class"
     raise UserError(
       f"{shown(file)} has no column {missing}; name one of its columns so in "
@@ -97,8 +131,9 @@ def read(file: pathlib.Path, optional_class: bool = False) -> list[Row]:
         Row(
           line,
           _path(cells[path]),
-          "" if label is None else _class(cells[label]),
+          "" if label is None or how.are_sets else _class(cells[label]),
           None if split is None else cells[split],
+          labels_of(cells) if labels_of and labelled else None,
         )
       )
     except ValueError as error:
@@ -135,12 +170,67 @@ def _path(cell: str) -> str:
 def _class(cell: str) -> str:
   """Returns the class name in a cell; raises ValueError."""
   if not cell:
-    raise ValueError("the class is empty; add it or remove the row")
+    raise ValueError(
+      "the class is empty; add it or remove the row, or set "
+      "config.data.label_separator if an image may have several labels or none"
+    )
   try:
     cell.encode()
   except UnicodeEncodeError:
     raise ValueError("the class is not UTF-8; save the list as UTF-8") from None
   return class_names.canonical(cell)
+
+
+def _label_set(cell: str, separator: str) -> tuple[str, ...]:
+  """Returns the labels in a cell, none of an empty one; raises ValueError."""
+  if not cell:
+    return ()
+  parts = [part.strip() for part in cell.split(separator)]
+  if separator == " ":
+    parts = cell.split()
+  if not all(parts):
+    raise ValueError(
+      f"a label is empty in {names.printable(cell)!r}; remove a {separator!r}"
+    )
+  labels = [_class(part) for part in parts]
+  if twice := [x for x in labels if labels.count(x) > 1]:
+    raise ValueError(f"the label {twice[0]} stands there twice; keep one")
+  return tuple(labels)
+
+
+def _label_columns(
+  file: pathlib.Path,
+  header: Sequence[str],
+  wanted: Sequence[str],
+  optional: bool,
+) -> dict[str, int]:
+  """Returns the columns of labels; none if `optional` and the list has none.
+
+  Raises:
+    UserError: the list lacks one of them, or has it twice.
+  """
+  known = [class_names.canonical(name) for name in header]
+  if optional and not set(known) & set(wanted):
+    return {}
+  for name in wanted:
+    if known.count(name) != 1:
+      times = "twice" if name in known else "not"
+      raise UserError(
+        f"{shown(file)} has the column {name} of config.data.label_columns "
+        f"{times}; its columns are {', '.join(known) or 'not named'}"
+      )
+  return {name: known.index(name) for name in wanted}
+
+
+def _marked(cells: Sequence[str], places: dict[str, int]) -> tuple[str, ...]:
+  """Returns the labels whose column holds 1; raises ValueError."""
+  for name, place in places.items():
+    if cells[place] not in ("0", "1"):
+      raise ValueError(
+        f"the column {name} holds {names.printable(cells[place])!r}; it must "
+        "be 0 or 1"
+      )
+  return tuple(name for name, place in places.items() if cells[place] == "1")
 
 
 def _text(file: pathlib.Path) -> str:

@@ -4,9 +4,12 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mixaug_jax import names
 from mixaug_jax.data import split_names, tree
-from mixaug_jax.data.csv_rows import Row, mistake, read, shown
+from mixaug_jax.data.class_names import canonical
+from mixaug_jax.data.csv_rows import Labels, Row, mistake, read, shown
 from mixaug_jax.data.labelled_files import LabelledFiles
 from mixaug_jax.errors import UserError
 
@@ -23,6 +26,7 @@ class CsvSource(LabelledFiles):
     file: the CSV file.
     class_names: the classes that may occur; None takes those of the rows.
     rows: some of its rows; None reads them all.
+    how: the labels of a row; None: a class.
 
   Raises:
     UserError: a mistake in a row, or no file of the list exists.
@@ -30,13 +34,19 @@ class CsvSource(LabelledFiles):
 
   @classmethod
   def splits(
-    cls, directory: str | None, test: bool = True
+    cls,
+    directory: str | None,
+    test: bool = True,
+    label_separator: str | None = None,
+    label_columns: str | None = None,
   ) -> dict[str, "CsvSource"]:
     """Opens the lists of a folder, or one list.
 
     Args:
       directory: the folder or the list.
       test: whether to read the split test.
+      label_separator: as in `config.data`.
+      label_columns: likewise.
 
     Returns:
       The splits whose lists are in the folder, such as train.csv. The list of
@@ -51,16 +61,17 @@ class CsvSource(LabelledFiles):
         "train.csv"
       )
     path = names.local_path("config.data.dir", directory)
+    how = Labels(label_separator, _columns(label_columns))
     if os.path.isdir(path):
-      return cls._of_folder(path, test)
+      return cls._of_folder(path, test, how)
     if path.suffix.lower() not in _SUFFIXES:
       raise UserError(
         f"config.data.dir={shown(path)} is neither a folder with train.csv "
         "nor a .csv or .tsv file"
       )
-    rows = read(path)
+    rows = read(path, how=how)
     if rows[0].split is None:
-      return {"all": cls(path, rows=rows)}
+      return {"all": cls(path, rows=rows, how=how)}
     by_name: dict[str, list[Row]] = {}
     for row in rows:
       by_name.setdefault(row.split or "", []).append(row)
@@ -74,11 +85,12 @@ class CsvSource(LabelledFiles):
       )
     if not test:
       roles.pop("test", None)
-    return cls._open({role: (path, by_name[n]) for role, n in roles.items()})
+    lists = {role: (path, by_name[n]) for role, n in roles.items()}
+    return cls._open(lists, how)
 
   @classmethod
   def _of_folder(
-    cls, folder: pathlib.Path, test: bool
+    cls, folder: pathlib.Path, test: bool, how: Labels
   ) -> dict[str, "CsvSource"]:
     files = _lists(folder)
     stems = [file.stem for file in files]
@@ -99,8 +111,8 @@ class CsvSource(LabelledFiles):
       if role == "test" and not test:
         continue
       file = next(file for file in files if file.stem == name)
-      rows = read(file, optional_class=role != "train")
-      if not rows[0].label:
+      rows = read(file, optional_class=role != "train", how=how)
+      if not rows[0].label and rows[0].labels is None:
         unlabelled[f"images of {shown(file.name)} without a class"] = [
           names.printable(row.path) for row in rows
         ]
@@ -115,7 +127,7 @@ class CsvSource(LabelledFiles):
             f"list, set config.data.dir={shown(file)}",
           )
       lists[role] = file, rows
-    sources = cls._open(lists)
+    sources = cls._open(lists, how)
     sources["train"].left_out |= unlabelled
     if other := [f for f in files if f.stem not in roles.values()]:
       sources["train"].left_out["lists that are no split"] = [
@@ -125,13 +137,13 @@ class CsvSource(LabelledFiles):
 
   @classmethod
   def _open(
-    cls, lists: Mapping[str, tuple[pathlib.Path, Sequence[Row]]]
+    cls, lists: Mapping[str, tuple[pathlib.Path, Sequence[Row]]], how: Labels
   ) -> dict[str, "CsvSource"]:
     """Opens splits, all with the classes of the first one."""
     sources: dict[str, CsvSource] = {}
     known = None
     for role, (file, rows) in lists.items():
-      sources[role] = cls(file, known, rows)
+      sources[role] = cls(file, known, rows, how)
       known = sources[role].class_names
     return sources
 
@@ -140,32 +152,33 @@ class CsvSource(LabelledFiles):
     file: pathlib.Path,
     class_names: tuple[str, ...] | None = None,
     rows: Sequence[Row] | None = None,
+    how: Labels | None = None,
   ):
+    how = how or Labels()
     if rows is None:
-      rows = read(file)
+      rows = read(file, how=how)
     if class_names is None:
-      class_names = tuple(sorted({row.label for row in rows}))
+      found = {label for row in rows for label in _of(row)}
+      class_names = tuple(sorted(found | set(how.columns)))
+    if not class_names:
+      raise UserError(f"no row of {shown(file)} has a label")
     ids = {name: label for label, name in enumerate(class_names)}
     root = os.path.abspath(file.parent)
     kept: dict[str, Row] = {}
     left_out: dict[str, list[str]] = {}
     for row in rows:
-      if row.label not in ids:
-        raise mistake(
-          file,
-          row.line,
-          f"train does not have the class {row.label}; all splits must have "
-          "the classes of train",
-        )
+      for label in _of(row):
+        if label not in ids:
+          raise mistake(
+            file,
+            row.line,
+            f"train does not have the class {label}; all splits must have "
+            "the classes of train",
+          )
       path = os.path.normpath(os.path.join(root, row.path))
       first = kept.setdefault(path, row)
-      if first.label != row.label:
-        raise mistake(
-          file,
-          row.line,
-          f"{names.printable(row.path)} has the class {row.label}, but "
-          f"{first.label} in line {first.line}; keep one of them",
-        )
+      if set(_of(first)) != set(_of(row)):
+        raise mistake(file, row.line, _differ(first, row))
       if first is not row:
         place = f"{shown(file.name)}:{row.line}"
         left_out.setdefault("rows that repeat a file", []).append(place)
@@ -184,10 +197,55 @@ class CsvSource(LabelledFiles):
         base.name(path if os.path.isabs(r.path) else os.path.normpath(r.path))
         for path, r in kept.items()
       ],
-      [ids[row.label] for row in kept.values()],
+      _labels(list(kept.values()), ids, how),
       class_names,
       left_out,
     )
+
+
+def _columns(text: str | None) -> tuple[str, ...]:
+  """Splits `config.data.label_columns`; raises UserError for a wrong name."""
+  if text is None:
+    return ()
+  columns = [canonical(name.strip()) for name in text.split(",")]
+  if not all(columns) or len(set(columns)) < len(columns):
+    raise UserError(
+      "config.data.label_columns must be different names of columns, such as "
+      f"cat,dog, got {names.printable(text)!r}"
+    )
+  return tuple(columns)
+
+
+def _of(row: Row) -> tuple[str, ...]:
+  """Returns the class of a row, or its label set."""
+  return (row.label,) if row.labels is None else row.labels
+
+
+def _differ(first: Row, row: Row) -> str:
+  """Returns the sentence about two rows of a file with other labels."""
+  path = names.printable(row.path)
+  if row.labels is None:
+    return (
+      f"{path} has the class {row.label}, but {first.label} in line "
+      f"{first.line}; keep one of them"
+    )
+  ours, theirs = (", ".join(_of(x)) or "no label" for x in (row, first))
+  return (
+    f"{path} has {ours}, but {theirs} in line {first.line}; put all labels of "
+    "an image into one row"
+  )
+
+
+def _labels(
+  rows: Sequence[Row], ids: Mapping[str, int], how: Labels
+) -> np.ndarray:
+  """Returns class ids int32 `[N]`, or label sets uint8 `[N, C]`."""
+  if not how.are_sets:
+    return np.array([ids[row.label] for row in rows], np.int32)
+  labels = np.zeros((len(rows), len(ids)), np.uint8)
+  for number, row in enumerate(rows):
+    labels[number, [ids[label] for label in _of(row)]] = 1
+  return labels
 
 
 def _lists(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -14,7 +14,9 @@ from mixaug_jax.data import (
   decode,
   duplicates,
   hf_source,
+  label_sets,
   selection,
+  set_stratify,
   splits,
 )
 from mixaug_jax.data.csv_source import CsvSource
@@ -135,6 +137,7 @@ def load(
     UserError: a mistake in the config, reported before anything is decoded
       where possible, or an image that cannot be read.
   """
+  label_sets.check(config)
   opened = checked.sources(open_sources(config) if sources is None else sources)
   if not config.test:
     opened.pop("test", None)
@@ -184,6 +187,7 @@ def load(
     warnings=[
       *copies.describe(),
       *_without_training(train.labels, names),
+      *_of_sets(train, parts, names),
       *_of_pictures(share, peaks, config),
     ],
     chosen_share=chosen_share,
@@ -196,10 +200,13 @@ def open_sources(config: ConfigDict) -> dict[str, checked.Checked]:
   Raises:
     UserError: an unknown name, or a mistake that the source reports.
   """
+  label_sets.check(config)
   name, opener = config.name, _opener(config.name)
   options = {}
-  if "test" in inspect.signature(opener.splits).parameters:
-    options["test"] = config.test
+  taken = inspect.signature(opener.splits).parameters
+  for key in ("test", *label_sets.KEYS):
+    if key in taken:
+      options[key] = config[key]
   try:
     return checked.sources(opener.splits(config.dir, **options))
   except UserError:
@@ -215,6 +222,7 @@ def open_sources(config: ConfigDict) -> dict[str, checked.Checked]:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError unless `config.data` can be opened; prepares nothing."""
+  label_sets.check(config)
   opener = _opener(config.name)
   if isinstance(opener, TfdsDataset):
     opener.builder(config.dir)
@@ -238,6 +246,7 @@ def sizes(config: ConfigDict) -> tuple[int, int | None] | None:
   Raises:
     UserError: an unknown name, or a mistake that the source reports.
   """
+  label_sets.check(config)
   opener = _opener(config.name)
   if isinstance(opener, TfdsDataset):
     info = opener.builder(config.dir).info
@@ -311,7 +320,9 @@ def _hold_out(
 ) -> None:
   """Moves a share of train into a new split."""
   train = parts["train"]
-  rest, held_out = selection.hold_out(train.labels, fraction, rng, train.hashes)
+  sets = label_sets.are_sets(train.labels)
+  draw = set_stratify.hold_out if sets else selection.hold_out
+  rest, held_out = draw(train.labels, fraction, rng, train.hashes)
   if not len(held_out):
     raise UserError(
       f"no class of train has two images, so none can be held out for {name}; "
@@ -352,13 +363,23 @@ def _of_pictures(
 
 def _without_training(labels: np.ndarray, names: Sequence[str]) -> list[str]:
   """Returns a sentence about the classes that train has no image of."""
-  missing = np.setdiff1d(np.arange(len(names)), labels)
+  missing = np.flatnonzero(np.equal(label_sets.counts(labels, len(names)), 0))
   if not len(missing):
     return []
   return [
     f"train has no image of {len(missing):,} of {len(names):,} classes; the "
     f"first: {names[missing[0]]}"
   ]
+
+
+def _of_sets(
+  train: Split, parts: Mapping[str, Split], names: Sequence[str]
+) -> list[str]:
+  """Returns sentences about label sets; see `label_sets.warnings`."""
+  if not label_sets.are_sets(train.labels):
+    return label_sets.hidden(names)
+  labels = {name: split.labels for name, split in parts.items()}
+  return label_sets.warnings({**labels, "train": train.labels}, names)
 
 
 def _copies(parts: Mapping[str, Split], how: str) -> duplicates.Duplicates:

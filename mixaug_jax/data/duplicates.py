@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixaug_jax.data.label_sets import are_sets
+
 Pair = tuple[str, str]
 
 
@@ -15,7 +17,7 @@ class Examples:
 
   Attributes:
     ids: the name of each example.
-    labels: class ids, int `[N]`.
+    labels: class ids, int `[N]`, or label sets, uint8 `[N, C]`.
     hashes: of the pixels, uint64 `[N]`.
   """
 
@@ -81,5 +83,6 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
     return_inverse=True,
   )
   original = firsts[group]
-  differ = np.flatnonzero(labels != labels[original])
+  other = labels != labels[original]
+  differ = np.flatnonzero(other.any(-1) if are_sets(labels) else other)
   return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from mixaug_jax.data import label_sets
 from mixaug_jax.data.class_names import composed
 
 
@@ -43,7 +44,7 @@ class SplitIdentity:
 
     Args:
       ids: the name of each example.
-      labels: class ids, int32 `[N]`.
+      labels: class ids, int32 `[N]`, or label sets, uint8 `[N, C]`.
       hashes: of the pixels, uint64 `[N]`.
       classes: their number.
     """
@@ -51,7 +52,7 @@ class SplitIdentity:
     names.update(np.asarray(labels, "<i4").tobytes())
     return cls(
       examples=len(ids),
-      per_class=np.bincount(labels, minlength=classes).tolist(),
+      per_class=label_sets.counts(labels, classes),
       ids=names.hexdigest(),
       pixels=hashlib.sha256(np.asarray(hashes, "<u8").tobytes()).hexdigest(),
     )
@@ -123,7 +124,8 @@ def draws_from(
   """Returns `Identity.drawn_from`.
 
   Args:
-    parts: ids, labels `[N]` and hashes of pixels `[N]` of train and validation.
+    parts: ids, labels as in `SplitIdentity.of` and hashes of pixels `[N]` of
+      train and validation.
   """
   rows = sorted(
     f"{composed(name)}\0{label}\0{pixels}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mixaug_jax.data import regular_file
+from mixaug_jax.data.label_sets import are_sets, of_item
 from mixaug_jax.data.sources import Item
 
 
@@ -28,14 +29,15 @@ class LabelledFiles:
     root: str | os.PathLike,
     files: Sequence[str],
     ids: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     class_names: tuple[str, ...],
     left_out: Mapping[str, Sequence[str]],
   ):
     self._root = os.path.abspath(root)
     self._files = files
     self.ids = ids
-    self.labels = np.array(labels, np.int32)
+    labels = np.asarray(labels)
+    self.labels = labels.astype(np.uint8 if are_sets(labels) else np.int32)
     self.class_names = class_names
     self.left_out = dict(left_out)
 
@@ -45,7 +47,7 @@ class LabelledFiles:
   def __getitem__(self, index: int) -> Item:
     return {
       "image": regular_file.read(self._files[index]),
-      "label": int(self.labels[index]),
+      "label": of_item(self.labels[index]),
       "id": self.ids[index],
     }
 

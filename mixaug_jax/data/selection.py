@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mixaug_jax.data.class_names import composed
+from mixaug_jax.data.label_sets import are_sets
 from mixaug_jax.data.sources import Source, Subset
 from mixaug_jax.errors import UserError
 
@@ -53,12 +54,24 @@ def select(
   kept: dict[str, Source] = {}
   for split, source in sources.items():
     labels = np.asarray(source.labels)
-    known = (labels >= 0) & (labels < len(names))
-    labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
-    _note(found[split], "images whose label is not a class", source, ~known)
-    if chosen is None or class_names is not None:
-      _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
-    rows = np.flatnonzero(labels >= 0)
+    if are_sets(labels):
+      # Without the labels that are not chosen, an image stays.
+      unknown = np.asarray(labels[:, new_ids < 0].any(1))
+      if chosen is not None:
+        unknown = np.zeros_like(unknown)
+      _note(found[split], UNKNOWN_CLASSES, source, unknown)
+      rows = np.flatnonzero(~unknown)
+      place = {composed(n): i for i, n in enumerate(names)}
+      columns = [place.get(composed(n), len(names)) for n in wanted]
+      # A class that the source lacks has no image.
+      labels = np.pad(labels, ((0, 0), (0, 1)))[:, columns]
+    else:
+      known = (labels >= 0) & (labels < len(names))
+      labels = np.where(known, new_ids[np.where(known, labels, 0)], -1)
+      _note(found[split], "images whose label is not a class", source, ~known)
+      if chosen is None or class_names is not None:
+        _note(found[split], UNKNOWN_CLASSES, source, known & (labels < 0))
+      rows = np.flatnonzero(labels >= 0)
     if len(rows) < len(source) or wanted != tuple(names):
       source = Subset(source, rows, labels[rows], wanted)
     if len(rows):

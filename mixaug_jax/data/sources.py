@@ -10,16 +10,18 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 
+from mixaug_jax.data.label_sets import are_sets, of_item
+
 
 class Item(TypedDict):
-  """One example: an encoded image or an array; its class; a name.
+  """One example: an encoded image or an array; its class or labels; a name.
 
   An array is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`, of uint8 or of floats in
   [0, 1].
   """
 
   image: bytes | np.ndarray
-  label: int
+  label: int | np.ndarray
   id: str
 
 
@@ -28,7 +30,8 @@ class Source(Protocol):
 
   Attributes:
     class_names: the name of every class id.
-    labels: int32 `[N]`, known without decoding an image.
+    labels: int32 `[N]`, known without decoding an image. Of a `CsvSource` with
+      label sets: uint8 `[N, C]`.
     ids: a name for each example that identifies its origin, printable and
       unique in the split.
 
@@ -81,7 +84,7 @@ class Subset:
   Args:
     source: the source of the examples.
     rows: the rows of the examples in it, int `[M]`.
-    labels: their class ids, int32 `[M]`.
+    labels: their class ids, int32 `[M]`, or their label sets, uint8 `[M, C]`.
     class_names: by these class ids.
   """
 
@@ -93,7 +96,7 @@ class Subset:
     class_names: Sequence[str],
   ):
     self._source, self._rows = source, np.asarray(rows)
-    self.labels = np.asarray(labels, np.int32)
+    self.labels = labels if are_sets(labels) else np.asarray(labels, np.int32)
     self.class_names = tuple(class_names)
     self.ids = [source.ids[int(row)] for row in self._rows]
 
@@ -108,7 +111,7 @@ class Subset:
 
   def __getitem__(self, index: int) -> Item:
     item = self._source[int(self._rows[index])]
-    return {**item, "label": int(self.labels[index])}
+    return {**item, "label": of_item(self.labels[index])}
 
   def fingerprint(self) -> str:
     digest = hashlib.sha256(self._source.fingerprint().encode())

@@ -8,6 +8,7 @@ import numpy as np
 
 from mixaug_jax.data import cache, decoding
 from mixaug_jax.data.decode import Settings
+from mixaug_jax.data.label_sets import are_sets
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
 
@@ -25,7 +26,7 @@ class Split:
   """Examples to train or evaluate on.
 
   Attributes:
-    labels: int32 `[N]`.
+    labels: class ids, int32 `[N]`, or label sets, uint8 `[N, C]`.
     ids: a name for each example.
     placement: where the images are: `device`, `host` or `stream`.
     rows: int64 `[N]`, the row of each example in `store` and `source`.
@@ -159,11 +160,15 @@ def _refuse(source: Source, bad: decoding.Bad, count: int) -> None:
 
 def _check_classes(source: Source, good: np.ndarray, bad: decoding.Bad) -> None:
   """Raises UserError if a class has images and none of them can be read."""
-  empty = np.setdiff1d(source.labels, source.labels[good])
+  labels = np.asarray(source.labels)
+  sets = are_sets(labels)
+  if sets:
+    empty = np.flatnonzero(labels.any(0) & ~labels[good].any(0))
+  else:
+    empty = np.setdiff1d(labels, labels[good])
   if len(empty):
-    row, why = next(
-      (r, w) for r, w in bad.items() if source.labels[r] == empty[0]
-    )
+    has = lambda r: labels[r, empty[0]] if sets else labels[r] == empty[0]
+    row, why = next((r, w) for r, w in bad.items() if has(r))
     raise UserError(
       f"no image of the class {source.class_names[empty[0]]} can be read, the "
       f"first is {source.ids[row]}: {why}; repair the images, or leave the "

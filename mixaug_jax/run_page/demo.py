@@ -28,6 +28,11 @@ def make(run: Run) -> Any:
   gradio = importlib.import_module("gradio")
   network, names = run.classifier(), readable(run.result.class_names)
   logits = network.predictor()
+  thresholds = run.result.thresholds
+  limits = thresholds.array() if thresholds else None
+  note = run.likelihood.note
+  if thresholds:
+    note += "; a label is given from the threshold of its class on"
 
   def look(path: str | None) -> tuple[dict[str, float] | None, Any, Any]:
     if path is None:
@@ -38,7 +43,13 @@ def make(run: Run) -> Any:
       raise gradio.Error(str(error)) from error
     row = run.likelihood.probabilities(logits(stored)[0])[0]
     top = np.argsort(-row)[:_TOP]
-    classes = {names[i]: float(row[i]) for i in top}
+    given = [
+      " (given)" * (limits is not None and row[i] >= limits[i]) for i in top
+    ]
+    classes = {
+      f"{names[i]}{mark}": float(row[i])
+      for i, mark in zip(top, given, strict=True)
+    }
     try:
       seen, mapped = maps.over(network, stored, top[:1])
     except NoActivationMaps:
@@ -47,7 +58,7 @@ def make(run: Run) -> Any:
 
   title = words.title(run)
   with gradio.Blocks(title=title, analytics_enabled=False) as page:
-    gradio.Markdown(f"# {title}\n\n{run.likelihood.note}")
+    gradio.Markdown(f"# {title}\n\n{note}")
     with gradio.Row():
       # Not an Image, which would decode the photo in another way.
       photo = gradio.File(label="Photo")

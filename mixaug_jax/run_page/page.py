@@ -13,8 +13,8 @@ from mixaug_jax.analysis import calibration, mistakes
 from mixaug_jax.data.class_names import readable
 from mixaug_jax.pages import drawing, figures, measured, render
 from mixaug_jax.pages import words as shared
-from mixaug_jax.run_page import numbers, pictures, words
-from mixaug_jax.runs import Run
+from mixaug_jax.run_page import numbers, pictures, set_page, words
+from mixaug_jax.runs import Predictions, Run
 from mixaug_jax.training import trackers
 
 _MATRIX = 20  # Classes; with more, the page lists the most confused pairs.
@@ -37,6 +37,14 @@ _CURVES = (
       "validation, EMA": ("validation", "ema_accuracy"),
     },
   ),
+  (
+    "Mean average precision",
+    True,
+    {
+      "validation": ("validation", "mean_average_precision"),
+      "validation, EMA": ("validation", "ema_mean_average_precision"),
+    },
+  ),
   ("Learning rate", False, {"learning rate": ("train", "learning_rate")}),
 )
 
@@ -56,7 +64,8 @@ def write(run: Run) -> str:
       written.
   """
   content = _content(run)
-  template = importlib.resources.files(__package__) / "report.html"
+  name = "sets.html" if run.has_label_sets else "report.html"
+  template = importlib.resources.files(__package__) / name
   path = run.workdir / "report.html"
   render.write(path, template.read_text("utf-8"), **content)
   failures = trackers.attach(run.workdir, path, run.config.log.writers)
@@ -72,28 +81,23 @@ def _content(run: Run) -> dict[str, Any]:
   shown = run.predictions(split) if result.test else validation
   names = readable(result.class_names)
   drawn_curves = _curves(run)
+  if run.has_label_sets:
+    return _content_of_sets(run, split, shown, names, drawn_curves)
   of_split = numbers.measure(shown, validation, run.likelihood)
   drawn = pictures.draw(run, split, shown, names)
   counts = calibration.confusions(shown.logits, shown.labels, len(names))
   return {
-    "title": words.title(run),
+    **_shared(run, split),
     "headline": words.headline(of_split, split),
     "warnings": [
       *words.warnings(run, of_split, split),
       *drawn.pop("data_warnings"),
     ],
-    "setting": words.setting(run),
-    "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-    "version": mixaug_jax.__version__,
-    "split": split,
-    "set": shared.SETS[split],
     "measures": of_split,
     "accuracies": _accuracies(run, of_split, split),
     # With five classes or fewer it is always 100 %.
     "top5": len(names) > 5,
-    "loss": run.likelihood.loss_name,
     "curves": drawn_curves,
-    "chosen_step": result.chosen_step,
     "classes": numbers.by_class(shown, names, _training_images(run)),
     "names": names,
     "matrix": _matrix(counts) if len(names) <= _MATRIX else None,
@@ -111,6 +115,43 @@ def _content(run: Run) -> dict[str, Any]:
     ),
     "note": run.likelihood.note,
     **drawn,
+  }
+
+
+def _content_of_sets(
+  run: Run,
+  split: str,
+  shown: Predictions,
+  names: list[str],
+  drawn_curves: list[Markup],
+) -> dict[str, Any]:
+  """Returns what the template of label sets shows."""
+  drawn = pictures.draw(run, split, shown, names)
+  content = set_page.content(run, split, shown, names, _training_images(run))
+  return {
+    **_shared(run, split),
+    **content,
+    "warnings": [
+      *words.warnings(run, {"undefined": 0}, split),
+      *content["set_warnings"],
+      *drawn.pop("data_warnings"),
+    ],
+    "curves": drawn_curves,
+    **drawn,
+  }
+
+
+def _shared(run: Run, split: str) -> dict[str, Any]:
+  """Returns what the pages of all runs show."""
+  return {
+    "title": words.title(run),
+    "setting": words.setting(run),
+    "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+    "version": mixaug_jax.__version__,
+    "split": split,
+    "set": shared.SETS[split],
+    "loss": run.likelihood.loss_name,
+    "chosen_step": run.result.chosen_step,
     "left_out": words.left_out(run),
     "command": words.command(run),
     "beyond": words.beyond_command(run),
@@ -131,7 +172,7 @@ def _accuracies(
 ) -> list[dict[str, Any]]:
   """Returns a row for each evaluation that the run keeps."""
   evaluations = run.result.validation
-  rows = []
+  rows: list[tuple[str, Any, int | None]] = []
   if run.result.test:
     rows.append((f"{split}, chosen weights", run.result.test, None))
   for name, label in (("last", "last"), ("best", "best"), ("ema", "EMA")):

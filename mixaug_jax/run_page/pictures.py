@@ -1,5 +1,6 @@
 """The pictures of one run's page, which need its data or its weights."""
 
+import functools
 import io
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from mixaug_jax.analysis import calibration, contact_sheet, mistakes
 from mixaug_jax.data.class_names import composed
 from mixaug_jax.errors import UserError
 from mixaug_jax.pages import maps, measured, render, tiles
+from mixaug_jax.run_page import set_mistakes
 from mixaug_jax.runs import Predictions, Run
 
 _MISTAKES = 12
@@ -40,11 +42,19 @@ def draw(
     `tiles` with an early training batch; `no_pictures` and `no_maps`, the
     reason why they are missing; `data_warnings`, sentences about the data.
   """
-  wrong = mistakes.most_confident(
-    shown.logits, shown.labels, run.likelihood, _MISTAKES
-  )
+  thresholds = run.result.thresholds
+  limits = thresholds.array() if thresholds else np.zeros(0)
+  if thresholds:
+    wrong, classes = set_mistakes.worst(shown, limits, _MISTAKES)
+    describe = functools.partial(set_mistakes.described, shown, names, limits)
+  else:
+    wrong = mistakes.most_confident(
+      shown.logits, shown.labels, run.likelihood, _MISTAKES
+    )
+    classes = shown.logits[wrong].argmax(-1)
+    describe = functools.partial(_described, run, shown, names)
   content: dict[str, Any] = {
-    "mistakes": _described(run, shown, names, wrong),
+    "mistakes": describe(wrong, classes),
     "maps": [],
     "fed": [],
     "no_pictures": None,
@@ -65,20 +75,27 @@ def draw(
     f"{text[0].upper()}{text[1:]}." for text in sets.warnings
   ]
   if batch is not None:
-    stored, classes, fed, labels = batch
+    stored, truth, fed, labels = batch
     content["fed"] = [
-      tiles.row("as stored", stored[:_FED], classes[:_FED]),
+      tiles.row("as stored", stored[:_FED], truth[:_FED]),
       tiles.row("as fed", fed[:_FED], labels[:_FED]),
     ]
-  chosen = np.concatenate([wrong[:_MAPS_WRONG], _some_right(shown)])
+  if thresholds:
+    right, of_right = set_mistakes.some_right(shown, limits, _MAPS_RIGHT)
+  else:
+    right = _some_right(shown)
+    of_right = shown.logits[right].argmax(-1)
+  chosen = np.concatenate([wrong[:_MAPS_WRONG], right])
+  classes = np.concatenate([classes[:_MAPS_WRONG], of_right])
   if not len(chosen):
-    return content | {"no_maps": "no logits are numbers"}
-  described = _described(run, shown, names, chosen)
+    why = "no image has a label or a mistake" if thresholds else ""
+    return content | {"no_maps": why or "no logits are numbers"}
+  described = describe(chosen, classes)
   try:
     plain, laid = maps.over(
       run.classifier(),
       images.images(chosen),
-      shown.logits[chosen].argmax(-1),
+      classes,
     )
   except (UserError, OSError) as error:
     return content | {"no_maps": str(error)}
@@ -119,9 +136,13 @@ def _some_right(shown: Predictions) -> np.ndarray:
 
 
 def _described(
-  run: Run, shown: Predictions, names: Sequence[str], positions: np.ndarray
+  run: Run,
+  shown: Predictions,
+  names: Sequence[str],
+  positions: np.ndarray,
+  classes: np.ndarray,
 ) -> list[dict[str, Any]]:
-  """Returns the captions of images."""
+  """Returns the captions of images and their predicted classes."""
   logits = shown.logits[positions]
   confidence = measured.confidence(logits, run.likelihood)
   return [
@@ -134,7 +155,7 @@ def _described(
       "id": str(shown.ids[position]),
     }
     for position, predicted, share in zip(
-      positions, logits.argmax(-1), confidence, strict=True
+      positions, classes, confidence, strict=True
     )
   ]
 

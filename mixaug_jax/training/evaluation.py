@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from mixaug_jax import data
-from mixaug_jax.training import parallel
+from mixaug_jax.data import label_sets
+from mixaug_jax.training import parallel, set_metrics
 
 
 def evaluate(
@@ -34,12 +35,14 @@ def evaluate(
   Returns:
     The means `loss`, `accuracy` and `top5_accuracy` over the examples, and
     their number `examples`; and logits, float32 `[N, C]` in the order of the
-    split, or None.
+    split, or None. Of label sets, `loss` and the figures of
+    `set_metrics.ranking` over all examples.
 
   Raises:
     Interrupted: `check()` raised it.
   """
   arrays = parallel.replicate(data.device_arrays(split))
+  sets = label_sets.are_sets(split.labels)
   totals: dict[str, float] = {}
   logits = None
   batches = data.eval_batches(
@@ -55,7 +58,7 @@ def evaluate(
     nonlocal logits
     for name, value in jax.device_get(sums).items():
       totals[name] = totals.get(name, 0.0) + float(value)
-    if with_logits:
+    if with_logits or sets:
       rows = jax.device_get(rows)
       if logits is None:
         logits = np.zeros((len(split), rows["logits"].shape[-1]), np.float32)
@@ -74,4 +77,6 @@ def evaluate(
     collect(*pending)
   count = totals.pop("count")
   means = {name: value / count for name, value in totals.items()}
-  return {**means, "examples": int(count)}, logits
+  if sets and logits is not None:
+    means |= set_metrics.ranking(logits, split.labels)
+  return {**means, "examples": int(count)}, logits if with_logits else None

@@ -21,6 +21,7 @@ from mixaug_jax.training import (
   optim,
   parallel,
   pretrained,
+  set_config,
   stage_mixing,
   state,
 )
@@ -305,10 +306,12 @@ def _without_data(
   if weights is None:
     _check_that_all_learns(config)
   with _user_errors(config):
+    mixer = augment.make_mixer(config.mix)
+    set_config.check(config, mixer)
     return (
       weights,
       augment.make_augment(config.augment, config.data.image_size),
-      augment.make_mixer(config.mix),
+      mixer,
       losses.make(config.loss.name),
     )
 

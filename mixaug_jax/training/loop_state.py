@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from mixaug_jax.training import set_measured
 from mixaug_jax.training.result import Evaluation
+from mixaug_jax.training.set_measured import SetEvaluation
 
 
 @dataclasses.dataclass
@@ -12,8 +14,8 @@ class LoopState:
   """The state of the loop, saved as JSON in every checkpoint.
 
   Attributes:
-    best: the evaluation on validation of the highest accuracy, the earliest of
-      equals.
+    best: the evaluation on validation of the highest accuracy, or mean average
+      precision; the earliest of equals.
     last: the newest evaluation on validation.
     ema: the newest evaluation of the moving average.
     window: sums of the step metrics since the last line of the log; `steps` is
@@ -24,9 +26,9 @@ class LoopState:
     evaluation_seconds: seconds of evaluation, see `Clock`.
   """
 
-  best: Evaluation | None = None
-  last: Evaluation | None = None
-  ema: Evaluation | None = None
+  best: Evaluation | SetEvaluation | None = None
+  last: Evaluation | SetEvaluation | None = None
+  ema: Evaluation | SetEvaluation | None = None
   window: dict[str, float] = dataclasses.field(default_factory=dict)
   metrics_bytes: int = 0
   seconds: float = 0.0
@@ -61,8 +63,9 @@ class LoopState:
     average: Mapping[str, Any] | None,
   ) -> None:
     """Records an evaluation on validation, and that of the moving average."""
-    self.last = Evaluation(step=step, **measured)
-    if self.best is None or self.last.accuracy > self.best.accuracy:
+    kind = SetEvaluation if set_measured.of(measured) else Evaluation
+    self.last = kind(step=step, **measured)
+    if self.best is None or self.last.score > self.best.score:
       self.best = self.last
     if average:
-      self.ema = Evaluation(step=step, **average)
+      self.ema = kind(step=step, **average)

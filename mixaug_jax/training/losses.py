@@ -64,3 +64,12 @@ def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
   The paper is Szegedy et al., 2016, arXiv:1512.00567.
   """
   return (1 - smoothing) * labels + smoothing / labels.shape[-1]
+
+
+def smooth_sets(labels: jax.Array, smoothing: float) -> jax.Array:
+  """Returns `(1 - s) labels + s / 2`, `[B, C]` with `s` the smoothing.
+
+  Each label of a set is a choice of two, so this is `smooth_labels` with two
+  classes for each of them.
+  """
+  return (1 - smoothing) * labels + smoothing / 2

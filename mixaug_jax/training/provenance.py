@@ -15,11 +15,12 @@ from ml_collections import ConfigDict
 import mixaug_jax
 from mixaug_jax import augment
 from mixaug_jax import config as config_lib
-from mixaug_jax.data import selection
-from mixaug_jax.training import length, records
+from mixaug_jax.data import label_sets, selection
+from mixaug_jax.training import length, records, set_measured
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Examples, Measured, Result, Validation
+from mixaug_jax.training.set_measured import SetMeasured, Thresholds
 
 _FEW = 50  # A smaller split is worth a warning.
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -70,9 +71,14 @@ def describe(
       "config.epochs for another"
     )
   counts = {name: len(split) for name, split in sets.by_name().items()}
+  several = label_sets.are_sets(sets.train.labels)
+  if several:
+    lines.append(
+      label_sets.sizes({name: x.labels for name, x in sets.by_name().items()})
+    )
   warnings = [
     *sets.warnings,
-    *_small(counts),
+    *(_small_sets(counts) if several else _small(counts)),
     *config_lib.without_effect(config),
   ]
   lines += [f"warning: {text}" for text in warnings]
@@ -95,6 +101,16 @@ def _small(sizes: Mapping[str, int]) -> list[str]:
   ]
 
 
+def _small_sets(sizes: Mapping[str, int]) -> list[str]:
+  """Returns the same where images have several labels or none."""
+  return [
+    f"{name} has only {sizes[name]} images, so that figures measured on them "
+    "are uncertain; add images"
+    for name in ("validation", "test")
+    if sizes.get(name, _FEW) < _FEW
+  ]
+
+
 def _uncertainty(images: int) -> float:
   """Returns half a 95 % interval of an accuracy of 50 %, in points."""
   return 100 * 1.96 * math.sqrt(0.25 / images)
@@ -111,22 +127,28 @@ def _mixing(config: ConfigDict, devices: int) -> str:
 
 
 def result(
-  exp: Experiment, loop: LoopState, test: Mapping[str, Any] | None
+  exp: Experiment,
+  loop: LoopState,
+  test: Mapping[str, Any] | None,
+  thresholds: Thresholds | None = None,
 ) -> Result:
   """Returns the result of a finished run.
 
   Args:
     exp: the run.
     loop: the state of the loop after the last step.
-    test: the fields of Measured on test, if there is a test split.
+    test: the fields of Measured or SetMeasured on test, if there is a test
+      split.
+    thresholds: of a run with label sets.
   """
   chosen = exp.config.evaluate.checkpoint
   images = exp.steps * exp.config.batch_size
   # An evaluation follows the last step.
   assert loop.last is not None
   assert loop.best is not None
+  kind = SetMeasured if test and set_measured.of(test) else Measured
   return Result(
-    test=Measured(**test) if test else None,
+    test=kind(**test) if test else None,
     validation=Validation(loop.last, loop.best, loop.ema),
     chosen=chosen,
     chosen_step=loop.best.step if chosen == "best" else exp.steps,
@@ -148,6 +170,7 @@ def result(
     commit=_commit(),
     config_crc32=records.checksum(exp.config.to_dict()),
     evaluation_seconds=loop.evaluation_seconds,
+    thresholds=thresholds,
   )
 
 

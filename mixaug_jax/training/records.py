@@ -124,7 +124,7 @@ def write_predictions(
     workdir: the run directory.
     split: `validation` or `test`.
     logits: float32 `[N, C]`.
-    labels: int32 `[N]`.
+    labels: int32 `[N]`, or label sets, uint8 `[N, C]`.
     ids: the name of each example.
   """
   with files.replacing(workdir / f"predictions_{split}.npz") as part:

@@ -7,6 +7,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Self
 
+from mixaug_jax.training.set_measured import (
+  SetEvaluation,
+  SetMeasured,
+  Thresholds,
+)
+
 CHOSEN = ("best", "last", "ema")
 
 
@@ -77,6 +83,11 @@ class Measured:
   loss: float
   examples: int
 
+  @property
+  def score(self) -> float:
+    """The figure by which the best weights are chosen."""
+    return self.accuracy
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(Measured):
@@ -95,13 +106,14 @@ class Validation:
 
   Attributes:
     last: at the last step.
-    best: of the highest accuracy; the earliest of equals.
+    best: of the highest accuracy, or mean average precision; the earliest of
+      equals.
     ema: of the moving average of the weights; None without one.
   """
 
-  last: Evaluation
-  best: Evaluation
-  ema: Evaluation | None
+  last: Evaluation | SetEvaluation
+  best: Evaluation | SetEvaluation
+  ema: Evaluation | SetEvaluation | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +149,10 @@ class Result:
     config_crc32: of config.json.
     evaluation_seconds: of all evaluations, without compilation; older runs
       have none.
+    thresholds: of a run with label sets; None of another one.
   """
 
-  test: Measured | None
+  test: Measured | SetMeasured | None
   validation: Validation
   chosen: str
   chosen_step: int
@@ -158,6 +171,7 @@ class Result:
   commit: str | None
   config_crc32: int
   evaluation_seconds: float = 0.0
+  thresholds: Thresholds | None = None
 
   @classmethod
   def from_json(cls, value: Any) -> Self:
@@ -167,8 +181,18 @@ class Result:
       raise ValueError(f"chosen: expected one of {', '.join(CHOSEN)}")
     if not result.class_names:
       raise ValueError("class_names is empty")
+    sets = isinstance(result.validation.last, SetMeasured)
+    if sets != (result.thresholds is not None):
+      raise ValueError("thresholds: they belong to label sets")
+    if result.thresholds and (
+      list(result.thresholds.by_class) != result.class_names
+    ):
+      raise ValueError("thresholds: they are of other classes")
     return result
 
   def to_json(self) -> dict[str, Any]:
     """Returns the content of result.json."""
-    return dataclasses.asdict(self)
+    content = dataclasses.asdict(self)
+    if self.thresholds is None:
+      del content["thresholds"]
+    return content

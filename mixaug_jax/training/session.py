@@ -10,8 +10,16 @@ import jax
 import numpy as np
 
 from mixaug_jax import data, progress
+from mixaug_jax.data import label_sets
 from mixaug_jax.errors import Diverged, Interrupted
-from mixaug_jax.training import evaluation, parallel, provenance, records
+from mixaug_jax.training import (
+  evaluation,
+  parallel,
+  provenance,
+  records,
+  set_metrics,
+)
+from mixaug_jax.training import thresholds as thresholds_lib
 from mixaug_jax.training.bar import TrainingBar
 from mixaug_jax.training.checkpoint import Checkpoints
 from mixaug_jax.training.clock import Clock
@@ -121,10 +129,13 @@ class Session:
     """Logs means over the steps since the last line of the log.
 
     `accuracy` is measured on the last batch as stored: neither augmented nor
-    mixed.
+    mixed. Label sets have none.
     """
     self._metrics.read()
     means = self._metrics.take(step)
+    if label_sets.are_sets(self._exp.datasets.train.labels):
+      self._write(step, "train", means)
+      return
     with self._pause("measuring"):
       clean = parallel.clean_batch(batch)
       sums, _ = self._eval_step(state.variables, self._arrays, clean)
@@ -184,16 +195,26 @@ class Session:
     Raises:
       Interrupted: a signal to stop came meanwhile.
     """
-    exp, test = self._exp, None
+    exp, thresholds = self._exp, None
+    test: dict[str, float] | None = None
     self._checkpoints.wait()
     variables = self._chosen(state)
     with self._evaluating(exp.eval_batches("validation", "test")):
-      self._predict(variables, "validation")
+      _, logits = self._predict(variables, "validation")
+      validation = exp.datasets.validation
+      if label_sets.are_sets(validation.labels):
+        thresholds = thresholds_lib.choose(
+          logits, validation.labels, list(exp.datasets.class_names)
+        )
       if exp.datasets.test is not None:
-        test = self._predict(variables, "test")
+        test, logits = self._predict(variables, "test")
+        if thresholds:
+          test |= set_metrics.at_thresholds(
+            logits, exp.datasets.test.labels, thresholds.array()
+          )
     if test:
       self._write(exp.steps, "test", test)
-    result = provenance.result(exp, self._loop, test)
+    result = provenance.result(exp, self._loop, test, thresholds)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
     self._writer.flush()
@@ -212,8 +233,14 @@ class Session:
       state, _ = restored
     return state.variables
 
-  def _predict(self, variables: Any, name: str) -> dict[str, float]:
-    """Evaluates a split and writes predictions_<name>.npz."""
+  def _predict(
+    self, variables: Any, name: str
+  ) -> tuple[dict[str, float], np.ndarray]:
+    """Evaluates a split and writes predictions_<name>.npz.
+
+    Returns:
+      What `evaluation.evaluate` returns.
+    """
     measured, logits = self._measure(variables, name, with_logits=True)
     split = getattr(self._exp.datasets, name)
     assert logits is not None  # A split has examples.
@@ -221,7 +248,7 @@ class Session:
       records.write_predictions(
         self._workdir, name, logits, split.labels, split.ids
       )
-    return measured
+    return measured, logits
 
   def _measure(
     self, variables: Any, name: str, with_logits: bool = False

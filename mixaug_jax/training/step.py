@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from mixaug_jax import augment, data
+from mixaug_jax.data import label_sets
 from mixaug_jax.models import Model
 from mixaug_jax.models.cpu import after
 from mixaug_jax.training import (
@@ -23,6 +24,7 @@ from mixaug_jax.training import (
   losses,
   metrics,
   network_maps,
+  set_metrics,
   stage_mixing,
 )
 from mixaug_jax.training.state import TrainState, update_ema
@@ -145,7 +147,7 @@ def network_input(
   seed: jax.Array,
   step: jax.Array,
   images: jax.Array,
-  class_ids: jax.Array,
+  class_ids: jax.Array,  # Or label sets.
   devices: Devices,
   network: network_maps.Network | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -159,7 +161,7 @@ def network_input(
     seed: uint32 scalar.
     step: int32 scalar.
     images: stored uint8 `[b, S, S, 3]`, this device's share.
-    class_ids: int32 `[b]`.
+    class_ids: int32 `[b]`, or label sets of 0 and 1, uint8 `[b, C]`.
     devices: all devices, because mixing partners may be on another one.
     network: what the mixer may need of the network, see `network_maps`.
 
@@ -170,7 +172,10 @@ def network_input(
     keys = augment.step_keys(seed, step, devices.positions(len(images)))
     augmented = recipe.augment(keys.augment, images)
   with jax.named_scope("mixing"):
-    labels = jax.nn.one_hot(class_ids, recipe.num_classes)
+    if label_sets.are_sets(class_ids):
+      labels = jnp.asarray(class_ids, jnp.float32)
+    else:
+      labels = jax.nn.one_hot(class_ids, recipe.num_classes)
     return recipe.mixer(
       keys.mix,
       augmented,
@@ -191,8 +196,8 @@ def make_train_step(
   Both are arguments, so that runs with other values share one compiled program.
   `arrays` is the data set if it is stored on the device, else it is empty. The
   metrics are float32 scalars, equal on every device: `loss` (with label
-  smoothing), `mixed_accuracy`, `learning_rate`, and `finite`, which is 0 if the
-  loss or a parameter is not finite.
+  smoothing), `mixed_accuracy` (not of label sets), `learning_rate`, and
+  `finite`, which is 0 if the loss or a parameter is not finite.
   """
 
   def step(state, seed, hyperparameters, arrays, batch):
@@ -220,16 +225,20 @@ def _train_step(recipe, devices, state, seed, examples):
           recipe.model, variables, inputs, labels, between, rngs
         )
     with jax.named_scope("loss"):
-      target = losses.smooth_labels(labels, recipe.label_smoothing)
+      smooth = losses.smooth_sets if sets else losses.smooth_labels
+      target = smooth(labels, recipe.label_smoothing)
       loss = jnp.mean(recipe.loss(logits, target))
-    with jax.named_scope("metrics"):
-      accuracy = jnp.mean(metrics.mixed_accuracy(logits, labels))
-    measured = {"loss": loss, "mixed_accuracy": accuracy}
+    measured = {"loss": loss}
+    if not sets:
+      with jax.named_scope("metrics"):
+        accuracy = jnp.mean(metrics.mixed_accuracy(logits, labels))
+      measured["mixed_accuracy"] = accuracy
     return loss, (changed.get("batch_stats", batch_stats), measured)
 
   gradient = jax.grad(forward, has_aux=True)
 
   stored, class_ids = examples
+  sets = label_sets.are_sets(class_ids)
   positions = devices.positions(len(stored))
   keys = augment.step_keys(seed, state.step, positions)
   between = stage_mixing.bound(
@@ -307,7 +316,8 @@ def make_eval_step(
   """Returns `step(variables, arrays, batch) -> (sums, rows)`.
 
   The batch has `mask` and `position` in addition to images and labels. `sums`
-  are those of `metrics.evaluation_sums` over all devices. `rows` has `logits`,
+  are those of `metrics.evaluation_sums` over all devices, or with label sets
+  those of `set_metrics.loss_sums`. `rows` has `logits`,
   float32 `[B, C]`, `mask` and `position` of the whole global batch.
   """
 
@@ -317,9 +327,10 @@ def make_eval_step(
     logits = recipe.model.apply(
       variables, recipe.preprocess(images), train=False
     )
-    sums = metrics.evaluation_sums(
-      logits, class_ids, batch["mask"], recipe.loss
-    )
+    sums_of = metrics.evaluation_sums
+    if label_sets.are_sets(class_ids):
+      sums_of = set_metrics.loss_sums
+    sums = sums_of(logits, class_ids, batch["mask"], recipe.loss)
     rows = {
       "logits": logits,
       "mask": batch["mask"],

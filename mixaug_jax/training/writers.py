@@ -141,7 +141,10 @@ class ConsoleWriter(ScalarWriter):
 
 # The other metrics stand between those that a reader looks for first and those
 # that describe the training.
-_FIRST = ("loss", "accuracy", "top5_accuracy", "mixed_accuracy")
+_FIRST = (
+  *("loss", "accuracy", "top5_accuracy", "mixed_accuracy"),
+  "mean_average_precision",
+)
 _LAST = ("learning_rate", "images_per_second")
 
 
@@ -158,7 +161,7 @@ def _field(name: str, value: float) -> str:
   if name == "images_per_second":
     return f"{value:,.0f} images/s"
   words = name.replace("_", " ").replace("top5", "top-5")
-  if name.endswith("accuracy"):
+  if name.endswith(("accuracy", "average_precision", "_f1", "exact_match")):
     return f"{words} {100 * value:5.1f} %"
   if name.endswith("loss"):
     return f"{words} {value:6.3f}"
