@@ -103,12 +103,13 @@ def _train(
         session.log(step, state, batch)
       if exp.evaluate_at(step):
         session.evaluate(step, state)
+      early = session.stops_early(step)
       stop = step > 0 and stopping.at(step)
-      if session.saves(step) or stop:
+      if session.saves(step) or early or stop:
         session.save(step, state)
       if stop:
         session.leave(step)
-      if step == exp.steps:
+      if early or step == exp.steps:
         break
       batch = next(batches)
       state, metrics = session.step(state, batch)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from mixaug_jax.training.early_stopping import Progress
 from mixaug_jax.training.result import Evaluation
 
 
@@ -16,6 +17,7 @@ class LoopState:
       equals.
     last: the newest evaluation on validation.
     ema: the newest evaluation of the moving average.
+    progress: the improvements that early stopping counts.
     window: sums of the step metrics since the last line of the log; `steps` is
       their number and `learning_rate` the newest.
     metrics_bytes: the size of metrics.jsonl.
@@ -27,6 +29,7 @@ class LoopState:
   best: Evaluation | None = None
   last: Evaluation | None = None
   ema: Evaluation | None = None
+  progress: Progress = dataclasses.field(default_factory=Progress)
   window: dict[str, float] = dataclasses.field(default_factory=dict)
   metrics_bytes: int = 0
   seconds: float = 0.0

@@ -113,6 +113,25 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
+class StoppedEarly:
+  """Why a run ended before its planned length, see `early_stopping`.
+
+  Attributes:
+    planned_steps: the steps that it would have run.
+    patience: evaluations without an improvement.
+    min_delta: of an improvement.
+    step: of the last improvement.
+    accuracy: on validation at that step.
+  """
+
+  planned_steps: int
+  patience: int
+  min_delta: float
+  step: int
+  accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
   """The figures and the circumstances of a finished run.
 
@@ -121,7 +140,7 @@ class Result:
     validation: on validation, during training.
     chosen: which weights saw test, one of CHOSEN.
     chosen_step: the training step of these weights.
-    steps: of the whole run.
+    steps: of the whole run; fewer than planned if it stopped early.
     epochs: passes over the training split.
     seconds: of training, without compilation, evaluation and saving.
     compile_seconds: of the first step of each start.
@@ -137,6 +156,7 @@ class Result:
     config_crc32: of config.json.
     evaluation_seconds: of all evaluations, without compilation; older runs
       have none.
+    stopped_early: why it ended before its planned length; None if it did not.
   """
 
   test: Measured | None
@@ -158,6 +178,14 @@ class Result:
   commit: str | None
   config_crc32: int
   evaluation_seconds: float = 0.0
+  stopped_early: StoppedEarly | None = None
+
+  @property
+  def planned_steps(self) -> int:
+    """The steps of the run if it had not stopped early."""
+    return (
+      self.stopped_early.planned_steps if self.stopped_early else self.steps
+    )
 
   @classmethod
   def from_json(cls, value: Any) -> Self:
