@@ -43,10 +43,10 @@ def figure(curve: Curve, found: Suggestion | None) -> Figure:
         label = f"{name}: {rate:.2g}"
         axes.axvline(rate, linestyle=style, color=colour, label=label)
     axes.set_xscale("log")
-    shown = smooth[np.isfinite(smooth)]
+    shown = curve.losses[np.isfinite(smooth)]
     # The losses of a network that diverges would hide all others.
-    top = min(shown.max(), _ABOVE * max(shown[0], shown.min()))
-    margin = 0.1 * (top - shown.min()) or 0.1
+    top = min(shown.max(), _ABOVE * max(smooth[0], shown.min()))
+    margin = 0.05 * (top - shown.min()) or 0.1
     axes.set_ylim(shown.min() - margin, top + margin)
     axes.set_xlabel("learning rate")
     axes.set_title("Training loss by learning rate", loc="left")

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from mixaug_jax import config as config_lib
 from mixaug_jax import progress
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training import (
@@ -69,7 +68,7 @@ def train(
     records.check_data(workdir, exp.datasets.identity)
   state, loaded = exp.initial_state(pretrained_weights=new)
   with (
-    lock.claim(workdir, config_lib.to_json(config)),
+    lock.claim(workdir, config),
     Checkpoints(workdir, config.checkpoint.keep) as checkpoints,
     preemption.watch() as stopping,
   ):
