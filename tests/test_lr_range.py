@@ -88,6 +88,20 @@ def test_the_suggestion_lies_between_the_fall_and_a_tenth_of_the_lowest():
   assert last == f"--config.optimizer.learning_rate={found.rate:g}"
 
 
+def test_a_fall_after_the_lowest_loss_does_not_count():
+  """A network that jumped away and comes back falls fast at a high rate."""
+  places = np.linspace(0, 1, 101)
+  jump = np.clip((places - 0.75) / 0.02, 0, 1) - np.clip(
+    (places - 0.85) / 0.01, 0, 1
+  )
+  curve = _curve(_falling(places, end=3.0) + jump)
+  assert len(curve.rates) == 101
+  curve = dataclasses.replace(curve, losses=curve.losses + 0.1 * (places > 0.8))
+  assert np.gradient(curve.smooth).argmin() > 80
+  found = lr_curve.suggest(curve)
+  assert found.steepest == pytest.approx(10 ** (-5 + 5 * 0.5), rel=0.15)
+
+
 def test_a_loss_that_falls_to_the_end_asks_for_higher_rates():
   curve = _curve(_falling(np.linspace(0, 1, 101), middle=1.0, end=2.0))
   found = lr_curve.suggest(curve)
