@@ -209,6 +209,7 @@ def test_a_curve_that_ends_in_nan_is_drawn():
     (["--steps=9"], "--steps must be at least 10 and at most 10,000, got 9"),
     (["--steps=x"], "--steps: invalid int value"),
     (["--output=x.pdf"], "--output must end in .png"),
+    (["--output=gone/x.png"], "gone/x.png: there is no folder gone"),
     (["--workdir=runs"], "there is no flag --workdir"),
     (["--config.batch_size=5"], "does not divide over"),
   ],

@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
     )
   if output.suffix.lower() != ".png":
     raise UserError("--output must end in .png")
+  if not output.parent.is_dir():
+    raise UserError(f"--output={output}: there is no folder {output.parent}")
   config = arguments.config
   jax_setup.prepare(config.deterministic)
 
