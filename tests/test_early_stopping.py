@@ -179,6 +179,17 @@ def test_the_average_is_watched_where_it_is_tested(tmp_path):
   assert (result.chosen_step, result.steps) == (9, 9)
 
 
+def test_the_last_weights_of_a_run_that_stopped_are_saved(tmp_path):
+  """No other checkpoint falls on the step: the best one was before it."""
+  values = {"early_stopping.patience": "2", "evaluate.checkpoint": "last"}
+  values |= {"steps": "60", "checkpoint.every_steps": "59"}
+  result = loop.train(_config(**values), tmp_path / "run")
+  assert result.stopped_early.step == result.validation.best.step
+  assert result.steps == result.chosen_step == result.stopped_early.step + 6
+  assert (tmp_path / "run" / "checkpoints" / str(result.steps)).is_dir()
+  open_run(tmp_path / "run").classifier()
+
+
 def test_process_0_decides_for_all(tmp_path, monkeypatch):
   """A process whose own evaluations differ in a bit does what the others do."""
   asked = []
