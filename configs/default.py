@@ -261,6 +261,12 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   evaluate.batch_size = 250  # Rounded up to a multiple of the devices.
   evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
 
+  # The run ends before its last step if validation no longer improves: by the
+  # accuracy of its weights, or of their average where evaluate.checkpoint=ema.
+  config.early_stopping = stopping = ConfigDict()
+  stopping.patience = placeholder(int)  # Evaluations without gain; None: off.
+  stopping.min_delta = 0.0  # A gain is larger than this share, such as 0.002.
+
   config.checkpoint = checkpoint = ConfigDict()
   checkpoint.every_epochs = placeholder(float)  # None: at every evaluation.
   checkpoint.every_steps = placeholder(int)  # Instead of it.

@@ -380,11 +380,14 @@ def train(
       stacklevel=3,  # The decorator is between.
     )
   if workdir is None:
-    folder, line = workdirs.choose(resolved, str(config), values)
-    print(line, flush=True)
+    _, folder = workdirs.train_in(
+      *(resolved, str(config), values),
+      lambda line: print(line, flush=True),
+      lambda folder: loop.train(resolved, folder),
+    )
   else:
     folder = _path("workdir", workdir)
-  loop.train(resolved, folder)
+    loop.train(resolved, folder)
   return open_run(folder)
 
 

@@ -58,6 +58,8 @@ _RANGES = {
   "optimizer.head_warmup_epochs": (0.0, math.inf),
   "loss.label_smoothing": (0.0, _BELOW_ONE),
   "ema.decay": (0.0, _BELOW_ONE),
+  "early_stopping.patience": (1, 10**9),
+  "early_stopping.min_delta": (0.0, _BELOW_ONE),
   "evaluate.every_epochs": (_ABOVE_ZERO, math.inf),
   "evaluate.batch_size": (1, 10**6),
   "checkpoint.every_epochs": (_ABOVE_ZERO, math.inf),
@@ -491,6 +493,11 @@ def without_effect(config: ConfigDict) -> list[str]:
     f"config.augment.{name} has no effect, because the operation is off"
     for name in names
   ]
+  if config.early_stopping.patience is None and config.early_stopping.min_delta:
+    reports.append(
+      "config.early_stopping.min_delta has no effect, because "
+      "config.early_stopping.patience is unset"
+    )
   if config.mix.name == "none":
     unset = _flat(defaults.mix.to_dict())
     reports += [

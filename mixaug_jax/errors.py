@@ -22,6 +22,10 @@ class UserError(Exception):
     )
 
 
+class Taken(UserError):  # noqa: N818
+  """A run directory holds, or is about to hold, a run of someone else."""
+
+
 class NoActivationMaps(UserError):  # noqa: N818
   """The model has no activation maps of the wanted kind."""
 

@@ -3,12 +3,15 @@
 import itertools
 import os
 import pathlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
 from mixaug_jax import config as config_lib
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import Taken, UserError
+
+T = TypeVar("T")
 
 _MOST_DIFFERENCES = 3  # In a line.
 # Other keys often follow from these.
@@ -47,6 +50,43 @@ def choose(
   if not name:
     raise UserError(line)
   return pathlib.Path(name), line
+
+
+def train_in(
+  config: ConfigDict,
+  spec: str,
+  given: Collection[str],
+  announce: Callable[[str], None],
+  train: Callable[[pathlib.Path], T],
+) -> tuple[T, pathlib.Path]:
+  """Trains in the directory of `choose`.
+
+  If another command takes it for a run of another config meanwhile, the next
+  one is chosen.
+
+  Args:
+    config: as in `choose`.
+    spec: as in `choose`.
+    given: as in `choose`.
+    announce: is called with each directory's line.
+    train: trains in a directory.
+
+  Returns:
+    What `train` returned, and the directory.
+
+  Raises:
+    UserError: as `choose` and `train` raise it.
+  """
+  folder, line = choose(config, spec, given)
+  while True:
+    announce(line)
+    try:
+      return train(folder), folder
+    except Taken:
+      other, line = choose(config, spec, given)
+      if other == folder:
+        raise  # By a run of the same config.
+      folder = other
 
 
 def _chosen(config: ConfigDict, spec: str, given: Collection[str]) -> str:

@@ -103,6 +103,16 @@ def test_the_bar_shows_the_rate_and_the_time_left_of_the_clock(
   assert shown() == ""
 
 
+def test_the_bar_of_a_run_that_may_stop_early_shows_a_bound(now, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
+  with contextlib.redirect_stderr(_Terminal()):
+    bar = TrainingBar(
+      *(100, 11, 10, _trained(now), lambda step: 100 - step), may_stop=True
+    )
+    assert str(bar).endswith("10 images/s  at most 39 min left")
+    bar.close()
+
+
 def test_there_is_no_bar_on_a_pipe(now, capfd):
   bar = TrainingBar(100, 0, 10, _trained(now), lambda step: 0)
   with bar, bar.phase("saving"):

@@ -173,6 +173,28 @@ def test_a_mistake_in_an_arm_of_a_file_is_named(tmp_path, arm, said):
     plan.make(arms.load(str(path), {}), tmp_path / "runs")
 
 
+@pytest.mark.parametrize(
+  ("line", "said"),
+  [
+    ("config.seedz = 9", "config.seedz is not a key of a comparison; did you "),
+    ("config.view = 'flip'", "did you mean config.views?"),
+    (
+      "config.tune = ConfigDict({'trials': 0, 'desing': 'fixed'})",
+      "config.tune.desing is not a key of a comparison; did you mean "
+      "config.tune.design?",
+    ),
+    ("config.zzz = 1", "its keys are arms, base"),
+  ],
+)
+def test_a_key_of_a_file_that_nothing_reads_is_refused(tmp_path, line, said):
+  path = tmp_path / "arms.py"
+  path.write_text(
+    SMALL.replace("  return config", f"  {line}\n  return config")
+  )
+  with pytest.raises(UserError, match=re.escape(said)):
+    arms.load(str(path), {})
+
+
 def test_the_overrides_of_an_arm_in_words():
   arms = _plan().arms
   assert words.overrides(arms["baseline"]) == ""

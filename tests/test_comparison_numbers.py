@@ -30,6 +30,7 @@ def _run(accuracy, best=None, chosen="best"):
     chosen=chosen,
     class_names=[str(c) for c in range(CLASSES)],
     steps=1,
+    stopped_early=None,
     seconds=1.0,
     compile_seconds=1.0,
     images_per_second=1.0,

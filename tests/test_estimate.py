@@ -8,6 +8,7 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import arms, estimate, plan
 from mixaug_jax.comparison.executors import local
+from mixaug_jax.training import experiment
 
 
 def _config(**values):
@@ -40,6 +41,16 @@ def test_the_estimate_of_a_run_includes_its_evaluations():
   )
   assert trial == pytest.approx(7 + 20 * 2 + (2 * 5 * 2 + 2) * 2.5)
   assert timed.seconds(cell(steps="20")) == run
+
+
+def test_evaluations_are_counted_as_in_training():
+  config = _config(**{"evaluate.every_epochs": "1.5", "ema.decay": "none"})
+  epoch, images = 50 / 48, 50
+  for steps in (1, 7, 33, 400):
+    exp = experiment.Experiment(config, None, None, steps, epoch, None)
+    count = sum(exp.evaluate_at(step) for step in range(steps + 1))
+    batches = estimate._evaluated(config, steps, epoch, images, 0)
+    assert batches == (count + 1) * 10
 
 
 def test_a_terminal_shows_the_numbers_and_a_few_of_many_runs(

@@ -29,7 +29,15 @@ LAYERS = (
 )
 # Modules that start a command for `python -m`.
 STARTS = {"main", "train", "compare", "evaluate", "predict", "preview"}
-STARTS |= {"demo", "export", "fit", "report", "data.__main__", "__main__"}
+STARTS |= {
+  "demo",
+  "export",
+  "fit",
+  "lr_range",
+  "report",
+  "data.__main__",
+  "__main__",
+}
 LEVEL = {part: n for n, layer in enumerate(LAYERS) for part in layer}
 
 

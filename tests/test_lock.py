@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mixaug_jax import config as config_lib
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import lock
 
@@ -20,13 +21,13 @@ def test_a_run_directory_that_is_a_link_to_a_missing_one_is_named(tmp_path):
   (tmp_path / "run").symlink_to(tmp_path / "gone")
   with (
     pytest.raises(UserError, match=r"it is a link to .*gone, which is missing"),
-    lock.claim(tmp_path / "run", "{}"),
+    lock.claim(tmp_path / "run", config_lib.load("cutmix")),
   ):
     pass
   (tmp_path / "gone").write_text("a file")
   with (
     pytest.raises(UserError, match="run: File exists; name another"),
-    lock.claim(tmp_path / "run", "{}"),
+    lock.claim(tmp_path / "run", config_lib.load("cutmix")),
   ):
     pass
 

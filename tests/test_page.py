@@ -1,6 +1,7 @@
 """The page of a comparison, and what pages share."""
 
 import base64
+import csv
 import html.parser
 import io
 import json
@@ -299,6 +300,29 @@ def test_a_page_of_the_baseline_alone_has_no_changes_by_class(again):
   texts = [x.text for x in elements.all]
   assert not any("Points by class" in x for x in texts)
   assert "Every run of the other arms diverged." in texts
+
+
+def test_a_run_that_stopped_early_is_shown_with_its_step(again):
+  root, write = again
+  path = root / "cutmix" / "seed_0" / "result.json"
+  result = json.loads(path.read_text())
+  early = {"patience": 2, "min_delta": 0.0, "step": 2, "score": 0.5}
+  result["stopped_early"] = {"planned_steps": 4321, **early}
+  path.write_text(json.dumps(result))
+  elements = write()
+  texts = [x.text for x in elements.all]
+  steps = result["steps"]
+  assert any(f"cutmix/0 at step {steps} of 4,321. Their" in x for x in texts)
+  cells = [x.text for x in elements.named("td") if "†" in x.text]
+  assert [x.split("†")[1].strip() for x in cells] == [str(steps)]
+  assert any("† The step at which the run\nstopped early." in x for x in texts)
+  numbers = json.loads((root / "results.json").read_text())
+  stopped = {x: arm["stopped_early"] for x, arm in numbers["arms"].items()}
+  assert stopped == {"baseline": {}, "cutmix": {"0": steps}}
+  with (root / "results.csv").open() as file:
+    rows = {row["arm"]: row for row in csv.DictReader(file)}
+  assert rows["cutmix"]["planned_steps"] == "4321"
+  assert rows["baseline"]["planned_steps"] == rows["baseline"]["steps"]
 
 
 def test_every_reference_in_a_figure_leads_to_one_part(written):

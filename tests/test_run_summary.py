@@ -26,5 +26,6 @@ def test_the_weights_that_test_measures_are_named(chosen, words):
     chosen_step=2,
     seconds=1.0,
     images_per_second=3.0,
+    stopped_early=None,
   )
   assert f"\ntest ({words}, step 2): 50.00%" in summary.of_run(result, "x")

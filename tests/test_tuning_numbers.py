@@ -20,7 +20,8 @@ from mixaug_jax.comparison.tuning import Trial, Tuning
 from mixaug_jax.pages import drawing
 
 RATE, STEPS = "optimizer.learning_rate", "steps"
-SPACE = {RATE: "log 0.01 1", STEPS: "choice 100 200 400"}
+_STEPS_RANGE = {STEPS: "choice 100 200 400"}
+SPACE = {RATE: "log 0.01 1", **_STEPS_RANGE}
 EXAMPLES = 20
 CHANCE = 0.1
 
@@ -202,6 +203,56 @@ def test_the_budget_is_equal_and_trials_that_ended_early_are_named():
   )
   # A diverged trial counts with chance.
   assert arm["gains"]["each"][1] == pytest.approx(CHANCE - 12 / EXAMPLES)
+
+
+def test_trials_that_stopped_early_are_counted_with_their_steps():
+  tuning = _tuning(RIGHTS)
+  first, *rest = tuning.trials["a"]
+  stopped = [dataclasses.replace(trial, stopped_early=40) for trial in first]
+  changed = dataclasses.replace(
+    tuning, trials=tuning.trials | {"a": (tuple(stopped), *rest)}
+  )
+  numbers = tuning_numbers.summarise(changed, "base")
+  arm = numbers["arms"]["a"]
+  assert (arm["steps"], arm["steps_trained"]) == (600, 3 * 40 + 3 * 100)
+  assert tuning_words.budget(numbers)[1] == (
+    "Early stopping, with the same rule in every arm, shortened trials: a 3 "
+    "trials, 420 of 600 steps."
+  )
+  assert numbers["arms"]["a"]["trials"][0]["stopped_early"] == 40
+
+
+@pytest.mark.parametrize(
+  ("text", "value", "outside"),
+  [
+    ("log 0.01 1", 0.003, True),
+    ("log 0.01 1", 1.0, False),
+    ("uniform 0 0.2", 0.0, False),
+    ("uniform 0.1 0.2", 0, True),
+    ("choice 200 400", 400, False),
+    ("choice 200 400", 300, True),
+    ("choice true false", True, False),
+    ("choice true", False, True),
+    ("choice cosine step", "constant", True),
+    ("choice none 1", 1.0, False),
+    ("uniform 0.2 1.5", None, False),
+  ],
+)
+def test_a_value_outside_of_a_range(text, value, outside):
+  assert tuning_numbers.is_outside(text, value) == outside
+
+
+def test_a_written_recipe_outside_of_the_ranges_is_a_warning():
+  tuning = _tuning(RIGHTS)
+  assert not tuning_numbers.summarise(tuning, "base")["outside"]
+  narrow = dataclasses.replace(
+    tuning, space={RATE: "log 0.2 1", **_STEPS_RANGE}
+  )
+  [text] = tuning_words.warnings(tuning_numbers.summarise(narrow, "base"))
+  assert text.startswith(
+    "The recipe as it is written has optimizer.learning_rate=0.1, outside of "
+    "the range that was tuned, log 0.2 1."
+  )
 
 
 def test_different_budgets_are_stated():

@@ -6,8 +6,8 @@ import pytest
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import workdirs
-from mixaug_jax.errors import UserError
-from mixaug_jax.training import parallel, records
+from mixaug_jax.errors import Taken, UserError
+from mixaug_jax.training import lock, parallel, records
 
 RUNS = pathlib.Path("runs")
 SMALL = {"batch_size": "4", "evaluate.batch_size": "4"}
@@ -64,6 +64,52 @@ def test_a_run_of_another_config_is_left_alone_and_named():
   assert line.startswith("runs/cutmix-digits-3: resumed; runs/cutmix-digits ")
   # The first one is found again, whatever stands beside it.
   assert workdirs.choose(_config(), "cutmix")[0] == RUNS / "cutmix-digits"
+
+
+def test_two_commands_that_find_the_same_free_directory_take_two():
+  """Another command's run gets the directory while this one loads its data."""
+  ours, theirs = _config(), _config(seed="1")
+  lines = []
+
+  def train(folder):
+    if folder.name == "cutmix-digits":
+      with lock.claim(folder, theirs), lock.claim(folder, ours):
+        pytest.fail("both trained in one directory")
+    with lock.claim(folder, ours):
+      return folder.name
+
+  trained = workdirs.train_in(ours, "cutmix", (), lines.append, train)
+  assert trained == ("cutmix-digits-2", RUNS / "cutmix-digits-2")
+  assert lines == [
+    "runs/cutmix-digits: a new run",
+    "runs/cutmix-digits-2: a new run; runs/cutmix-digits holds another config: "
+    "it differs in seed (there 1, here 0)",
+  ]
+
+
+def test_a_directory_of_another_config_is_not_written_to():
+  """The other command may have ended before this one got the lock."""
+  with lock.claim(RUNS / "x", _config(seed="1")):
+    pass
+  before = (RUNS / "x" / records.CONFIG_FILE).read_text()
+  with (
+    pytest.raises(Taken, match=r"differs in seed \(there 1, here 0\)"),
+    lock.claim(RUNS / "x", _config()),
+  ):
+    pass
+  assert (RUNS / "x" / records.CONFIG_FILE).read_text() == before
+
+
+def test_a_second_command_of_the_same_config_is_refused():
+  config, lines = _config(), []
+
+  def train(folder):
+    with lock.claim(folder, config), lock.claim(folder, config):
+      pytest.fail("both trained in one directory")
+
+  with pytest.raises(Taken, match="is in use by process"):
+    workdirs.train_in(config, "cutmix", (), lines.append, train)
+  assert lines == ["runs/cutmix-digits: a new run"]
 
 
 def test_other_images_are_another_experiment():

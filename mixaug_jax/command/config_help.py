@@ -22,6 +22,7 @@ _MOST_USED = (
   "augment.random_flip_left_right.probability",
   "augment.trivial_augment.enabled",
   *("loss.label_smoothing", "ema.decay", "evaluate.every_epochs"),
+  "early_stopping.patience",
 )
 _SPACE = "tune.space."
 _KEY_COLUMNS = 34  # At most, left of the explanations.

@@ -25,6 +25,7 @@ COMMANDS = {
   "demo": Command("serve a page that classifies photos", True),
   "report": Command("write the page of one run", True),
   "preview": Command("draw what the network is trained on"),
+  "lr_range": Command("draw the loss by learning rate and suggest one"),
   "fit": Command("report memory and cost of training on a GPU or TPU"),
   "export": Command("write the weights for other programs"),
   "data": Command("list or remove caches of images"),

@@ -2,6 +2,7 @@
 
 import os
 
+from mixaug_jax.pages import words
 from mixaug_jax.training.result import Result
 from mixaug_jax.training.set_measured import SetMeasured
 
@@ -33,8 +34,14 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
       f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
       f"{test.loss:.3f}"
     )
+  early = ""
+  if stopped := result.stopped_early:
+    early = (
+      f"stopped early at step {result.steps:,} of {stopped.planned_steps:,} "
+    )
+    early += f"{words.stopped_early(stopped)}; "
   lines.append(
-    f"{result.seconds:.1f} s of training at "
+    f"{early}{result.seconds:.1f} s of training at "
     f"{result.images_per_second:,.0f} images/s; the run is in {workdir}"
   )
   return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The command that trains one run, or resumes it."""
 
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -34,20 +35,31 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from mixaug_jax.training import loop, records
+  from mixaug_jax.training.result import Result
 
-  workdir, line = arguments.workdir, ""
-  if workdir is None:
-    workdir, line = workdirs.choose(config, arguments.spec, arguments.overrides)
-  first = jax.process_index() == 0
-  if first and line:
-    print(progress.folded(line, sys.stdout), flush=True)
-  finished = (workdir / records.RESULT_FILE).exists()
-  result = loop.train(config, workdir)
+  first, finished = jax.process_index() == 0, False
+
+  def announce(line: str) -> None:
+    if first:
+      print(progress.folded(line, sys.stdout), flush=True)
+
+  def train(workdir: pathlib.Path) -> Result:
+    nonlocal finished
+    finished = (workdir / records.RESULT_FILE).exists()
+    return loop.train(config, workdir)
+
+  if (workdir := arguments.workdir) is not None:
+    result = train(workdir)
+  else:
+    result, workdir = workdirs.train_in(
+      *(config, arguments.spec, arguments.overrides, announce, train)
+    )
   if not first:
     return
   lines = []
   if finished:
-    start = "its" if line else f"{workdir} is finished; its"
+    chosen = arguments.workdir is None
+    start = "its" if chosen else f"{workdir} is finished; its"
     lines.append(f"{start} result:")
     stored = config_lib.completed(records.read_config(workdir) or {})
     lines += [

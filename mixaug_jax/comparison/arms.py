@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ml_collections import ConfigDict
 
-from mixaug_jax import augment
+from mixaug_jax import augment, hints
 from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import space
 from mixaug_jax.errors import UserError
@@ -33,6 +33,8 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
     UserError: a key or value that is wrong.
   """
   config = config_lib.read(spec)
+  if {"base", "arms"} <= set(config):
+    _check_keys(config)
   if missing := {"base", "arms", "baseline", "goal", "seeds"} - set(config):
     raise UserError(
       f"{spec} is not a comparison, because it has no {min(missing)!r}; name "
@@ -59,6 +61,25 @@ def load(spec: str, overrides: Mapping[str, str]) -> ConfigDict:
     raise UserError("config.arms must hold the baseline and another arm")
   pairs(config)
   return config.lock()
+
+
+def _check_keys(config: ConfigDict) -> None:
+  """Raises UserError at a key of a comparison that nothing reads."""
+  from mixaug_jax.configs import compare
+
+  known = compare.get_config()
+  groups = [("config", config, known)]
+  if isinstance(config.get("tune"), ConfigDict):
+    groups.append(("config.tune", config.tune, known.tune))
+  for name, group, keys in groups:
+    for key in group:
+      if key not in keys:
+        near = hints.near(key, keys)
+        hint = f"did you mean {name}.{near}?" if near else ""
+        raise UserError(
+          f"{name}.{key} is not a key of a comparison; "
+          f"{hint or 'its keys are ' + ', '.join(keys)}"
+        )
 
 
 def pairs(config: ConfigDict) -> tuple[tuple[str, str], ...]:
@@ -206,6 +227,14 @@ def check_tuning(config: ConfigDict) -> None:
       "config.tune.space is empty, so there is nothing to tune; set "
       "config.tune.trials=0"
     )
+  for name in config.arms:
+    for key in config_lib.leaves(config.arms[name]):
+      if key.startswith("early_stopping."):
+        raise UserError(
+          f"config.arms.{name}: {key} must be the same in all arms that are "
+          "tuned, because their trials have equal budgets; set "
+          f"config.base.{key} instead, or config.tune.trials=0"
+        )
   from mixaug_jax.training import experiment  # It imports Flax.
 
   unused = space_texts(config)

@@ -121,7 +121,8 @@ def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
   """The steps and values of a metric, by arm and seed.
 
   Runs of different lengths are interpolated at the same shares of their
-  training, in per cent, which take the place of the steps.
+  training, in per cent, which take the place of the steps. A run that stopped
+  early ends before 100 %.
   """
   shares = len(comparison.lengths) > 1
   series = {}
@@ -130,8 +131,10 @@ def _series(comparison: Comparison, of: str, key: str) -> dict[str, list]:
     for run in of_arm.values():
       steps, values = measured.series(run.rows, of, key)
       if shares and steps:
-        places = 100 * np.array(steps) / run.result.steps
-        grid = [x for x in _SHARES if x >= places[0]]
+        planned = run.result.planned_steps
+        places = 100 * np.array(steps) / planned
+        end = 100 * run.result.steps / planned
+        grid = [x for x in _SHARES if places[0] <= x <= end]
         steps, values = grid, np.interp(grid, places, values).tolist()
       seeds.append((steps, values))
     if all(len(steps) for steps, _ in seeds):

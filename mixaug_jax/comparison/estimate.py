@@ -84,6 +84,8 @@ def dry_run(
     f"{timed.overhead:.0f} s are start-up and compilation"
     f"{at_once}: about {duration(seconds / parts)}, evaluations included"
   )
+  if any(cell.config.early_stopping.patience for cell in cells):
+    text += ", and less if runs stop early"
   print(progress.folded(text, sys.stdout))
 
 
@@ -118,7 +120,7 @@ class _Timed:
 
 
 def _evaluated(
-  config: ConfigDict, steps: float, epoch: float, validation: int, test: int
+  config: ConfigDict, steps: int, epoch: float, validation: int, test: int
 ) -> int:
   """Returns how many batches a run evaluates, during it and at its end.
 
@@ -132,9 +134,8 @@ def _evaluated(
   size = config.evaluate.batch_size
   validation, test = math.ceil(validation / size), math.ceil(test / size)
   every = length.evaluation_epochs(config, steps / epoch)
-  period = max(1.0, every * epoch)
   each = validation * (1 if config.ema.decay is None else 2)
-  return math.ceil(steps / period - 1e-6) * each + validation + test
+  return length.count_due(0, steps, every * epoch) * each + validation + test
 
 
 def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
@@ -149,6 +150,7 @@ def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
         *(f"--workdir={root}", "--config.base.epochs=none"),
         f"--config.base.steps={_STEPS}",
         *(f"--config.base.optimizer.{key}=0" for key in _WARMUPS),
+        f"--config.arms.{comparison.baseline}.early_stopping.patience=none",
         *["--config.tune.trials=0"] * bool(comparison.trials),
       ],
       capture_output=True,

@@ -84,6 +84,7 @@ def write(comparison: Comparison, command: str) -> str:
   template = importlib.resources.files(__package__) / "report.html"
   render.write(root / "report.html", template.read_text("utf-8"), **page)
   lines = [page["verdict"], page["untuned"], *words.diverged(comparison)]
+  lines += words.stopped_early(comparison)
   lines = list(filter(None, lines))
   return "\n".join([*lines, f"{root / 'report.html'} shows it all"])
 
@@ -140,6 +141,7 @@ def _content(
       for name, arm in arms.items()
     },
     "starred": bool(comparison.diverged),
+    "stopped": any(arm["stopped_early"] for arm in arms.values()),
     "tuning": tuning
     and tuning_page.content(
       tuning,

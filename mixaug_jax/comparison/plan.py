@@ -184,9 +184,9 @@ class Comparison:
 
   @property
   def lengths(self) -> set[int]:
-    """The steps of the finished runs; tuning gives them several lengths."""
+    """The steps of the finished runs, as planned; tuning gives them several."""
     return {
-      run.result.steps
+      run.result.planned_steps
       for of_arm in self.runs.values()
       for run in of_arm.values()
     }

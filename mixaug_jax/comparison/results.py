@@ -51,6 +51,8 @@ def _row(run: FinishedRun) -> dict[str, Any]:
     "loss_name": run.run.likelihood.loss_name,
     **validation,
     "chosen_step": run.result.chosen_step,
+    "steps": run.result.steps,
+    "planned_steps": run.result.planned_steps,
     "seconds": run.result.seconds,
     "images_per_second": run.result.images_per_second,
   }

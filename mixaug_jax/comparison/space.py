@@ -21,7 +21,10 @@ from mixaug_jax.augment import MIXERS, mixture, pipeline
 from mixaug_jax.errors import UserError
 
 _KINDS = ("log", "uniform", "times", "choice")
-_FIXED = ("seed", "data.", "evaluate.", "log.", "checkpoint.", "mix.name")
+_FIXED = (
+  *("seed", "data.", "evaluate.", "log.", "checkpoint.", "mix.name"),
+  "early_stopping.",
+)
 _FORMS = "log LOW HIGH, uniform LOW HIGH, times LOW HIGH or choice VALUE ..."
 _DIGITS = 3  # Of a value, or of its place in a linear range.
 

@@ -193,6 +193,11 @@ def _arm(
     "loss_name": data[0].run.likelihood.loss_name if data else None,
     "seeds": sorted(outcomes),
     "diverged": {str(seed): step for seed, step in diverged.items()},
+    "stopped_early": {
+      str(seed): run.result.steps
+      for seed, run in runs.items()
+      if run.result.stopped_early
+    },
     "accuracy": accuracy(np.stack(list(outcomes.values())), bool(runs)),
     **{name: interval(each(name)) for name in _FRACTIONS},
     **{name: interval(each(name), most=np.inf) for name in _NUMBERS},

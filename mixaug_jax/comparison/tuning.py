@@ -95,6 +95,7 @@ class Trial:
     steps: of its training, as planned.
     seconds: of its training; None if it diverged.
     diverged: the step at which it diverged, or None.
+    stopped_early: the step at which it stopped early, or None.
   """
 
   arm: str
@@ -109,6 +110,13 @@ class Trial:
   steps: int
   seconds: float | None
   diverged: int | None
+  stopped_early: int | None = None
+
+  @property
+  def trained(self) -> int:
+    """The steps that it was trained for."""
+    ends = (self.diverged, self.stopped_early)
+    return next((step for step in ends if step is not None), self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,9 +362,10 @@ def _read(cell: "Cell", like: Result) -> Trial:
     accuracy=float(correct.mean()),
     loss=run.likelihood.loss(predictions.logits, predictions.labels),
     correct=correct,
-    steps=run.result.steps,
+    steps=run.result.planned_steps,
     seconds=run.result.seconds,
     diverged=None,
+    stopped_early=run.result.steps if run.result.stopped_early else None,
   )
 
 

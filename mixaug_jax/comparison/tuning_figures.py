@@ -136,8 +136,10 @@ def _recipe(trial: Mapping[str, Any]) -> str:
   values = [f"{key}={value}" for key, value in trial["values"].items()]
   written = [] if trial["places"] else ["the recipe as it is written"]
   step = trial["diverged"]
-  diverged = [] if step is None else [f"diverged at step {step:,}"]
-  return "\n".join([f"trial {trial['number']}", *written, *values, *diverged])
+  ends = [] if step is None else [f"diverged at step {step:,}"]
+  if (step := trial["stopped_early"]) is not None:
+    ends.append(f"stopped early at step {step:,} of {trial['steps']:,}")
+  return "\n".join([f"trial {trial['number']}", *written, *values, *ends])
 
 
 def _dot(

@@ -28,8 +28,8 @@ def summarise(
     `design` and `space` as in `tuning`; `studies`, their number; `trials`, the
     number of each arm in all studies; `arms` by name, see `_arm`, where every
     arm but the baseline has its `gains`, see `_gains`; `pairs`, the same for
-    each pair; `ends`, see `_ends`; and `untuned`, see `_untuned`. None stands
-    for a number that is not known.
+    each pair; `ends`, see `_ends`; `outside`, see `_outside`; and `untuned`,
+    see `_untuned`. None stands for a number that is not known.
   """
   arms = {
     name: _arm(studies, tuning.chosen[name], tuning.space)
@@ -54,6 +54,7 @@ def summarise(
       for name, other in pairs
     ],
     "ends": _ends(arms),
+    "outside": _outside(tuning),
     "untuned": _untuned(tuning, baseline),
   }
 
@@ -69,8 +70,8 @@ def _arm(
     `trials`, what is known of each, in order; `best_of_k`, see `_best_of_k`;
     `chosen`, the trial of each study, with the values that lie at an end of
     their range; `accuracy`, the mean of the chosen ones; the budget: `steps`,
-    as planned, `steps_trained`, fewer if trials diverged, and `seconds` of
-    training, without the trials that diverged.
+    as planned, `steps_trained`, fewer if trials diverged or stopped early, and
+    `seconds` of training, without the trials that diverged.
   """
   trials = [trial for study in studies for trial in study]
   return {
@@ -92,10 +93,7 @@ def _arm(
     ],
     "accuracy": float(np.mean([trial.accuracy for trial in chosen])),
     "steps": sum(trial.steps for trial in trials),
-    "steps_trained": sum(
-      trial.steps if trial.diverged is None else trial.diverged
-      for trial in trials
-    ),
+    "steps_trained": sum(trial.trained for trial in trials),
     "seconds": float(sum(trial.seconds or 0 for trial in trials)),
   }
 
@@ -113,6 +111,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
     "steps": trial.steps,
     "seconds": trial.seconds,
     "diverged": trial.diverged,
+    "stopped_early": trial.stopped_early,
   }
 
 
@@ -185,6 +184,49 @@ def end_of_range(text: str, place: float) -> str | None:
     if len(options) < 3:
       return None
   return "lower" if low else "upper" if high else None
+
+
+def is_outside(text: str, value: Any) -> bool:
+  """Returns whether a value lies outside a range.
+
+  None, which stands for the default of something else, does not.
+
+  Args:
+    text: as in `end_of_range`.
+    value: of a config.
+  """
+  kind, *texts = text.split()
+  if value is None:
+    return False
+  if kind != "choice":
+    low, high = map(float, texts)
+    return not low <= value <= high
+  return _plain(str(value)) not in map(_plain, texts)
+
+
+def _plain(text: str) -> float | str:
+  """Returns a number, or a text without capitals."""
+  try:
+    return float(text)
+  except ValueError:
+    return text.lower()
+
+
+def _outside(tuning: Tuning) -> list[dict[str, Any]]:
+  """Returns the values of recipes as written that lie outside their range.
+
+  Returns:
+    `key`, `value`, `range`, and `arms`, the names of the arms, for each.
+  """
+  found: dict[tuple[str, Any], list[str]] = {}
+  for name, studies in tuning.trials.items():
+    for key, value in studies[0][0].values.items():
+      if is_outside(tuning.space[key], value):
+        found.setdefault((key, value), []).append(name)
+  return [
+    {"key": key, "value": value, "range": tuning.space[key], "arms": names}
+    for (key, value), names in sorted(found.items(), key=lambda x: x[0][0])
+  ]
 
 
 def _ends(arms: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

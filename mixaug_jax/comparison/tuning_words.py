@@ -104,6 +104,16 @@ def budget(
       f"Trials that diverged: {listed}. They ended early and count with the "
       "accuracy of chance."
     )
+  stopped = [
+    f"{name} {count} trials, {arm['steps_trained']:,} of {arm['steps']:,} steps"
+    for name, arm in arms.items()
+    if (count := sum(x["stopped_early"] is not None for x in arm["trials"]))
+  ]
+  if stopped:
+    lines.append(
+      "Early stopping, with the same rule in every arm, shortened trials: "
+      f"{'; '.join(stopped)}."
+    )
   if seconds is not None:
     of_trials = sum(arm["seconds"] for arm in arms.values())
     lines.append(
@@ -117,6 +127,14 @@ def budget(
 def warnings(tuning: Mapping[str, Any]) -> list[str]:
   """Returns the limits of a tuning, a sentence or two each."""
   lines = [_end(end, tuning) for end in tuning["ends"]]
+  for each in tuning["outside"]:
+    every = len(each["arms"]) == len(tuning["arms"])
+    lines.append(
+      f"The recipe as it is written has {each['key']}={each['value']}"
+      f"{'' if every else ' in ' + ', '.join(each['arms'])}, outside of the "
+      f"range that was tuned, {each['range']}. It was tried, and no value near "
+      "it; widen the range."
+    )
   for study in range(tuning["studies"]):
     lost = [
       name

@@ -172,6 +172,22 @@ def diverged(comparison: Comparison) -> list[str]:
   ]
 
 
+def stopped_early(comparison: Comparison) -> list[str]:
+  """Returns a sentence that names the runs that stopped early, if any did."""
+  found = [
+    f"{name}/{seed} at step {result.steps:,} of {result.planned_steps:,}"
+    for name, of_arm in comparison.runs.items()
+    for seed, run in of_arm.items()
+    if (result := run.result).stopped_early
+  ]
+  if not found:
+    return []
+  return [
+    f"Stopped early: {', '.join(found)}. Their validation accuracy no longer "
+    "rose, so the arms were not trained for equally many steps."
+  ]
+
+
 def warnings(comparison: Comparison) -> list[str]:
   """Returns the limits of the figures, one sentence or two each."""
   warnings = []
@@ -180,7 +196,7 @@ def warnings(comparison: Comparison) -> list[str]:
       f"Not finished and left out: {', '.join(missing)}. The same command "
       "trains them."
     )
-  warnings += diverged(comparison)
+  warnings += [*diverged(comparison), *stopped_early(comparison)]
   if comparison.split == "validation":
     first = comparison.first
     warnings.append(

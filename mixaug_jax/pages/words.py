@@ -5,7 +5,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from mixaug_jax.data.identity import Identity
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Result, StoppedEarly
 
 CHOSEN = {
   "best": "best epoch on validation",
@@ -43,6 +43,17 @@ def chosen_on_validation(chosen: str, tuned: bool = False) -> str:
   if chosen == "best":
     return "the epoch was chosen on it"
   return "settings are usually chosen on it"
+
+
+def stopped_early(stopped: StoppedEarly) -> str:
+  """Returns why a run ended before its planned length, without a verb."""
+  gain = f" by more than {stopped.min_delta:g}" if stopped.min_delta else ""
+  count = stopped.patience
+  return (
+    f"with {count} evaluation{'s' * (count > 1)} since step {stopped.step:,} "
+    f"that did not exceed its validation score of {stopped.score:.2%}"
+    f"{gain}"
+  )
 
 
 def no_test(config: ConfigDict, chosen: str, tuned: bool = False) -> str:

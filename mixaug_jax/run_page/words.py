@@ -46,6 +46,8 @@ def setting(run: Run) -> list[tuple[str, str]]:
   if result.test:
     sizes["test"] = result.test.examples
   images = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+  stopped = result.stopped_early
+  early = f"of {stopped.planned_steps:,} planned " if stopped else ""
   where = f" in {config.data.dir}" if config.data.dir else ""
   return [
     (
@@ -63,10 +65,11 @@ def setting(run: Run) -> list[tuple[str, str]]:
     ("mixing", config.mix.name),
     (
       "training",
-      f"{result.steps:,} steps of {config.batch_size} images, "
+      f"{result.steps:,} {early}steps of {config.batch_size} images, "
       f"{result.epochs:,.4g} epochs, seed {config.seed}; "
       f"{durations.duration(result.seconds)} at "
-      f"{result.images_per_second:,.0f} images/s",
+      f"{result.images_per_second:,.0f} images/s"
+      + (f"; stopped early {words.stopped_early(stopped)}" if stopped else ""),
     ),
     (
       "weights",

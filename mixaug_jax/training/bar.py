@@ -21,6 +21,8 @@ class TrainingBar(Bar):
     batch_size: images per step.
     clock: counts steps and seconds.
     to_evaluate: returns the number of batches to evaluate after a step.
+    may_stop: whether the run may end before its last step; the time left is
+      then the most that it takes.
   """
 
   def __init__(
@@ -30,10 +32,12 @@ class TrainingBar(Bar):
     batch_size: int,
     clock: Clock,
     to_evaluate: Callable[[int], int],
+    may_stop: bool = False,
   ):
     self._batch_size = batch_size
     self._clock = clock
     self._to_evaluate = to_evaluate
+    self._most = "at most " if may_stop else ""
     self._phase: str | None = None
     super().__init__(steps, self._describe, first)
 
@@ -54,7 +58,8 @@ class TrainingBar(Bar):
     left = self._clock.time_left(self.total - self.n, self._to_evaluate(self.n))
     if rate is None or left is None:
       return [""]
-    texts = [f"{duration(left)} left", duration(left)]
+    time = f"{self._most}{duration(left)}"
+    texts = [f"{time} left", time]
     if self._to_evaluate(self.n) and not self._clock.knows_evaluation:
       texts = [f"{texts[1]} + evaluation left", f"{texts[1]} + evaluation"]
     return [f"{rate * self._batch_size:,.0f} images/s  {texts[0]}", *texts]

@@ -16,6 +16,7 @@ from mixaug_jax.data.datasets import open_sources
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
 from mixaug_jax.training import (
+  early_stopping,
   length,
   losses,
   optim,
@@ -70,6 +71,16 @@ class Experiment:
     return self.due(step, checkpoint.every_epochs or self._evaluation_epochs)
 
   @property
+  def stopping(self) -> early_stopping.Rule:
+    """When the run stops early."""
+    return early_stopping.Rule(**self.config.early_stopping.to_dict())
+
+  @property
+  def evaluations(self) -> int:
+    """The evaluations on validation during the whole run."""
+    return self.count_due(0, self._evaluation_epochs)
+
+  @property
   def _evaluation_epochs(self) -> float:
     """The epochs between two evaluations on validation."""
     return length.evaluation_epochs(
@@ -101,10 +112,7 @@ class Experiment:
   def count_due(self, step: int, every_epochs: float) -> int:
     """Returns how often `due` holds after this step."""
     period = every_epochs * self.steps_per_epoch
-    if period <= 1 or step >= self.steps:
-      return self.steps - step
-    periods = lambda step: int((step + 1e-6) // period)
-    return periods(self.steps - 1) - periods(step) + 1  # The last step has one.
+    return length.count_due(step, self.steps, period)
 
   def train_batches(self, first: int) -> Generator[Batch, None, None]:
     """Returns the endless stream of training batches after `first` steps."""

@@ -39,6 +39,21 @@ def steps(config: ConfigDict, images: int) -> int:
   return max(1, math.ceil(epochs * per_epoch - 1e-6))
 
 
+def count_due(step: int, steps: int, period: float) -> int:
+  """Returns how often a period or the run ends after a step.
+
+  Args:
+    step: the number of finished steps.
+    steps: those of the whole run, whose last one always counts.
+    period: steps, not always a whole number.
+  """
+  if period <= 1 or step >= steps:
+    return steps - step
+  # The step that ends an epoch may be a rounding error short of its end.
+  periods = lambda step: int((step + 1e-6) // period)
+  return periods(steps - 1) - periods(step) + 1  # The last step has one.
+
+
 def evaluation_epochs(config: ConfigDict, epochs: float) -> float:
   """Returns the epochs between two evaluations on validation.
 

@@ -6,9 +6,14 @@ import pathlib
 import socket
 from collections.abc import Iterator
 
+from ml_collections import ConfigDict
+
+from mixaug_jax import config as config_lib
 from mixaug_jax import files
-from mixaug_jax.errors import UserError, reason
+from mixaug_jax.errors import Taken, UserError, reason
 from mixaug_jax.training import parallel, records
+
+_TAKEN = "taken: "  # Marks the text that process 0 sends to the others.
 
 
 @contextlib.contextmanager
@@ -16,7 +21,7 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the lock of a run directory, which ends with the process.
 
   Raises:
-    UserError: another process holds it; the message names that process.
+    Taken: another process holds it; the message names that process.
     OSError: the lock file cannot be written.
   """
   path = workdir / ".lock"
@@ -25,7 +30,7 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
       stack.enter_context(files.locked(path, wait=False))
     except BlockingIOError:
       holder = files.read_text(path).strip() or "another process"
-      raise UserError(
+      raise Taken(
         f"{workdir} is in use by {holder}; wait for it or name another "
         "directory"
       ) from None
@@ -36,7 +41,7 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
+def claim(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
   """Makes a run directory, holds its lock, and writes its first files.
 
   These are version.json and config.json.
@@ -48,8 +53,9 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
     config: the content of config.json.
 
   Raises:
-    UserError: another process holds the lock, or the directory cannot be
-      written.
+    Taken: another process holds the lock, or has written another config since
+      this one looked.
+    UserError: the directory cannot be written.
   """
   with contextlib.ExitStack() as stack:
 
@@ -57,8 +63,12 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
       try:
         workdir.mkdir(parents=True, exist_ok=True)
         stack.enter_context(hold(workdir))
+        records.finished_result(config, workdir)
         records.write_version(workdir)
-        records.write_text(workdir / records.CONFIG_FILE, config)
+        text = config_lib.to_json(config)
+        records.write_text(workdir / records.CONFIG_FILE, text)
+      except Taken as error:
+        return f"{_TAKEN}{error}"
       except UserError as error:
         return str(error)
       except OSError as error:
@@ -68,5 +78,6 @@ def claim(workdir: pathlib.Path, config: str) -> Iterator[None]:
       return ""
 
     if why := parallel.from_first(refusal):
-      raise UserError(why)
+      taken = why.startswith(_TAKEN)
+      raise Taken(why.removeprefix(_TAKEN)) if taken else UserError(why)
     yield

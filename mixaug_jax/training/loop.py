@@ -13,7 +13,6 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from mixaug_jax import config as config_lib
 from mixaug_jax import progress
 from mixaug_jax.data.identity import Identity
 from mixaug_jax.training import (
@@ -69,7 +68,7 @@ def train(
     records.check_data(workdir, exp.datasets.identity)
   state, loaded = exp.initial_state(pretrained_weights=new)
   with (
-    lock.claim(workdir, config_lib.to_json(config)),
+    lock.claim(workdir, config),
     Checkpoints(workdir, config.checkpoint.keep) as checkpoints,
     preemption.watch() as stopping,
   ):
@@ -103,12 +102,13 @@ def _train(
         session.log(step, state, batch)
       if exp.evaluate_at(step):
         session.evaluate(step, state)
+      early = session.stops_early(step)
       stop = step > 0 and stopping.at(step)
-      if session.saves(step) or stop:
+      if session.saves(step) or early or stop:
         session.save(step, state)
       if stop:
         session.leave(step)
-      if step == exp.steps:
+      if early or step == exp.steps:
         break
       batch = next(batches)
       state, metrics = session.step(state, batch)

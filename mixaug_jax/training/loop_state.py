@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixaug_jax.training import set_measured
+from mixaug_jax.training.early_stopping import Progress
 from mixaug_jax.training.result import Evaluation
 from mixaug_jax.training.set_measured import SetEvaluation
 
@@ -18,6 +19,7 @@ class LoopState:
       precision; the earliest of equals.
     last: the newest evaluation on validation.
     ema: the newest evaluation of the moving average.
+    progress: the improvements that early stopping counts.
     window: sums of the step metrics since the last line of the log; `steps` is
       their number and `learning_rate` the newest.
     metrics_bytes: the size of metrics.jsonl.
@@ -29,6 +31,7 @@ class LoopState:
   best: Evaluation | SetEvaluation | None = None
   last: Evaluation | SetEvaluation | None = None
   ema: Evaluation | SetEvaluation | None = None
+  progress: Progress = dataclasses.field(default_factory=Progress)
   window: dict[str, float] = dataclasses.field(default_factory=dict)
   metrics_bytes: int = 0
   seconds: float = 0.0

@@ -137,6 +137,7 @@ def make_optimizer(
   steps_per_epoch: float,
   params: Mapping[str, Any],
   stages: Sequence[str],
+  schedule: Schedule | None = None,
 ) -> tuple[optax.GradientTransformation, Schedule]:
   """Makes an optimizer.
 
@@ -147,6 +148,7 @@ def make_optimizer(
     params: the parameters, or their shapes, grouped by part at the top.
     stages: the names of the parts from the input to the head, as in
       `models.Model`; parts without parameters are skipped.
+    schedule: the base learning rate by step; None: as `settings` have it.
 
   Returns:
     The optimizer, and its base learning rate as a function of the step: that
@@ -187,7 +189,8 @@ def make_optimizer(
       f"{warmup + head_warmup} steps, and the run has only {total_steps}; "
       "lower them or train longer"
     )
-  schedule = _schedule(settings, total_steps, warmup)
+  if schedule is None:
+    schedule = _schedule(settings, total_steps, warmup)
   # The trunk warms up after the head and what counts as head.
   delay = None
   if head_warmup:

@@ -19,7 +19,13 @@ from mixaug_jax.data import label_sets, selection
 from mixaug_jax.training import length, records, set_measured
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
-from mixaug_jax.training.result import Examples, Measured, Result, Validation
+from mixaug_jax.training.result import (
+  Examples,
+  Measured,
+  Result,
+  StoppedEarly,
+  Validation,
+)
 from mixaug_jax.training.set_measured import SetMeasured, Thresholds
 
 _FEW = 50  # A smaller split is worth a warning.
@@ -70,6 +76,8 @@ def describe(
       f"the length, {epochs:,.0f} epochs, follows the number of images; set "
       "config.epochs for another"
     )
+  if exp.stopping.patience is not None:
+    lines.append(_early_stopping(exp))
   counts = {name: len(split) for name, split in sets.by_name().items()}
   several = label_sets.are_sets(sets.train.labels)
   if several:
@@ -89,6 +97,28 @@ def describe(
     if changed := config_lib.differences(config, there, harmless=True):
       lines.append(f"resuming with other values of {', '.join(changed)}")
   return "\n".join(lines)
+
+
+def _early_stopping(exp: Experiment) -> str:
+  """Returns when a run stops early, and what that does to its schedule."""
+  patience, count = exp.stopping.patience, exp.evaluations
+  assert patience is not None
+  if patience > count - 2:
+    return (
+      f"config.early_stopping.patience={patience} cannot stop this run early, "
+      f"because it has only {count} evaluations"
+    )
+  schedule = exp.config.optimizer.schedule
+  text = (
+    f"early stopping: the run ends after {patience} "
+    f"evaluation{'s' * (patience > 1)} in a row without an improvement"
+  )
+  if schedule == "constant":
+    return text
+  return (
+    f"{text}; the {schedule} schedule is that of all {exp.steps:,} steps, so "
+    "the learning rate may still be high then"
+  )
 
 
 def _small(sizes: Mapping[str, int]) -> list[str]:
@@ -130,6 +160,7 @@ def result(
   exp: Experiment,
   loop: LoopState,
   test: Mapping[str, Any] | None,
+  steps: int,
   thresholds: Thresholds | None = None,
 ) -> Result:
   """Returns the result of a finished run.
@@ -139,10 +170,11 @@ def result(
     loop: the state of the loop after the last step.
     test: the fields of Measured or SetMeasured on test, if there is a test
       split.
+    steps: the number of its steps; fewer than planned if it stopped early.
     thresholds: of a run with label sets.
   """
   chosen = exp.config.evaluate.checkpoint
-  images = exp.steps * exp.config.batch_size
+  images = steps * exp.config.batch_size
   # An evaluation follows the last step.
   assert loop.last is not None
   assert loop.best is not None
@@ -151,9 +183,9 @@ def result(
     test=kind(**test) if test else None,
     validation=Validation(loop.last, loop.best, loop.ema),
     chosen=chosen,
-    chosen_step=loop.best.step if chosen == "best" else exp.steps,
-    steps=exp.steps,
-    epochs=exp.steps / exp.steps_per_epoch,
+    chosen_step=loop.best.step if chosen == "best" else steps,
+    steps=steps,
+    epochs=steps / exp.steps_per_epoch,
     seconds=loop.seconds,
     compile_seconds=loop.compile_seconds,
     images_per_second=images / max(loop.seconds, 1e-9),
@@ -171,6 +203,18 @@ def result(
     config_crc32=records.checksum(exp.config.to_dict()),
     evaluation_seconds=loop.evaluation_seconds,
     thresholds=thresholds,
+    stopped_early=_stopped_early(exp, loop) if steps < exp.steps else None,
+  )
+
+
+def _stopped_early(exp: Experiment, loop: LoopState) -> StoppedEarly:
+  """Returns why a run ended before its planned length."""
+  rule, progress = exp.stopping, loop.progress
+  # Only early stopping ends a run before its last step.
+  assert rule.patience is not None
+  assert progress.score is not None
+  return StoppedEarly(
+    exp.steps, rule.patience, rule.min_delta, progress.step, progress.score
   )
 
 

@@ -17,7 +17,7 @@ import mixaug_jax
 from mixaug_jax import config as config_lib
 from mixaug_jax import files, progress
 from mixaug_jax.data.identity import Identity, changes
-from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.errors import Taken, UserError, first_line
 from mixaug_jax.training.result import Result, from_json
 
 VERSION_FILE = "version.json"
@@ -167,10 +167,11 @@ def finished_result(config: ConfigDict, workdir: pathlib.Path) -> Result | None:
   """Returns the result of a finished run, or None.
 
   Raises:
-    UserError: the directory holds a run of another config, or is damaged.
+    Taken: the directory holds a run of another config.
+    UserError: it is damaged.
   """
   if changed := differences(config, workdir):
-    raise UserError(
+    raise Taken(
       f"{workdir} holds a run of another config; it differs in "
       f"{', '.join(changed)}; name another directory"
     )

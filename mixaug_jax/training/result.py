@@ -85,7 +85,7 @@ class Measured:
 
   @property
   def score(self) -> float:
-    """The figure by which the best weights are chosen."""
+    """The figure that is quoted first."""
     return self.accuracy
 
 
@@ -125,6 +125,25 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
+class StoppedEarly:
+  """Why a run ended before its planned length, see `early_stopping`.
+
+  Attributes:
+    planned_steps: the steps that it would have run.
+    patience: evaluations without an improvement.
+    min_delta: of an improvement.
+    step: of the last improvement.
+    score: on validation at that step, by which the best weights are chosen.
+  """
+
+  planned_steps: int
+  patience: int
+  min_delta: float
+  step: int
+  score: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
   """The figures and the circumstances of a finished run.
 
@@ -133,7 +152,7 @@ class Result:
     validation: on validation, during training.
     chosen: which weights saw test, one of CHOSEN.
     chosen_step: the training step of these weights.
-    steps: of the whole run.
+    steps: of the whole run; fewer than planned if it stopped early.
     epochs: passes over the training split.
     seconds: of training, without compilation, evaluation and saving.
     compile_seconds: of the first step of each start.
@@ -150,6 +169,7 @@ class Result:
     evaluation_seconds: of all evaluations, without compilation; older runs
       have none.
     thresholds: of a run with label sets; None of another one.
+    stopped_early: why it ended before its planned length; None if it did not.
   """
 
   test: Measured | SetMeasured | None
@@ -172,6 +192,14 @@ class Result:
   config_crc32: int
   evaluation_seconds: float = 0.0
   thresholds: Thresholds | None = None
+  stopped_early: StoppedEarly | None = None
+
+  @property
+  def planned_steps(self) -> int:
+    """The steps of the run if it had not stopped early."""
+    return (
+      self.stopped_early.planned_steps if self.stopped_early else self.steps
+    )
 
   @classmethod
   def from_json(cls, value: Any) -> Self:

@@ -17,6 +17,7 @@ from mixaug_jax.training import (
   parallel,
   provenance,
   records,
+  set_measured,
   set_metrics,
 )
 from mixaug_jax.training import thresholds as thresholds_lib
@@ -72,7 +73,8 @@ class Session:
       loop.seconds, loop.compile_seconds, loop.evaluation_seconds
     )
     self._bar = TrainingBar(
-      exp.steps, first, size, self._clock, exp.batches_to_evaluate
+      *(exp.steps, first, size, self._clock, exp.batches_to_evaluate),
+      may_stop=exp.stopping.patience is not None,
     )
     self._metrics = StepMetrics(loop, self._clock, checkpoints, size)
     self._compiled = False
@@ -162,10 +164,32 @@ class Session:
       return
     average = others[0] if others else {}
     self._loop.evaluated(step, measured, average)
+    watched = (
+      average if self._exp.config.evaluate.checkpoint == "ema" else measured
+    )
+    score = "accuracy"
+    if set_measured.of(measured):
+      score = "mean_average_precision"
+    self._loop.progress.evaluated(
+      step, watched[score], self._exp.stopping.min_delta
+    )
     row = measured | {f"ema_{name}": x for name, x in average.items()}
     del row["examples"]
     row.pop("ema_examples", None)
     self._write(step, "validation", row)
+
+  def stops_early(self, step: int) -> bool:
+    """Returns whether the run ends with this step, before its planned length.
+
+    All processes of a run get the same answer.
+    """
+    exp, loop = self._exp, self._loop
+    if exp.stopping.patience is None or not exp.evaluate_at(step):
+      return False
+    # An evaluation that a signal cut short is made up for when the run resumes.
+    evaluated = loop.last is not None and loop.last.step == step
+    early = evaluated and step < exp.steps and loop.progress.ends(exp.stopping)
+    return bool(parallel.from_first(lambda: "early" * early))
 
   def saves(self, step: int) -> bool:
     """Returns whether a checkpoint falls on this step."""
@@ -195,10 +219,10 @@ class Session:
     Raises:
       Interrupted: a signal to stop came meanwhile.
     """
-    exp, thresholds = self._exp, None
+    exp, thresholds, step = self._exp, None, int(state.step)
     test: dict[str, float] | None = None
     self._checkpoints.wait()
-    variables = self._chosen(state)
+    variables = self._chosen(state, step)
     with self._evaluating(exp.eval_batches("validation", "test")):
       _, logits = self._predict(variables, "validation")
       validation = exp.datasets.validation
@@ -213,8 +237,8 @@ class Session:
             logits, exp.datasets.test.labels, thresholds.array()
           )
     if test:
-      self._write(exp.steps, "test", test)
-    result = provenance.result(exp, self._loop, test, thresholds)
+      self._write(step, "test", test)
+    result = provenance.result(exp, self._loop, test, step, thresholds)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
     self._writer.flush()
@@ -222,12 +246,17 @@ class Session:
       records.write_result(self._workdir, result)
     return result
 
-  def _chosen(self, state: TrainState) -> Any:
-    """Returns the variables of `config.evaluate.checkpoint`."""
+  def _chosen(self, state: TrainState, step: int) -> Any:
+    """Returns the variables of `config.evaluate.checkpoint`.
+
+    Args:
+      state: after the last step.
+      step: the number of that step.
+    """
     chosen, best = self._exp.config.evaluate.checkpoint, self._loop.best_step
     if chosen == "ema":
       return state.ema
-    if chosen == "best" and best != self._exp.steps:
+    if chosen == "best" and best != step:
       restored = self._checkpoints.restore(state, best)
       assert restored is not None  # Otherwise it raises for a given step.
       state, _ = restored

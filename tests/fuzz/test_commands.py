@@ -206,6 +206,13 @@ FLAGS = {
     "--count": (["2"], ["0", "-3", "x"]),
     "--config.mix.name": (["mixup"], ["cutmx", "", "mixup:x", "mixup,,"]),
   },
+  "lr_range": {
+    "--config": ([f"{ROOT}/configs/mixup.py"], ["gone.py", "syntax.py"]),
+    "--output": (["l.png"], ["gone/l.png", "l", "l.csv", "red.png"]),
+    "--steps": (["10"], ["9", "-1", "x", "1e3"]),
+    "--min": (["1e-3"], ["0", "-1", "x", "nan", "2"]),
+    "--max": (["1"], ["inf", "1e-4", ""]),
+  },
   "report": {
     "--workdir": (["run"], ["gone", "a_file", "no_images", "runs", ""]),
     "--config.seed": (None, ["1"]),
