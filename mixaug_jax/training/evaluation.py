@@ -19,7 +19,7 @@ def evaluate(
   batch_size: int,
   with_logits: bool = False,
   check: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, float], np.ndarray | None]:
+) -> tuple[dict[str, Any], np.ndarray | None]:
   """Evaluates variables on every example of a split.
 
   Args:
@@ -33,14 +33,16 @@ def evaluate(
 
   Returns:
     The means `loss`, `accuracy` and `top5_accuracy` over the examples, and
-    their number `examples`; and logits, float32 `[N, C]` in the order of the
+    their number `examples`; `class_accuracy`, the accuracy on each class, a
+    list with None for a class without examples, and `balanced_accuracy`, the
+    mean over the others; and logits, float32 `[N, C]` in the order of the
     split, or None.
 
   Raises:
     Interrupted: `check()` raised it.
   """
   arrays = parallel.replicate(data.device_arrays(split))
-  totals: dict[str, float] = {}
+  totals: dict[str, np.ndarray] = {}
   logits = None
   batches = data.eval_batches(
     split,
@@ -54,7 +56,7 @@ def evaluate(
   def collect(sums: dict[str, Any], rows: dict[str, Any]) -> None:
     nonlocal logits
     for name, value in jax.device_get(sums).items():
-      totals[name] = totals.get(name, 0.0) + float(value)
+      totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
     if with_logits:
       rows = jax.device_get(rows)
       if logits is None:
@@ -72,6 +74,16 @@ def evaluate(
       pending = dispatched
   if pending is not None:
     collect(*pending)
-  count = totals.pop("count")
-  means = {name: value / count for name, value in totals.items()}
-  return {**means, "examples": int(count)}, logits
+  count = float(totals.pop("count"))
+  right, of_class = totals.pop("class_accuracy"), totals.pop("class_count")
+  means = {name: float(value) / count for name, value in totals.items()}
+  by_class = [
+    float(x / n) if n else None for x, n in zip(right, of_class, strict=True)
+  ]
+  measured = {
+    **means,
+    "examples": int(count),
+    "class_accuracy": by_class,
+    "balanced_accuracy": float(np.mean([x for x in by_class if x is not None])),
+  }
+  return measured, logits

@@ -68,14 +68,24 @@ class Measured:
   Attributes:
     accuracy: top-1, in [0, 1].
     top5_accuracy: in [0, 1].
-    loss: in nats, without label smoothing.
+    loss: in nats, without label smoothing and class weights.
     examples: their number.
+    balanced_accuracy: the mean accuracy over the classes with examples; older
+      runs have none.
+    class_accuracy: the accuracy on each class, by class id, None for one
+      without examples; only of test.
   """
 
   accuracy: float
   top5_accuracy: float
   loss: float
   examples: int
+  balanced_accuracy: float | None = dataclasses.field(
+    default=None, kw_only=True
+  )
+  class_accuracy: list[float | None] | None = dataclasses.field(
+    default=None, kw_only=True
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Validation:
 
   Attributes:
     last: at the last step.
-    best: of the highest accuracy; the earliest of equals.
+    best: of the highest `evaluate.best_by`; the earliest of equals.
     ema: of the moving average of the weights; None without one.
   """
 
@@ -137,6 +147,9 @@ class Result:
     config_crc32: of config.json.
     evaluation_seconds: of all evaluations, without compilation; older runs
       have none.
+    class_counts: the training images of each class, without the repeats of
+      `data.oversample`; older runs have none.
+    class_weights: by class id, where training has some.
   """
 
   test: Measured | None
@@ -158,6 +171,8 @@ class Result:
   commit: str | None
   config_crc32: int
   evaluation_seconds: float = 0.0
+  class_counts: list[int] | None = None
+  class_weights: list[float] | None = None
 
   @classmethod
   def from_json(cls, value: Any) -> Self:

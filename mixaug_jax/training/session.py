@@ -147,10 +147,13 @@ class Session:
         measured, *others = [
           self._measure(variables, "validation")[0] for variables in of_state
         ]
+        for each in (measured, *others):
+          del each["class_accuracy"]  # The result keeps that of test.
     except Interrupted:
       return
     average = others[0] if others else {}
-    self._loop.evaluated(step, measured, average)
+    best_by = self._exp.config.evaluate.best_by
+    self._loop.evaluated(step, measured, average, best_by)
     row = measured | {f"ema_{name}": x for name, x in average.items()}
     del row["examples"]
     row.pop("ema_examples", None)
@@ -192,7 +195,8 @@ class Session:
       if exp.datasets.test is not None:
         test = self._predict(variables, "test")
     if test:
-      self._write(exp.steps, "test", test)
+      row = {k: x for k, x in test.items() if k != "class_accuracy"}
+      self._write(exp.steps, "test", row)
     result = provenance.result(exp, self._loop, test)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
@@ -212,7 +216,7 @@ class Session:
       state, _ = restored
     return state.variables
 
-  def _predict(self, variables: Any, name: str) -> dict[str, float]:
+  def _predict(self, variables: Any, name: str) -> dict[str, Any]:
     """Evaluates a split and writes predictions_<name>.npz."""
     measured, logits = self._measure(variables, name, with_logits=True)
     split = getattr(self._exp.datasets, name)
@@ -225,7 +229,7 @@ class Session:
 
   def _measure(
     self, variables: Any, name: str, with_logits: bool = False
-  ) -> tuple[dict[str, float], np.ndarray | None]:
+  ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Evaluates a split; its first batch compiles, which the clock leaves out.
 
     JAX returns from the call of a step when it is compiled, and computes later.

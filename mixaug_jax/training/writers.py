@@ -141,7 +141,10 @@ class ConsoleWriter(ScalarWriter):
 
 # The other metrics stand between those that a reader looks for first and those
 # that describe the training.
-_FIRST = ("loss", "accuracy", "top5_accuracy", "mixed_accuracy")
+_FIRST = (
+  *("loss", "accuracy", "balanced_accuracy", "top5_accuracy"),
+  "mixed_accuracy",
+)
 _LAST = ("learning_rate", "images_per_second")
 
 
