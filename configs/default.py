@@ -75,11 +75,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.duplicates = "report"
   data.classes = placeholder(str)  # To keep: a count, or names "a,b".
   data.examples_per_class = placeholder(int)  # To train on.
-  # Train on a long-tailed part: the largest class over the smallest one.
-  data.imbalance_factor = placeholder(float)
+  data.imbalance_factor = placeholder(float)  # Long tail: most over fewest.
   data.oversample = False  # Draw every class equally often.
-  # Of oversample: a class of n images has n^power draws; 0.5: square root.
-  data.oversample_power = 0.0
+  data.oversample_power = 0.0  # Draws as n^power of n images; 0: equal.
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
   # An operation is on if one of its leaves without a default is set. They run
@@ -198,7 +196,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # Remix: of a pair, the class with fewer images gets the whole label if the
   # other has at least kappa times its images and a share below tau.
   mix.remix_kappa = placeholder(float)  # 3 in the paper; None: off.
-  mix.remix_tau = 0.5
+  mix.remix_tau = 0.5  # As in the paper.
   # Partners come from groups of so many positions of a batch, and images do not
   # leave the devices of a group. None: the smallest divisor of batch_size from
   # 32 on.
@@ -257,8 +255,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.loss = loss = ConfigDict()
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
-  # By the training images of a class, in training only: inverse or effective.
-  loss.class_weights = placeholder(str)
+  loss.class_weights = placeholder(str)  # inverse or effective; in training.
   loss.effective_beta = 0.999  # Of effective, in [0, 1).
 
   config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.

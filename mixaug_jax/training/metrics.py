@@ -102,6 +102,7 @@ def _class_sums(
   logits: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> dict[str, jax.Array]:
   """Returns the sums of `evaluation_sums` by class, `[C]`."""
+  labels = jnp.asarray(labels)
   classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
   own = (labels[:, None] == classes) & (mask > 0)[:, None]
   right = own & in_top(logits, labels, 1)[:, None]
