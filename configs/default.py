@@ -78,7 +78,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.label_columns = placeholder(str)  # "a,b": columns of 0 and 1 in a csv.
   data.classes = placeholder(str)  # To keep: a count, or names "a,b".
   data.examples_per_class = placeholder(int)  # To train on.
+  data.imbalance_factor = placeholder(float)  # Long tail: most over fewest.
   data.oversample = False  # Draw every class equally often.
+  data.oversample_power = 0.0  # Draws as n^power of n images; 0: equal.
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
   # An operation is on if one of its leaves without a default is set. They run
@@ -194,6 +196,10 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   mix.per_example = False  # Draw once per example, not per batch.
   mix.off_after_epoch = placeholder(float)  # No mixing from this epoch on.
   mix.partner = "any"  # Or other_class: never two images of one class.
+  # Remix: of a pair, the class with fewer images gets the whole label if the
+  # other has at least kappa times its images and a share below tau.
+  mix.remix_kappa = placeholder(float)  # 3 in the paper; None: off.
+  mix.remix_tau = 0.5  # As in the paper.
   # Partners come from groups of so many positions of a batch, and images do not
   # leave the devices of a group. None: the smallest divisor of batch_size from
   # 32 on.
@@ -252,6 +258,8 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.loss = loss = ConfigDict()
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
+  loss.class_weights = placeholder(str)  # inverse or effective; in training.
+  loss.effective_beta = 0.999  # Of effective, in [0, 1).
 
   config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.
 
@@ -260,6 +268,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   evaluate.every_epochs = placeholder(float)
   evaluate.batch_size = 250  # Rounded up to a multiple of the devices.
   evaluate.checkpoint = "best"  # The weights to test: best, last or ema.
+  evaluate.best_by = "accuracy"  # Or balanced_accuracy, the mean over classes.
 
   # The run ends before its last step if validation no longer improves: by the
   # accuracy of its weights, or of their average where evaluate.checkpoint=ema.

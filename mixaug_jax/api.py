@@ -241,15 +241,17 @@ class Run(runs.Run):
 
     Returns:
       A dict of `split`, `examples` (their number), `average`, `loss` and
-      `probabilities` (their names), `notes` on what differs from the run, and
-      `views`: a dict for each name, such as `identity`, `flip` and, for both
-      together, `identity+flip`. Each has `accuracy` and `top5_accuracy` in
-      [0, 1], `loss` in nats, `calibration_error`, `calibration_error_by_chance`
-      and, after scaling by `temperature`, `calibration_error_scaled`; `views`
-      (their number), `undefined` (the images whose logits are not finite), and
-      `milliseconds` for an image. With label sets, `mean_average_precision`,
-      `classes_left_out`, `micro_f1`, `macro_f1` and `exact_match` stand in
-      place of accuracy and calibration.
+      `probabilities` (their names), `classes` (the class names), `notes` on
+      what differs from the run, and `views`: a dict for each name, such as
+      `identity`, `flip` and, for both together, `identity+flip`. Each has
+      `accuracy`, `balanced_accuracy` (the mean over the classes) and
+      `top5_accuracy` in [0, 1], `class_accuracy` (a list by class, None for one
+      without images), `loss` in nats, `calibration_error`,
+      `calibration_error_by_chance` and, after scaling by `temperature`,
+      `calibration_error_scaled`; `views` (their number), `undefined` (the
+      images whose logits are not finite), and `milliseconds` for an image. With
+      label sets, `mean_average_precision`, `classes_left_out`, `micro_f1`,
+      `macro_f1` and `exact_match` stand in place of accuracy and calibration.
 
     Raises:
       UserError: there are no such images, views or split.
@@ -293,6 +295,7 @@ class Run(runs.Run):
       "average": average,
       "loss": self.likelihood.loss_name,
       "probabilities": self.likelihood.kind,
+      "classes": list(self.result.class_names),
       "notes": notes,
       "views": measured,
     }

@@ -19,7 +19,9 @@ _CHOICES = {
   "data.bits": (10, 12, 14, 16),
   "mix.partner": ("any", "other_class"),
   "model.dtype": ("auto", "float32", "bfloat16"),
+  "loss.class_weights": ("inverse", "effective"),
   "evaluate.checkpoint": ("best", "last", "ema"),
+  "evaluate.best_by": ("accuracy", "balanced_accuracy"),
 }
 
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)
@@ -45,6 +47,8 @@ _RANGES = {
   "data.test_fraction": (_ABOVE_ZERO, 0.9),
   "data.test_seed": (0, 2**31 - 1),
   "data.examples_per_class": (1, math.inf),
+  "data.imbalance_factor": (1.0, math.inf),
+  "data.oversample_power": (0.0, 1.0),
   "mix.off_after_epoch": (0.0, math.inf),
   "model.dropout": (0.0, _BELOW_ONE),
   "optimizer.learning_rate": (0.0, math.inf),
@@ -57,6 +61,7 @@ _RANGES = {
   "optimizer.layer_decay": (_ABOVE_ZERO, 1.0),
   "optimizer.head_warmup_epochs": (0.0, math.inf),
   "loss.label_smoothing": (0.0, _BELOW_ONE),
+  "loss.effective_beta": (0.0, _BELOW_ONE),
   "ema.decay": (0.0, _BELOW_ONE),
   "early_stopping.patience": (1, 10**9),
   "early_stopping.min_delta": (0.0, _BELOW_ONE),
@@ -387,6 +392,11 @@ def check(config: ConfigDict) -> None:
       f"config.batch_size {config.batch_size} does not divide into "
       f"config.optimizer.accumulate {config.optimizer.accumulate} equal parts"
     )
+  if config.loss.class_weights and config.data.oversample:
+    raise UserError(
+      "config.loss.class_weights and config.data.oversample would make up for "
+      "rare classes twice; set one of them"
+    )
   if config.evaluate.checkpoint == "ema" and config.ema.decay is None:
     raise UserError(
       "config.evaluate.checkpoint=ema needs an average: set config.ema.decay, "
@@ -408,7 +418,7 @@ def _check_values(config: ConfigDict) -> None:
     if isinstance(value, float) and not math.isfinite(value):
       raise UserError(f"config.{key} must be finite, got {value}")
   for key, choices in _CHOICES.items():
-    if values[key] not in choices:
+    if values[key] is not None and values[key] not in choices:
       raise UserError(
         f"config.{key} must be one of {', '.join(map(str, choices))}, "
         f"got {values[key]!r}{registry.hint(str(values[key]), choices)}"
@@ -493,11 +503,20 @@ def without_effect(config: ConfigDict) -> list[str]:
     f"config.augment.{name} has no effect, because the operation is off"
     for name in names
   ]
-  if config.early_stopping.patience is None and config.early_stopping.min_delta:
-    reports.append(
-      "config.early_stopping.min_delta has no effect, because "
-      "config.early_stopping.patience is unset"
-    )
+  of_others = (
+    ("early_stopping.min_delta", "early_stopping.patience", None),
+    ("data.oversample_power", "data.oversample", False),
+    ("mix.remix_tau", "mix.remix_kappa", None),
+    ("loss.effective_beta", "loss.class_weights", None),
+    ("loss.effective_beta", "loss.class_weights", "inverse"),
+  )
+  values, unset = leaves(config), leaves(defaults)
+  reports += [
+    f"config.{key} has no effect, because config.{other} is "
+    + str("unset" if value is None else value).lower()
+    for key, other, value in of_others
+    if values[key] != unset[key] and values[other] == value
+  ]
   if config.mix.name == "none":
     unset = _flat(defaults.mix.to_dict())
     reports += [

@@ -150,4 +150,5 @@ BUILDERS = {
   "needs_margin",
   "partner_group_size",
   "step_keys",
+  "with_class_counts",
 }

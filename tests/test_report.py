@@ -176,7 +176,9 @@ def test_the_figures_are_those_of_the_predictions(stored, capsys):
     assert share == f"{100 * accuracy[int(name)]:.1f}"
     assert taken_for == f"{wrong.argmax()} ({wrong.max()})"
   mean = f"{100 * accuracy.mean():.1f}"
-  assert f"classes of the test set is {mean}" in " ".join(text.split())
+  assert f"mean over the classes, on the test set {mean}" in " ".join(
+    text.split()
+  )
 
 
 def test_the_calibration_is_that_of_the_predictions(stored):
@@ -473,13 +475,15 @@ def test_classes_are_ordered_by_accuracy_and_size():
     np.array([0, 1, 1, 1, 2, 2], np.int32),
     np.arange(6),
   )
-  rows = numbers.by_class(predictions, "abcde", [1, 2, 3, 4, 5])
+  weights = [1.0, 0.5, 1.0, 1.0, 1.0]
+  rows = numbers.by_class(predictions, "abcde", [1, 2, 3, 4, 5], weights)
   assert [row["name"] for row in rows] == ["a", "b", "c", "d", "e"]
   assert rows[1] == {
     **{
       "name": "b",
       "count": 3,
       "training": 2,
+      "weight": 0.5,
       "accuracy": pytest.approx(1 / 3),
     },
     **{"taken_for": "a", "times": 2},

@@ -17,7 +17,11 @@ from mixaug_jax.command import summary
 )
 def test_the_weights_that_test_measures_are_named(chosen, words):
   measured = types.SimpleNamespace(
-    accuracy=0.5, top5_accuracy=1.0, loss=1.0, step=2
+    accuracy=0.5,
+    top5_accuracy=1.0,
+    loss=1.0,
+    step=2,
+    balanced_accuracy=0.25,
   )
   result = types.SimpleNamespace(
     validation=types.SimpleNamespace(last=measured, best=None, ema=None),
@@ -28,4 +32,8 @@ def test_the_weights_that_test_measures_are_named(chosen, words):
     images_per_second=3.0,
     stopped_early=None,
   )
-  assert f"\ntest ({words}, step 2): 50.00%" in summary.of_run(result, "x")
+  text = summary.of_run(result, "x")
+  assert f"\ntest ({words}, step 2): 50.00%" in text
+  assert "loss 1.000, balanced accuracy 25.00%\n" in text
+  measured.balanced_accuracy = None  # Of an older run.
+  assert "balanced" not in summary.of_run(result, "x")

@@ -55,6 +55,17 @@ def per_class_accuracy(
   return np.where(total > 0, right / np.maximum(total, 1), np.nan)
 
 
+def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+  """Returns the mean of the accuracies of the classes that have examples.
+
+  It is the mean recall. Unlike the accuracy, it does not depend on how many
+  examples a class has.
+  """
+  each = per_class_accuracy(logits, labels, logits.shape[-1])
+  some = each[~np.isnan(each)]
+  return float(some.mean()) if len(some) else float("nan")
+
+
 def confusions(
   logits: np.ndarray, labels: np.ndarray, classes: int
 ) -> np.ndarray:
@@ -210,7 +221,8 @@ def measures(
     validation: logits and labels to fit the temperature on.
 
   Returns:
-    `accuracy`, `top5_accuracy`, `loss`, `calibration_error` before and
+    `accuracy`, `balanced_accuracy`, which is nan if no label is a class,
+    `top5_accuracy`, `loss`, `calibration_error` before and
     `calibration_error_scaled` after scaling by `temperature`, both None
     without validation, and `calibration_error_by_chance`. The figures of
     calibration are nan if a logit that they are measured on is not finite.
@@ -233,6 +245,7 @@ def measures(
     )
   return {
     "accuracy": top_k_accuracy(logits, labels, 1),
+    "balanced_accuracy": balanced_accuracy(logits, labels),
     "top5_accuracy": top_k_accuracy(logits, labels, 5),
     "loss": likelihood.loss(logits, labels),
     "calibration_error": error(1.0),

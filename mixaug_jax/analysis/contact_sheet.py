@@ -87,7 +87,7 @@ def training_batches(config: ConfigDict, steps: range) -> list[Batch]:
   per_epoch = data.steps_per_epoch(datasets.train, config.batch_size)
   recipe = _Inputs(
     augment=augmentation,
-    mixer=mixer,
+    mixer=augment.with_class_counts(mixer, datasets.class_counts),
     num_classes=len(names),
     mix_until=np.inf if off is None else off * per_epoch,
   )

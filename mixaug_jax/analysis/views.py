@@ -1,7 +1,7 @@
 """Test-time augmentation: what views of an image measure, and their cost."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from mixaug_jax import data
 from mixaug_jax.analysis import calibration, set_views
 from mixaug_jax.analysis.likelihood import Likelihood
+from mixaug_jax.data.class_names import readable
 
+_LOWEST = 3  # Classes that the table names.
 # Takes stored images, uint8 `[B, S, S, 3]`; returns logits `[V, B, C]`.
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -80,9 +82,10 @@ def evaluate(
 
   Returns:
     For each name, and for their union where there are several: `views` (their
-    number), the figures of `calibration.measures`, or of `set_views.measures`
-    with thresholds, `undefined` (the number of images whose logits are not
-    finite), and `milliseconds` for an image.
+      number), the figures of `calibration.measures` and `class_accuracy` (the
+      accuracy on each class, None for one without images), or with thresholds
+      those of `set_views.measures`; `undefined` (the number of images whose
+      logits are not finite), and `milliseconds` for an image.
   """
   logits, seconds, fitting = {}, {}, {}
   for name, predict in predictors.items():
@@ -103,7 +106,10 @@ def evaluate(
       fitted = of(fitting), validation.labels
     figures: dict[str, Any]
     if thresholds is None:
-      figures = calibration.measures(ours, truth, likelihood, fitted)
+      figures = {
+        **calibration.measures(ours, truth, likelihood, fitted),
+        "class_accuracy": _by_class(ours, truth),
+      }
     else:
       figures = set_views.measures(ours, truth, likelihood, thresholds)
     measured["+".join(chosen)] = {
@@ -115,12 +121,19 @@ def evaluate(
   return measured
 
 
+def _by_class(logits: np.ndarray, labels: np.ndarray) -> list[float | None]:
+  """Returns the accuracy on each class, None for one without images."""
+  each = calibration.per_class_accuracy(logits, labels, logits.shape[-1])
+  return [None if np.isnan(x) else float(x) for x in each]
+
+
 def table(report: dict[str, Any]) -> str:
   """Returns the measures as aligned text.
 
   Args:
     report: what `evaluate` returned as `views`; `split` and the number of its
-      `examples`; `average`; the names of the `loss` and the `probabilities`.
+      `examples`; `average`; the names of the `loss`, the `probabilities` and
+      the `classes`.
   """
   labels = {
     name: f"{name} ({row['views']})" for name, row in report["views"].items()
@@ -133,13 +146,14 @@ def table(report: dict[str, Any]) -> str:
     f"{report['split']}, {report['examples']:,} images; views averaged by "
     f"{report['average']}; loss: {report['loss']}; ECE: expected calibration "
     f"error of {report['probabilities']} probabilities{scaling}",
-    f"{'views':{width}}{'top-1':>8}{'top-5':>8}{'loss':>8}{'ECE':>8}{'scaled':>8}"
-    f"{'ms/image':>10}",
+    f"{'views':{width}}{'top-1':>8}{'balanced':>10}{'top-5':>8}{'loss':>8}"
+    f"{'ECE':>8}{'scaled':>8}{'ms/image':>10}",
   ]
   for name, row in report["views"].items():
     scaled = row["calibration_error_scaled"]
     lines.append(
-      f"{labels[name]:{width}}{row['accuracy']:8.2%}{row['top5_accuracy']:8.2%}"
+      f"{labels[name]:{width}}{row['accuracy']:8.2%}"
+      f"{row['balanced_accuracy']:10.2%}{row['top5_accuracy']:8.2%}"
       f"{row['loss']:8.3f}{row['calibration_error']:8.2%}"
       f"{'-' if scaled is None else f'{scaled:.2%}':>8}"
       f"{row['milliseconds']:10.2f}"
@@ -149,7 +163,27 @@ def table(report: dict[str, Any]) -> str:
         f"{labels[name]}: the logits of {row['undefined']:,} images are not "
         "numbers; they count as wrong"
       )
+  *_, last = report["views"].items()
+  lines.append(_lowest(last[1]["class_accuracy"], report["classes"], last[0]))
   return "\n".join(lines)
+
+
+def _lowest(
+  accuracies: Sequence[float | None], names: Sequence[str], views: str
+) -> str:
+  """Returns the classes of the lowest accuracy in words."""
+  known = [
+    (x, name)
+    for x, name in zip(accuracies, readable(names), strict=True)
+    if x is not None
+  ]
+  shown = ", ".join(
+    f"{name} {x:.1%}" for x, name in sorted(known, key=lambda c: c[0])[:_LOWEST]
+  )
+  return (
+    f"lowest of {len(known):,} classes, {views}: {shown}; balanced: the mean "
+    "over the classes; --json has them all"
+  )
 
 
 def _logits(

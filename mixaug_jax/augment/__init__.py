@@ -74,6 +74,7 @@ from mixaug_jax.augment.mixture import (
   keeps_mass,
   looks_at_network,
   make_mixer,
+  with_class_counts,
 )
 from mixaug_jax.augment.partners import (
   Shard,
@@ -97,6 +98,7 @@ from mixaug_jax.augment.photometric import (
 )
 from mixaug_jax.augment.pipeline import make_augment, needs_margin
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
+from mixaug_jax.augment.remix import Remix
 from mixaug_jax.augment.resizing import (
   random_resized_crop,
   resize,
@@ -153,6 +155,7 @@ __all__ = [
   "Pair",
   "PatchMix",
   "PatchUp",
+  "Remix",
   "ResizeMix",
   "SaliencyMix",
   "Shard",
@@ -250,4 +253,5 @@ __all__ = [
   "ten_crops",
   "tokenmix",
   "trivial_augment",
+  "with_class_counts",
 ]

@@ -36,6 +36,7 @@ from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.dtypes import from_float32
 from mixaug_jax.augment.mesh import on_any_mesh
 from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
+from mixaug_jax.augment.remix import Remix, check_mixers
 
 M = TypeVar("M", bound="Mixer")
 # What the network shows of images: `(images, labels) -> [B, h, w]` by name.
@@ -186,6 +187,7 @@ def mix(
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
+  remix: Remix | None = None,
   enabled: jax.Array | bool = True,
   group_size: int | None = None,
   shard: Shard | None = None,
@@ -207,6 +209,9 @@ def mix(
       the mask of every mixer for every example, instead of once for the batch,
       which costs only the mixer that is drawn.
     partner: `any` or `other_class`; see `draw_partners`.
+    remix: gives a rare class the whole label of a pair, see `Remix`. The class
+      of an example is that of its largest label. Each mixer with a partner must
+      have one, and label weights that add up to 1.
     enabled: bool, or a traced scalar; False returns the batch unchanged.
     group_size: partners are drawn among that many consecutive examples of the
       global batch; None: the smallest divisor of the batch that is at least 32,
@@ -235,6 +240,9 @@ def mix(
   check.key(key)
   check.batch(images)
   check.labels(labels, len(images))
+  if remix is not None:
+    check_mixers(mixers)
+    remix.check(labels.shape[1])
   group = partner_group_size(
     len(images) * (1 if shard is None else shard.count), group_size
   )
@@ -246,8 +254,10 @@ def mix(
   enabled = jnp.asarray(enabled).astype(bool)
   maps = _seen(mixers, images, labels, network or {})
   if shard is None and _is_hashable(settings):
-    return _jitted(key, images, labels, enabled, maps, settings)
-  return _mixed(key, images, labels, enabled, maps, settings, shard or Shard())
+    return _jitted(key, images, labels, enabled, maps, remix, settings)
+  return _mixed(
+    key, images, labels, enabled, maps, remix, settings, shard or Shard()
+  )
 
 
 def _seen(mixers, images, labels, network) -> dict[str, jax.Array]:
@@ -313,7 +323,7 @@ def check_settings(
   check.choice("partner", partner, ("any", "other_class"))
 
 
-def _mixed(key, images, labels, enabled, maps, settings, shard):
+def _mixed(key, images, labels, enabled, maps, remix, settings, shard):
   mixers, weights, probability, per_example, partner, group = settings
   local, height, width, _ = images.shape
   partner_key, draw_key = jax.random.split(key)
@@ -350,6 +360,11 @@ def _mixed(key, images, labels, enabled, maps, settings, shard):
   active = active[:, None]
   lam = jnp.where(active, weights.lam[:, None], 1)
   rest = jnp.where(active, weights.others, 0)
+  if remix is not None:
+    classes = jnp.argmax(labels, axis=1).astype(jnp.int32)
+    others = partners.of(classes)
+    lam = remix.lam(lam[:, 0], classes, others)[:, None]
+    rest = jnp.pad(1 - lam, ((0, 0), (0, count - 1)))
   return images, _blend_labels(labels, partners.chain(labels, count), lam, rest)
 
 

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from mixaug_jax import registry
 from mixaug_jax.augment import mixing, stage_mixers
 from mixaug_jax.augment.mixers import MIXERS
+from mixaug_jax.augment.remix import Remix, check_mixers
 
 _PACKAGE = mixing.__name__.rpartition(".")[0]
 # Keys that apply to all mixers with such a setting, and their unset values.
@@ -43,7 +44,8 @@ def make_mixer(
     returns the batch unchanged. It is a pytree. Its arrays are the probability
     and the alpha of the mixers of this package, which may be replaced by traced
     values. If the mixer acts between the stages of a network, the function
-    mixes only the input, and `between_stages` the rest.
+    mixes only the input, and `between_stages` the rest. With `remix_kappa`, it
+    needs the counts that `with_class_counts` sets.
 
   Raises:
     ValueError: a setting is out of range or belongs to no mixer; the message
@@ -85,6 +87,16 @@ def make_mixer(
     group_size=config.group_size,
   )
   settings = {"mixers": mixers, "probability": np.float32(config.probability)}
+  if config.remix_kappa is not None:
+    remix = Remix(
+      kappa=np.float32(config.remix_kappa), tau=np.float32(config.remix_tau)
+    )
+    try:
+      check_mixers(mixers)
+      remix.check()
+    except ValueError as error:
+      raise ValueError(f"mix.{error}") from None
+    settings["remix"] = remix
   if not any(mixer.between_stages for mixer in mixers):
     return Partial(mix, **settings)
   if len(mixers) > 1:
@@ -97,6 +109,23 @@ def make_mixer(
   return Partial(
     stage_mixers.mix_input, **mix.keywords, **settings, at_input=(at_input,)
   )
+
+
+def with_class_counts(
+  mixer: Callable[..., Any], class_counts: Sequence[int] | np.ndarray
+) -> Callable[..., Any]:
+  """Returns a result of `make_mixer` that knows the classes' sizes.
+
+  Args:
+    mixer: the result of `make_mixer`; without `remix_kappa` it is returned.
+    class_counts: the number of training examples of each class, `[classes]`.
+  """
+  keywords = getattr(mixer, "keywords", {})
+  if "remix" not in keywords:
+    return mixer
+  counts = np.asarray(class_counts, np.float32)
+  remix = dataclasses.replace(keywords["remix"], class_counts=counts)
+  return Partial(mixer.func, **{**keywords, "remix": remix})
 
 
 def looks_at_network(mixer: Callable[..., Any]) -> bool:

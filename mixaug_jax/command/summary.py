@@ -3,7 +3,7 @@
 import os
 
 from mixaug_jax.pages import words
-from mixaug_jax.training.result import Result
+from mixaug_jax.training.result import Measured, Result
 from mixaug_jax.training.set_measured import SetMeasured
 
 _CHOSEN = {
@@ -32,7 +32,7 @@ def of_run(result: Result, workdir: os.PathLike) -> str:
     lines.append(
       f"test ({_CHOSEN[result.chosen]}, step {result.chosen_step}): "
       f"{test.accuracy:.2%}, top-5 {test.top5_accuracy:.2%}, loss "
-      f"{test.loss:.3f}"
+      f"{test.loss:.3f}{_balanced(test)}"
     )
   early = ""
   if stopped := result.stopped_early:
@@ -57,3 +57,10 @@ def _of_sets(test: SetMeasured) -> str:
     f"{test.macro_f1:.2%}, exact label sets {test.exact_match:.2%}; loss "
     f"{test.loss:.3f}"
   )
+
+
+def _balanced(test: Measured) -> str:
+  """Returns the balanced accuracy in words, if the run has one."""
+  if test.balanced_accuracy is None:
+    return ""
+  return f", balanced accuracy {test.balanced_accuracy:.2%}"

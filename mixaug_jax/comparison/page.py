@@ -10,6 +10,7 @@ import mixaug_jax
 from mixaug_jax.analysis import mistakes
 from mixaug_jax.comparison import (
   baselines,
+  by_class,
   drawings,
   pictures,
   results,
@@ -155,6 +156,7 @@ def _content(
     "views": numbers.get("views"),
     "figures": drawings.write(comparison, numbers, class_names, folder),
     **_pictures(comparison, best, class_names, folder),
+    "by_class": by_class.rows(arms, class_names),
     "confused": {
       name: mistakes.most_confused(
         summary.confusions(comparison.runs[name]), class_names, _PAIRS

@@ -46,6 +46,7 @@ def _row(run: FinishedRun) -> dict[str, Any]:
   }
   return {
     "accuracy": float(run.correct.mean()),
+    "balanced_accuracy": calibration.balanced_accuracy(logits, labels),
     "top5_accuracy": calibration.top_k_accuracy(logits, labels, 5),
     "loss": run.run.likelihood.loss(logits, labels),
     "loss_name": run.run.likelihood.loss_name,

@@ -17,8 +17,8 @@ _SETTLED, _ERRORS = 0.1, 2.0
 _LEVEL = 0.95
 # What `calibration.measures` returns beside the accuracy.
 _FRACTIONS = (
-  *("top5_accuracy", "calibration_error", "calibration_error_by_chance"),
-  "calibration_error_scaled",
+  *("balanced_accuracy", "top5_accuracy", "calibration_error"),
+  *("calibration_error_by_chance", "calibration_error_scaled"),
 )
 _NUMBERS = ("loss", "temperature")
 

@@ -55,6 +55,7 @@ class Datasets:
 
   Attributes:
     train: the training set; `oversample` repeats examples in it.
+    class_counts: the training images of each class, without repeats.
     validation: chooses the checkpoint.
     test: the test set; None if the data set has none.
     class_names: the name of every class id.
@@ -70,6 +71,7 @@ class Datasets:
   """
 
   train: Split
+  class_counts: tuple[int, ...]
   validation: Split
   test: Split | None
   class_names: tuple[str, ...]
@@ -125,7 +127,7 @@ def load(
 
   Args:
     config: `config.data`.
-    seed: draws validation and `examples_per_class`.
+    seed: draws validation, `examples_per_class` and `imbalance_factor`.
     sources: the splits by name, as `Opener.splits` returns them; None opens
       those of `config.name`.
     placement: replaces `config.placement`; None keeps it.
@@ -172,10 +174,18 @@ def load(
     train = train.keep(
       selection.per_class(train.labels, config.examples_per_class, rng)
     )
+  if config.imbalance_factor is not None:
+    train = train.keep(
+      selection.long_tailed(train.labels, config.imbalance_factor, rng)
+    )
+  counts = label_sets.counts(train.labels, len(names))
   if config.oversample:
-    train = train.keep(selection.oversampled(train.labels))
+    train = train.keep(
+      selection.oversampled(train.labels, config.oversample_power)
+    )
   return Datasets(
     train=train,
+    class_counts=tuple(counts),
     validation=parts["validation"],
     test=parts.get("test"),
     class_names=names,

@@ -59,6 +59,7 @@ def check(config: ConfigDict) -> None:
   for other, why in (
     ("examples_per_class", "counts the images of a class"),
     ("oversample", "repeats the images of a class"),
+    ("imbalance_factor", "leaves images of a class out"),
   ):
     if config[other]:
       raise UserError(

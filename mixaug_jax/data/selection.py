@@ -196,11 +196,49 @@ def per_class(
   return np.sort(np.concatenate(chosen))
 
 
-def oversampled(labels: np.ndarray) -> np.ndarray:
-  """Repeats positions until every class has as many as the largest class."""
+def long_tailed(
+  labels: np.ndarray, factor: float, rng: np.random.Generator
+) -> np.ndarray:
+  """Keeps fewer examples of each class than of the one before.
+
+  The c-th of C classes keeps the share factor^(-c / (C - 1)) of its examples,
+  rounded, and at least one: the profile of Cui et al., 2019, arXiv:1901.05555.
+
+  Args:
+    labels: the class of each example, `[N]`.
+    factor: the share of the first class over that of the last one, at least 1.
+    rng: draws the examples.
+
+  Returns:
+    Sorted positions in `labels`.
+  """
+  groups = _by_class(labels, rng)
+  shares = factor ** -np.linspace(0, 1, len(groups))
+  kept = [
+    positions[: max(1, round(share * len(positions)))]
+    for share, positions in zip(shares, groups, strict=True)
+  ]
+  return np.sort(np.concatenate(kept))
+
+
+def oversampled(labels: np.ndarray, power: float = 0.0) -> np.ndarray:
+  """Repeats positions of rare classes.
+
+  A class of n examples has n^power m^(1 - power) positions, rounded, where the
+  largest class has m, which are not repeated. With power 0, all classes have m;
+  with 0.5, they are in proportion to the square roots; with 1, nothing is
+  repeated. Of a class, the positions are repeated in turn.
+
+  Args:
+    labels: the class of each example, `[N]`.
+    power: in [0, 1].
+  """
   groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
   most = max(map(len, groups))
-  return np.concatenate([np.resize(group, most) for group in groups])
+  sizes = [round(most * (len(group) / most) ** power) for group in groups]
+  return np.concatenate(
+    [np.resize(group, n) for group, n in zip(groups, sizes, strict=True)]
+  )
 
 
 def _by_class(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

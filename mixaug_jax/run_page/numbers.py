@@ -27,9 +27,8 @@ def measure(
     The measures of `calibration.measures`, with None where they are nan;
     `accuracy` is a dict of `mean`, `low` and `high`, whose ends are those of
     the interval for one seed of `statistics.accuracy`. Then `examples`,
-    `undefined` (examples whose logits are not finite), `mean_of_classes` (the
-    mean accuracy over classes) and `most_frequent` (the accuracy of always
-    predicting the most frequent class).
+    `undefined` (examples whose logits are not finite) and `most_frequent` (the
+    accuracy of always predicting the most frequent class).
   """
   right = calibration.correct(shown.logits, shown.labels)
   interval = statistics.accuracy(right[None]).interval(_LEVEL, 0, 1)
@@ -39,20 +38,20 @@ def measure(
     likelihood,
     (validation.logits, validation.labels),
   )
-  classes = shown.logits.shape[1]
-  each = calibration.per_class_accuracy(shown.logits, shown.labels, classes)
   return {
     **{name: known(value) for name, value in measures.items()},
     "accuracy": interval._asdict(),
     "examples": len(right),
     "undefined": int(calibration.undefined(shown.logits).sum()),
-    "mean_of_classes": float(np.nanmean(each)),
     "most_frequent": float(np.bincount(shown.labels).max() / len(right)),
   }
 
 
 def by_class(
-  shown: Predictions, names: Sequence[str], training: Sequence[int] | None
+  shown: Predictions,
+  names: Sequence[str],
+  training: Sequence[int] | None,
+  weights: Sequence[float] | None = None,
 ) -> list[dict[str, Any]]:
   """Returns a row for each class, the lowest accuracy first.
 
@@ -60,9 +59,10 @@ def by_class(
     shown: the predictions on the split of the page.
     names: the class names.
     training: the number of training images of each class, if it is known.
+    weights: the weight of each class in the training loss, if it has some.
 
   Returns:
-    Dicts with `name`; `count`, the examples of the class; `training`;
+    Dicts with `name`; `count`, the examples of the class; `training`; `weight`;
     `accuracy`, None without examples; `taken_for`, the wrong class that is
     predicted most often, and `times`, how often; None and 0 if there is none.
     Classes without examples come last; of equal accuracies, the class with
@@ -83,6 +83,7 @@ def by_class(
         "name": names[i],
         "count": int(counts[i]),
         "training": None if training is None else training[i],
+        "weight": None if weights is None else weights[i],
         "accuracy": known(float(accuracy[i])),
         "taken_for": names[other] if times else None,
         "times": times,

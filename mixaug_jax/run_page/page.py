@@ -35,6 +35,7 @@ _CURVES = (
       "training, clean": ("train", "accuracy"),
       "validation": ("validation", "accuracy"),
       "validation, EMA": ("validation", "ema_accuracy"),
+      "validation, balanced": ("validation", "balanced_accuracy"),
     },
   ),
   (
@@ -98,7 +99,11 @@ def _content(run: Run) -> dict[str, Any]:
     # With five classes or fewer it is always 100 %.
     "top5": len(names) > 5,
     "curves": drawn_curves,
-    "classes": numbers.by_class(shown, names, _training_images(run)),
+    "chosen_step": result.chosen_step,
+    "classes": numbers.by_class(
+      shown, names, _training_images(run), result.class_weights
+    ),
+    "weighted": result.class_weights is not None,
     "names": names,
     "matrix": _matrix(counts) if len(names) <= _MATRIX else None,
     "confused": mistakes.most_confused(counts, names, _PAIRS),
@@ -160,6 +165,8 @@ def _shared(run: Run, split: str) -> dict[str, Any]:
 
 def _training_images(run: Run) -> list[int] | None:
   """Returns the number of training images of each class, if it is known."""
+  if run.result.class_counts:
+    return run.result.class_counts
   identity = run.identity
   if not identity or identity.class_names != run.result.class_names:
     return None
@@ -183,6 +190,9 @@ def _accuracies(
       "name": name,
       "step": run.result.chosen_step if step is None else step,
       "accuracy": of_split["accuracy"] if step is None else x.accuracy,
+      "balanced_accuracy": of_split["balanced_accuracy"]
+      if step is None
+      else x.balanced_accuracy,
       "top5_accuracy": x.top5_accuracy,
       "loss": numbers.known(x.loss),
       "examples": x.examples,
@@ -199,6 +209,7 @@ def _curves(run: Run) -> list[Markup]:
       label: [values]
       for label, of in lines.items()
       if (values := measured.series(run.rows, *of))[0]
+      and (of[1] != "balanced_accuracy" or run.config.evaluate.best_by == of[1])
     }
     if not series:
       continue

@@ -20,7 +20,7 @@ def evaluate(
   batch_size: int,
   with_logits: bool = False,
   check: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, float], np.ndarray | None]:
+) -> tuple[dict[str, Any], np.ndarray | None]:
   """Evaluates variables on every example of a split.
 
   Args:
@@ -34,8 +34,10 @@ def evaluate(
 
   Returns:
     The means `loss`, `accuracy` and `top5_accuracy` over the examples, and
-    their number `examples`; and logits, float32 `[N, C]` in the order of the
-    split, or None. Of label sets, `loss` and the figures of
+    their number `examples`; `class_accuracy`, the accuracy on each class, a
+    list with None for a class without examples, and `balanced_accuracy`, the
+    mean over the others; and logits, float32 `[N, C]` in the order of the
+    split, or None. Of label sets, `loss`, `examples` and the figures of
     `set_metrics.ranking` over all examples.
 
   Raises:
@@ -43,7 +45,7 @@ def evaluate(
   """
   arrays = parallel.replicate(data.device_arrays(split))
   sets = label_sets.are_sets(split.labels)
-  totals: dict[str, float] = {}
+  totals: dict[str, np.ndarray] = {}
   logits = None
   batches = data.eval_batches(
     split,
@@ -57,7 +59,7 @@ def evaluate(
   def collect(sums: dict[str, Any], rows: dict[str, Any]) -> None:
     nonlocal logits
     for name, value in jax.device_get(sums).items():
-      totals[name] = totals.get(name, 0.0) + float(value)
+      totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
     if with_logits or sets:
       rows = jax.device_get(rows)
       if logits is None:
@@ -75,8 +77,24 @@ def evaluate(
       pending = dispatched
   if pending is not None:
     collect(*pending)
-  count = totals.pop("count")
-  means = {name: value / count for name, value in totals.items()}
-  if sets and logits is not None:
-    means |= set_metrics.ranking(logits, split.labels)
-  return {**means, "examples": int(count)}, logits if with_logits else None
+  count = float(totals.pop("count"))
+  by_class = None if sets else _by_class(totals)
+  measured: dict[str, Any] = {
+    name: float(value) / count for name, value in totals.items()
+  }
+  measured["examples"] = int(count)
+  if by_class is not None:
+    measured["class_accuracy"] = by_class
+    some = [x for x in by_class if x is not None]
+    measured["balanced_accuracy"] = float(np.mean(some))
+  elif logits is not None:
+    measured |= set_metrics.ranking(logits, split.labels)
+  return measured, logits if with_logits else None
+
+
+def _by_class(totals: dict[str, np.ndarray]) -> list[float | None]:
+  """Takes the sums of the classes; returns the accuracy on each class."""
+  right, count = totals.pop("class_accuracy"), totals.pop("class_count")
+  return [
+    float(x / n) if n else None for x, n in zip(right, count, strict=True)
+  ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from mixaug_jax.data.datasets import open_sources
 from mixaug_jax.errors import UserError
 from mixaug_jax.models import cpu
 from mixaug_jax.training import (
+  class_weights,
   early_stopping,
   length,
   losses,
@@ -54,6 +55,11 @@ class Experiment:
   steps: int
   steps_per_epoch: float
   weights: weight_sources.WeightSource | pretrained.RunWeights | None
+
+  @property
+  def class_weights(self) -> np.ndarray | None:
+    """The class weights of training, float32 `[C]`, if there are some."""
+    return _class_weights(self.config.loss, self.datasets.class_counts)
 
   def log_at(self, step: int) -> bool:
     """Returns whether a line of the log falls on this step."""
@@ -199,8 +205,8 @@ def build(
   datasets = data.load(config.data, config.seed, sources=sources)
   if weights is not None:
     weights = dataclasses.replace(weights, class_names=datasets.class_names)
-  num_classes, images = len(datasets.class_names), len(datasets.train)
-  recipe = _recipe(config, augmentation, mixer, loss, num_classes, images)
+  counts, images = datasets.class_counts, len(datasets.train)
+  recipe = _recipe(config, augmentation, mixer, loss, counts, images)
   steps, per_epoch = _length(config, images)
   return Experiment(config, datasets, recipe, steps, per_epoch, weights)
 
@@ -220,7 +226,8 @@ def recipe_without_data(
     UserError: a value that does not fit the devices or the model.
   """
   _, augmentation, mixer, loss = _without_data(config, devices)
-  return _recipe(config, augmentation, mixer, loss, num_classes, images)
+  counts = (1,) * num_classes  # They are arguments of the train step.
+  return _recipe(config, augmentation, mixer, loss, counts, images)
 
 
 def _length(config: ConfigDict, images: int) -> tuple[int, float]:
@@ -239,10 +246,12 @@ def _recipe(
   augmentation: Any,
   mixer: Any,
   loss: losses.Loss,
-  num_classes: int,
+  class_counts: Sequence[int],
   images: int,
 ) -> Recipe:
   """Returns the parts of the train step; raises UserError."""
+  num_classes = len(class_counts)
+  weights = _class_weights(config.loss, class_counts)
   steps, per_epoch = _length(config, images)
   size = config.data.image_size
   model, optimizer, schedule = _learner(config, num_classes, steps, per_epoch)
@@ -253,17 +262,30 @@ def _recipe(
     schedule=schedule,
     preprocess=models.PREPROCESSING[config.model.preprocessing],
     augment=augmentation,
-    mixer=mixer,
+    mixer=augment.with_class_counts(mixer, class_counts),
     resize=lambda images: augment.center_crop(images, size),
     num_classes=num_classes,
     mix_until=np.float32(
       np.inf if off is None else min(off * per_epoch, _MAX_STEPS)
     ),
     loss=loss,
+    train_loss=loss
+    if weights is None
+    else class_weights.weighted(config.loss.name, weights),
     label_smoothing=np.float32(config.loss.label_smoothing),
     ema_decay=None if decay is None else np.float32(decay),
     accumulate=config.optimizer.accumulate,
   )
+
+
+def _class_weights(
+  config: ConfigDict, counts: Sequence[int]
+) -> np.ndarray | None:
+  """Returns the class weights of `config.loss`, float32 `[C]`, if any."""
+  if config.class_weights is None:
+    return None
+  method, beta = config.class_weights, config.effective_beta
+  return class_weights.of_counts(counts, method, beta)
 
 
 def check(config: ConfigDict, fetch_weights: bool = True) -> None:
@@ -316,6 +338,8 @@ def _without_data(
   with _user_errors(config):
     mixer = augment.make_mixer(config.mix)
     set_config.check(config, mixer)
+    if config.loss.class_weights is not None:
+      class_weights.check(config.loss.name)
     return (
       weights,
       augment.make_augment(config.augment, config.data.image_size),

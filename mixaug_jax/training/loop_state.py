@@ -15,8 +15,7 @@ class LoopState:
   """The state of the loop, saved as JSON in every checkpoint.
 
   Attributes:
-    best: the evaluation on validation of the highest accuracy, or mean average
-      precision; the earliest of equals.
+    best: the best evaluation on validation, the earliest of equals.
     last: the newest evaluation on validation.
     ema: the newest evaluation of the moving average.
     progress: the improvements that early stopping counts.
@@ -64,11 +63,19 @@ class LoopState:
     step: int,
     measured: Mapping[str, Any],
     average: Mapping[str, Any] | None,
+    best_by: str = "accuracy",
   ) -> None:
-    """Records an evaluation on validation, and that of the moving average."""
+    """Records an evaluation on validation, and that of the moving average.
+
+    Args:
+      step: the number of finished steps.
+      measured: the fields of `Evaluation` or `SetEvaluation`.
+      average: the same of the moving average, if there is one.
+      best_by: the field whose highest value is the best.
+    """
     kind = SetEvaluation if set_measured.of(measured) else Evaluation
     self.last = kind(step=step, **measured)
-    if self.best is None or self.last.score > self.best.score:
+    if self.best is None or measured[best_by] > getattr(self.best, best_by):
       self.best = self.last
     if average:
       self.ema = kind(step=step, **average)

@@ -80,7 +80,8 @@ def evaluation_sums(
   Returns:
     float32 scalars: the sums `loss`, `accuracy` and `top5_accuracy`, and the
     number of examples `count`. The loss is nan if the label of an example is
-    no class.
+    no class. By class, float32 `[C]`: the sum `class_accuracy`, and the number
+    `class_count`.
   """
   one_hot = jax.nn.one_hot(labels, logits.shape[-1])
   masked = lambda values: jnp.sum(jnp.where(mask > 0, values, 0.0))
@@ -93,7 +94,20 @@ def evaluation_sums(
     "accuracy": masked(in_top(logits, labels, 1)),
     "top5_accuracy": masked(in_top(logits, labels, 5)),
     "count": jnp.sum(mask),
+    **_class_sums(logits, labels, mask),
   }
+
+
+def _class_sums(
+  logits: jax.Array, labels: jax.Array, mask: jax.Array
+) -> dict[str, jax.Array]:
+  """Returns the sums of `evaluation_sums` by class, `[C]`."""
+  labels = jnp.asarray(labels)
+  classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+  own = (labels[:, None] == classes) & (mask > 0)[:, None]
+  right = own & in_top(logits, labels, 1)[:, None]
+  count = lambda found: jnp.sum(found, axis=0, dtype=jnp.float32)
+  return {"class_accuracy": count(right), "class_count": count(own)}
 
 
 def _numpy_of(*arrays: Array) -> ModuleType:

@@ -16,7 +16,7 @@ import mixaug_jax
 from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.data import label_sets, selection
-from mixaug_jax.training import length, records, set_measured
+from mixaug_jax.training import balance, length, records, set_measured
 from mixaug_jax.training.experiment import Experiment
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import (
@@ -69,7 +69,7 @@ def describe(
     f"{_mixing(config, count)}; {exp.steps:,} steps of {config.batch_size} on "
     f"{count} {jax.devices()[0].device_kind} device{'s' * (count > 1)}"
   )
-  lines = [run, *selection.describe(sets.left_out)]
+  lines = [run, *selection.describe(sets.left_out), *balance.describe(exp)]
   if length.is_derived(config):
     epochs = exp.steps / exp.steps_per_epoch
     lines.append(
@@ -175,6 +175,7 @@ def result(
   """
   chosen = exp.config.evaluate.checkpoint
   images = steps * exp.config.batch_size
+  weights = exp.class_weights
   # An evaluation follows the last step.
   assert loop.last is not None
   assert loop.best is not None
@@ -204,6 +205,8 @@ def result(
     evaluation_seconds=loop.evaluation_seconds,
     thresholds=thresholds,
     stopped_early=_stopped_early(exp, loop) if steps < exp.steps else None,
+    class_counts=list(exp.datasets.class_counts),
+    class_weights=None if weights is None else weights.tolist(),
   )
 
 

@@ -74,14 +74,24 @@ class Measured:
   Attributes:
     accuracy: top-1, in [0, 1].
     top5_accuracy: in [0, 1].
-    loss: in nats, without label smoothing.
+    loss: in nats, without label smoothing and class weights.
     examples: their number.
+    balanced_accuracy: the mean accuracy over the classes with examples; older
+      runs have none.
+    class_accuracy: the accuracy on each class, by class id, None for one
+      without examples; only of test.
   """
 
   accuracy: float
   top5_accuracy: float
   loss: float
   examples: int
+  balanced_accuracy: float | None = dataclasses.field(
+    default=None, kw_only=True
+  )
+  class_accuracy: list[float | None] | None = dataclasses.field(
+    default=None, kw_only=True
+  )
 
   @property
   def score(self) -> float:
@@ -106,8 +116,8 @@ class Validation:
 
   Attributes:
     last: at the last step.
-    best: of the highest accuracy, or mean average precision; the earliest of
-      equals.
+    best: of the highest `evaluate.best_by`, or mean average precision; the
+      earliest of equals.
     ema: of the moving average of the weights; None without one.
   """
 
@@ -170,6 +180,9 @@ class Result:
       have none.
     thresholds: of a run with label sets; None of another one.
     stopped_early: why it ended before its planned length; None if it did not.
+    class_counts: the training images of each class, without the repeats of
+      `data.oversample`; older runs have none.
+    class_weights: by class id, where training has some.
   """
 
   test: Measured | SetMeasured | None
@@ -193,6 +206,8 @@ class Result:
   evaluation_seconds: float = 0.0
   thresholds: Thresholds | None = None
   stopped_early: StoppedEarly | None = None
+  class_counts: list[int] | None = None
+  class_weights: list[float] | None = None
 
   @property
   def planned_steps(self) -> int:

@@ -160,18 +160,20 @@ class Session:
         measured, *others = [
           self._measure(variables, "validation")[0] for variables in of_state
         ]
+        for each in (measured, *others):
+          each.pop("class_accuracy", None)  # The result keeps that of test.
     except Interrupted:
       return
     average = others[0] if others else {}
-    self._loop.evaluated(step, measured, average)
+    best_by = self._exp.config.evaluate.best_by
+    if set_measured.of(measured):
+      best_by = "mean_average_precision"
+    self._loop.evaluated(step, measured, average, best_by)
     watched = (
       average if self._exp.config.evaluate.checkpoint == "ema" else measured
     )
-    score = "accuracy"
-    if set_measured.of(measured):
-      score = "mean_average_precision"
     self._loop.progress.evaluated(
-      step, watched[score], self._exp.stopping.min_delta
+      step, watched[best_by], self._exp.stopping.min_delta
     )
     row = measured | {f"ema_{name}": x for name, x in average.items()}
     del row["examples"]
@@ -237,7 +239,8 @@ class Session:
             logits, exp.datasets.test.labels, thresholds.array()
           )
     if test:
-      self._write(step, "test", test)
+      row = {k: x for k, x in test.items() if k != "class_accuracy"}
+      self._write(step, "test", row)
     result = provenance.result(exp, self._loop, test, step, thresholds)
     # Before the result is written: a run that has one is not opened again.
     self._checkpoints.prune()
@@ -264,7 +267,7 @@ class Session:
 
   def _predict(
     self, variables: Any, name: str
-  ) -> tuple[dict[str, float], np.ndarray]:
+  ) -> tuple[dict[str, Any], np.ndarray]:
     """Evaluates a split and writes predictions_<name>.npz.
 
     Returns:
@@ -281,7 +284,7 @@ class Session:
 
   def _measure(
     self, variables: Any, name: str, with_logits: bool = False
-  ) -> tuple[dict[str, float], np.ndarray | None]:
+  ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Evaluates a split; its first batch compiles, which the clock leaves out.
 
     JAX returns from the call of a step when it is compiled, and computes later.

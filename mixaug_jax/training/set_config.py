@@ -24,10 +24,25 @@ def check(config: ConfigDict, mixer: Any) -> None:
       "config.loss.name=softmax makes probabilities that add up to 1, and "
       f"{here}; set config.loss.name=sigmoid"
     )
-  if config.mix.name != "none" and config.mix.partner != "any":
+  if config.mix.name != "none" and config.mix.partner == "other_class":
     raise UserError(
-      f"config.mix.partner={config.mix.partner} needs one class an image, and "
+      "config.mix.partner=other_class needs one class an image, and "
       f"{here}; set config.mix.partner=any"
+    )
+  one_class = (
+    ("loss.class_weights", config.loss.class_weights),
+    ("mix.remix_kappa", config.mix.remix_kappa),
+  )
+  for name, value in one_class:
+    if value is not None:
+      raise UserError(
+        f"config.{name} needs one class an image, and {here}; leave it unset"
+      )
+  if config.evaluate.best_by != "accuracy":
+    raise UserError(
+      f"config.evaluate.best_by={config.evaluate.best_by} needs one class an "
+      f"image, and {here}, whose best weights are those of the highest mean "
+      "average precision; leave it unset"
     )
   if not augment.keeps_mass(mixer):
     raise UserError(

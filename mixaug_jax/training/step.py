@@ -87,7 +87,8 @@ class Recipe:
     resize: brings stored images to the size of evaluation, unaugmented.
     num_classes: the number of classes, C.
     mix_until: mixing stops for good at this step.
-    loss: of `(logits, soft labels)`.
+    loss: of `(logits, soft labels)`, in evaluation.
+    train_loss: the same in training, which may have class weights.
     label_smoothing: in training only.
     ema_decay: None for no average.
     accumulate: parts of a device's batch that are computed one by one.
@@ -103,6 +104,7 @@ class Recipe:
   num_classes: int
   mix_until: float | np.float32
   loss: losses.Loss
+  train_loss: losses.Loss
   label_smoothing: float | np.float32
   ema_decay: float | np.float32 | None
   accumulate: int
@@ -196,8 +198,9 @@ def make_train_step(
   Both are arguments, so that runs with other values share one compiled program.
   `arrays` is the data set if it is stored on the device, else it is empty. The
   metrics are float32 scalars, equal on every device: `loss` (with label
-  smoothing), `mixed_accuracy` (not of label sets), `learning_rate`, and
-  `finite`, which is 0 if the loss or a parameter is not finite.
+  smoothing and class weights), `mixed_accuracy` (not of label sets),
+  `learning_rate`, and `finite`, which is 0 if the loss or a parameter is not
+  finite.
   """
 
   def step(state, seed, hyperparameters, arrays, batch):
@@ -227,7 +230,7 @@ def _train_step(recipe, devices, state, seed, examples):
     with jax.named_scope("loss"):
       smooth = losses.smooth_sets if sets else losses.smooth_labels
       target = smooth(labels, recipe.label_smoothing)
-      loss = jnp.mean(recipe.loss(logits, target))
+      loss = jnp.mean(recipe.train_loss(logits, target))
     measured = {"loss": loss}
     if not sets:
       with jax.named_scope("metrics"):

@@ -142,8 +142,8 @@ class ConsoleWriter(ScalarWriter):
 # The other metrics stand between those that a reader looks for first and those
 # that describe the training.
 _FIRST = (
-  *("loss", "accuracy", "top5_accuracy", "mixed_accuracy"),
-  "mean_average_precision",
+  *("loss", "accuracy", "balanced_accuracy", "top5_accuracy"),
+  *("mixed_accuracy", "mean_average_precision"),
 )
 _LAST = ("learning_rate", "images_per_second")
 
