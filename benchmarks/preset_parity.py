@@ -10,7 +10,11 @@ has the p-values of two-sample Kolmogorov-Smirnov tests, which no difference
 should make small, and how often an example was its own partner.
 """
 
+import importlib
+import importlib.util
 import os
+import pathlib
+import re
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -24,6 +28,7 @@ from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 
 BATCH, HEIGHT, WIDTH = 8, 20, 28
+_DRAWS = 4000
 # Maps images `[B, H, W, 1]` and labels `[B, B]` in NumPy to mixed ones.
 Mix = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -114,7 +119,33 @@ def _of_torch(mix: Callable[..., Any]) -> Mix:
   return function
 
 
+def _load_torchvision() -> None:
+  """Imports torchvision, also a wheel for GPUs beside a torch for CPUs.
+
+  There its operators do not load. Mixing needs none, so that their names do.
+  """
+  import torch
+
+  for _ in range(30):
+    try:
+      importlib.import_module("torchvision")
+      return
+    except RuntimeError as error:
+      missing = re.search(r"torchvision::(\w+) does not exist", str(error))
+      if not missing:
+        raise
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define(f"{missing[1]}(Tensor x) -> Tensor")
+    _KEPT.append(library)
+    for name in [x for x in sys.modules if x.startswith("torchvision")]:
+      del sys.modules[name]
+
+
+_KEPT: list[Any] = []  # The end of a library removes its operators.
+
+
 def _timm(mixer: str) -> Mix:
+  _load_torchvision()
   from timm.data.mixup import Mixup
 
   alphas = {"mixup_alpha": 1.0 if mixer == "mixup" else 0.0}
@@ -124,16 +155,7 @@ def _timm(mixer: str) -> Mix:
 
 
 def _torchvision(mixer: str) -> Mix:
-  import torch
-
-  # Operators of a wheel for GPUs do not load beside a torch for CPUs. Mixing
-  # needs none, but the import wants this one.
-  try:
-    import torchvision.extension  # noqa: F401
-  except RuntimeError:
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    sys.modules["kept"] = library  # Its end would remove the operator.
+  _load_torchvision()
   from torchvision.transforms import v2
 
   kind = v2.MixUp if mixer == "mixup" else v2.CutMix
@@ -189,9 +211,6 @@ def _keras_cv(mixer: str) -> Mix:
 
 def _keras_cv_layer(name: str) -> Any:
   """Returns a layer of keras-cv without its base class."""
-  import importlib.util
-  import pathlib
-
   spec = importlib.util.find_spec("keras_cv")
   if spec is None or not spec.submodule_search_locations:
     raise ImportError("keras_cv is not installed")
@@ -248,7 +267,7 @@ def main(argv: Sequence[str]) -> None:
       except ImportError as error:
         print(f"{name} {mixer}: not installed ({error})")
         continue
-      here, there = ours(name, mixer, 6000), theirs(mix, 6000)
+      here, there = ours(name, mixer, _DRAWS), theirs(mix, _DRAWS)
       own = [np.mean(x["partner"] == 0) for x in (here, there)]
       values = ", ".join(
         f"{key} {p:.3f}" for key, p in compared(here, there).items()

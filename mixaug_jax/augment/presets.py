@@ -166,7 +166,6 @@ _UNBOUNDED = {
   **{"min_lambda": 0.0, "max_lambda": 1.0},
   **{"min_aspect": 1.0, "max_aspect": 1.0},
 }
-_MISSING = object()
 
 
 def find(name: str) -> Preset:
@@ -269,7 +268,7 @@ def follow(
   wanted = {
     key: new.get(key, plain[key])
     for key in (old.keys() | new.keys()) - set(given)
-    if (is_new and key in new) or after[key] == old.get(key, _MISSING)
+    if (is_new and key in new) or after[key] == old.get(key, plain[key])
   }
   if "mix.alpha" in given:  # The alpha of a mixer would hide it.
     alphas = {"mix.cutmix.alpha", "mix.mixup.alpha"} & new.keys() - set(given)
