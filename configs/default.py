@@ -185,18 +185,16 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, or another mixer; "cutmix,mixup".
-  # To mix as another library: timm, torchvision, keras, keras-cv, kornia,
-  # openmixup, composer, fastai, clovaai or course. It sets the keys below, but
-  # for those that are set with it or later.
-  mix.preset = placeholder(str)
+  # timm, torchvision, keras, keras-cv, kornia, openmixup, composer, fastai,
+  # clovaai, course: sets the keys below, but for those set with it or later.
+  mix.preset = placeholder(str)  # To mix as another library.
   mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
   mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
   mix.probability = 1.0  # Probability of mixing.
   mix.per_example = False  # Draw once per example, not per batch.
   mix.off_after_epoch = placeholder(float)  # No mixing from this epoch on.
-  # Or other_class: never two images of one class; or as other libraries: flip,
-  # roll, shuffle, replacement.
-  mix.partner = "any"
+  # other_class: never two images of one class. As other libraries pair: flip,
+  mix.partner = "any"  # roll, shuffle, replacement.
   # Partners come from groups of so many positions of a batch, and images do not
   # leave the devices of a group. None: the smallest divisor of batch_size from
   # 32 on.
