@@ -28,7 +28,7 @@ from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 
 BATCH, HEIGHT, WIDTH = 8, 20, 28
-_DRAWS = 4000
+_DRAWS = 2000
 # Maps images `[B, H, W, 1]` and labels `[B, B]` in NumPy to mixed ones.
 Mix = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
