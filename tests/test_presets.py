@@ -156,6 +156,38 @@ def test_a_preset_draws_by_the_rule_of_its_library(case):
     assert p > 1e-3, (name, p, here[name].mean(), there[name].mean())
 
 
+class OneLambda(augment.CutMix):
+  """Its box would have the sides 7.6 and 10.64."""
+
+  def draw_share(self, key):
+    return jnp.float32(1 - 0.38**2)
+
+
+@pytest.mark.parametrize(
+  ("box", "height", "width", "label"),
+  [
+    ("centred", 7, 10, "pixels"),
+    ("halves", 6, 10, "unclipped"),
+    ("rounded_halves", 8, 10, "unclipped"),
+    ("inside", 7, 10, "swapped"),
+  ],
+)
+def test_sides_are_made_whole_as_each_library_does(box, height, width, label):
+  keys = jax.random.split(jax.random.key(2), 300)
+  mixer = OneLambda(box=box, label=label)
+  drawn = jax.jit(jax.vmap(lambda key: mixer.draw(key, 20, 28)))(keys)
+  pasted = ~np.asarray(drawn.keep)[..., 0]
+  sides = pasted.any(2).sum(1), pasted.any(1).sum(1)
+  assert (sides[0].max(), sides[1].max()) == (height, width)
+  clipped = (sides[0] < height) | (sides[1] < width)
+  assert clipped.any() == (box != "inside")
+  share = pasted.mean((1, 2))
+  lam = {"pixels": 1 - share, "swapped": share}.get(label)
+  if lam is None:
+    lam = np.full(300, 1 - height * width / 560)
+  np.testing.assert_allclose(drawn.lam, lam, atol=1e-6)
+
+
 def _config(**overrides):
   keys = {k.replace("__", "."): x for k, x in overrides.items()}
   return config_lib.load("baseline", keys)
