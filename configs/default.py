@@ -190,12 +190,16 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, or another mixer; "cutmix,mixup".
+  # timm, torchvision, keras, keras-cv, kornia, openmixup, composer, fastai,
+  # clovaai, course: sets the keys below, but for those set with it or later.
+  mix.preset = placeholder(str)  # To mix as another library.
   mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
   mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
   mix.probability = 1.0  # Probability of mixing.
   mix.per_example = False  # Draw once per example, not per batch.
   mix.off_after_epoch = placeholder(float)  # No mixing from this epoch on.
-  mix.partner = "any"  # Or other_class: never two images of one class.
+  # other_class: never two images of one class. As other libraries pair: flip,
+  mix.partner = "any"  # roll, shuffle, replacement.
   # Remix: of a pair, the class with fewer images gets the whole label if the
   # other has at least kappa times its images and a share below tau.
   mix.remix_kappa = placeholder(float)  # 3 in the paper; None: off.

@@ -17,7 +17,9 @@ _CHOICES = {
   "data.on_error": ("raise", "skip"),
   "data.duplicates": ("report", "error"),
   "data.bits": (10, 12, 14, 16),
-  "mix.partner": ("any", "other_class"),
+  "mix.partner": (
+    *("any", "other_class", "flip", "roll", "shuffle", "replacement"),
+  ),
   "model.dtype": ("auto", "float32", "bfloat16"),
   "loss.class_weights": ("inverse", "effective"),
   "evaluate.checkpoint": ("best", "last", "ema"),
@@ -121,6 +123,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   """
   _check_keys(config)
   check(config)
+  _expand_written(config)
   settle_recipe(config)
   for key in ("dir", "cache_dir"):
     if config.data[key] is not None:
@@ -238,6 +241,7 @@ def read(spec: str) -> ConfigDict:
     raise UserError(f"{spec}: {error}") from error
   if not isinstance(config, ConfigDict):
     raise UserError(f"{path}: get_config must return a ConfigDict")
+  _expand_written(config.base if "base" in config else config)
   return config
 
 
@@ -287,6 +291,70 @@ def update(config: ConfigDict, values: ConfigDict) -> None:
 
 
 def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
+  """Sets known dotted keys, and what follows from a preset of mixing.
+
+  Raises:
+    UserError: a value of another type, or a preset that does not fit.
+  """
+  base = config.base if "base" in config else config
+  prefix = "base." if "base" in config else ""
+  given = [key.removeprefix(prefix) for key in values if key.startswith(prefix)]
+  _expand_written(base)
+  before = leaves(base) if "mix" in base else {}
+  _set_alone(config, values)
+  if before:
+    _follow_preset(base, before, given)
+
+
+def _expand_written(config: ConfigDict) -> None:
+  """Expands a preset that a recipe sets in Python.
+
+  Its other values are taken to be set with it if they are not the defaults. An
+  expanded preset has a group size.
+  """
+  if "mix" not in config or config.mix.get("preset") is None:
+    return
+  if config.mix.group_size is None:
+    plain, values = _plain(config), leaves(config)
+    given = [key for key, x in plain.items() if values[key] != x]
+    _follow_preset(config, plain, given)
+
+
+def _follow_preset(
+  config: ConfigDict, before: Mapping[str, Any], given: Iterable[str]
+) -> None:
+  """Sets what else changes with the keys `given`, see `presets.follow`."""
+  after = leaves(config)
+  if after.get("mix.preset") is None and before.get("mix.preset") is None:
+    return
+  from mixaug_jax.augment import presets
+
+  try:
+    wanted = presets.follow(before, after, set(given), _plain(config))
+  except ValueError as error:
+    raise UserError(f"config.{error}") from None
+  _set_alone(config, wanted)
+
+
+def of_preset(config: ConfigDict) -> Iterable[str]:
+  """Returns the keys that the preset of mixing decides, if there is one."""
+  if config.mix.preset is None:
+    return ()
+  from mixaug_jax.augment import presets
+
+  name = config.mix.preset
+  return presets.expand(name, config.mix.name, config.batch_size)
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+  """Returns the leaves of the default config for the data of `config`."""
+  from mixaug_jax.configs import default
+
+  name = config.data.name
+  return leaves(default.get_config(name if name == "digits" else "folder"))
+
+
+def _set_alone(config: ConfigDict, values: Mapping[str, Any]) -> None:
   """Sets known dotted keys; raises UserError for a value of another type."""
   for key, value in values.items():
     parent, _, name = key.rpartition(".")

@@ -23,6 +23,25 @@ MIXERS = {
   "cutmix, other class": lambda k, x, y: A.cutmix(
     k, x, y, partner="other_class"
   ),
+  "cutmix, as keras": lambda k, x, y: A.cutmix(
+    k,
+    x,
+    y,
+    distribution="random_alpha",
+    box="inside_real",
+    label="unclipped",
+    partner="shuffle",
+    per_example=True,
+  ),
+  "cutmix, as the course": lambda k, x, y: A.cutmix(
+    k, x, y, box="independent", partner="replacement", per_example=True
+  ),
+  "cutmix, halves": lambda k, x, y: A.cutmix(
+    k, x, y, box="halves", label="swapped", partner="roll"
+  ),
+  "mixup, larger": lambda k, x, y: A.mixup(
+    k, x, y, distribution="larger", partner="flip"
+  ),
   "cutout": lambda k, x, y: A.cutout(k, x, y),
   "resizemix": lambda k, x, y: A.resizemix(k, x, y),
   "fmix": lambda k, x, y: A.fmix(k, x, y),

@@ -42,6 +42,28 @@ def test_every_pair_of_partners_is_equally_likely():
     assert np.abs(counts - expected).max() < 5 * np.sqrt(2000 * 2 / 3)
 
 
+def test_partners_of_other_libraries():
+  draw = lambda how, key=0, batch=5: augment.draw_partners(
+    jax.random.key(key), batch, partner=how
+  ).tolist()
+  assert draw("flip") == [4, 3, 2, 1, 0]
+  assert draw("roll") == [4, 0, 1, 2, 3]
+  shuffled = [draw("shuffle", key) for key in range(400)]
+  assert all(sorted(x) == [0, 1, 2, 3, 4] for x in shuffled)
+  own = [any(n == x for n, x in enumerate(row)) for row in shuffled]
+  assert abs(np.mean(own) - (1 - 44 / 120)) < 0.1  # 44 have no fixed point.
+  free = [draw("replacement", key) for key in range(400)]
+  assert 0.9 < np.mean([len(set(row)) < 5 for row in free]) < 1
+  counts = np.bincount(np.concatenate(free), minlength=5)
+  assert np.abs(counts - 400).max() < 5 * np.sqrt(400)
+
+
+def test_partners_that_may_return_are_refused_where_several_are_needed():
+  images, labels = examples(8)
+  with pytest.raises(ValueError, match="Mosaic needs several partners"):
+    augment.mix(KEY, images, labels, [augment.Mosaic()], partner="shuffle")
+
+
 @hypothesis.given(seeds, st.lists(st.integers(0, 3), min_size=9, max_size=9))
 def test_partners_of_another_class(seed, classes):
   classes = np.array(classes)
@@ -144,6 +166,24 @@ def test_the_number_of_devices_changes_nothing(how, batch, group):
   settings = {"group_size": group}
   if group == 8:
     settings |= {"partner": "other_class", "per_example": True}
+  _alike_on_devices(how, settings, images, labels)
+
+
+@pytest.mark.parametrize(
+  ("how", "partner"),
+  [
+    ("shard_map", "flip"),
+    ("automatic", "roll"),
+    ("shard_map", "shuffle"),
+    ("pmap", "replacement"),
+  ],
+)
+def test_it_changes_no_partner_of_other_libraries(how, partner):
+  settings = {"group_size": 8, "partner": partner, "per_example": True}
+  _alike_on_devices(how, settings, *examples(24 if how == "pmap" else 16))
+
+
+def _alike_on_devices(how, settings, images, labels):
   alone = augment.mix(KEY, images, labels, MIXERS, **settings)
   together = on_devices(how, settings, images, labels)
   chex.assert_trees_all_close(together, alone, atol=1e-6)

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.mixing import Mixer
 
+DISTRIBUTIONS = ("beta", "random_alpha", "larger")
+_LEAST_ALPHA = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class Beta(Mixer):
@@ -32,11 +35,48 @@ class Beta(Mixer):
   def bounded(self) -> bool | jax.Array:
     return (self.min_lambda != 0) | (self.max_lambda != 1)
 
-  def draw_lambda(self, key: jax.Array) -> jax.Array:
+  def draw_share(self, key: jax.Array) -> jax.Array:
+    """Draws lambda before it is scaled to its bounds."""
     uniform = draw.uniform(key)  # Beta(1, 1).
-    lam = jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
+    return jnp.where(self.alpha == 1, uniform, _symmetric_beta(key, self.alpha))
+
+  def draw_lambda(self, key: jax.Array) -> jax.Array:
+    lam = self.draw_share(key)
     low = float32_if_traced(self.min_lambda)
     return low + (float32_if_traced(self.max_lambda) - low) * lam
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyLambda(Beta):
+  """A mixer that can draw lambda as other libraries do.
+
+  Attributes:
+    distribution: of lambda before it is scaled to its bounds. `beta`:
+      Beta(alpha, alpha). `random_alpha`: Beta(a, a) with a ~ U(0, alpha), which
+      the examples of a batch share. `larger`: max(x, 1 - x) with x ~
+      Beta(alpha, alpha), so that the first image has the larger share.
+  """
+
+  distribution: str = dataclasses.field(default="beta", kw_only=True)
+
+  def __post_init__(self):
+    super().__post_init__()
+    check.choice("distribution", self.distribution, DISTRIBUTIONS)
+
+  def for_batch(self, key: jax.Array) -> "AnyLambda":
+    if self.distribution != "random_alpha":
+      return self
+    # No position has this number.
+    alpha = draw.uniform(jax.random.fold_in(key, 2**32 - 1), 0.0, self.alpha)
+    alpha += _LEAST_ALPHA
+    return dataclasses.replace(self, alpha=alpha, distribution="beta")
+
+  def draw_share(self, key: jax.Array) -> jax.Array:
+    if self.distribution == "random_alpha":  # A draw that has no batch.
+      return self.for_batch(key).draw_share(key)
+    share = super().draw_share(key)
+    larger = self.distribution == "larger"
+    return jnp.maximum(share, 1 - share) if larger else share
 
 
 def float32_if_traced(value: jax.Array | float) -> jax.Array | float:

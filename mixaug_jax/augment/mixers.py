@@ -12,20 +12,22 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from mixaug_jax.augment import check, draw
+from mixaug_jax.augment import box_forms, check, draw
 from mixaug_jax.augment.attentive import AttentiveCutMix, SnapMix, TokenMix
 from mixaug_jax.augment.boxes import clipped_box, inner_box, whole
 from mixaug_jax.augment.dtypes import grey
 from mixaug_jax.augment.grids import GridMix, Jigsaw, Mosaic, PatchMix
-from mixaug_jax.augment.lambdas import Beta, float32_if_traced
+from mixaug_jax.augment.lambdas import AnyLambda, Beta, float32_if_traced
 from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, mix
 from mixaug_jax.augment.resample import shrink_into
 from mixaug_jax.augment.saliency import SaliencyMix
 from mixaug_jax.augment.stage_mixers import ManifoldMixup, PatchUp
 
+LABELS = ("pixels", "unclipped", "swapped")
+
 
 @dataclasses.dataclass(frozen=True)
-class Mixup(Beta):
+class Mixup(AnyLambda):
   """The settings and draws of `mixup`, which documents them."""
 
   alpha: float = 0.2
@@ -44,6 +46,7 @@ def mixup(
   *,
   min_lambda: float = 0.0,
   max_lambda: float = 1.0,
+  distribution: str = "beta",
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
@@ -65,6 +68,9 @@ def mixup(
     min_lambda: lower bound on the share of the first image; lambda is
       `min + (max - min) * Beta(alpha, alpha)`.
     max_lambda: upper bound on the share of the first image.
+    distribution: of lambda, instead of Beta(alpha, alpha). `random_alpha`:
+      Beta(a, a) with a ~ U(0, alpha), drawn once for the batch. `larger`:
+      max(x, 1 - x) with x ~ Beta(alpha, alpha).
     probability: probability of mixing; otherwise the example or batch is
       returned as it is.
     per_example: draw for each example instead of once for the batch, which is
@@ -87,7 +93,7 @@ def mixup(
     key,
     images,
     labels,
-    (Mixup(alpha, min_lambda, max_lambda),),
+    (Mixup(alpha, min_lambda, max_lambda, distribution=distribution),),
     probability=probability,
     per_example=per_example,
     partner=partner,
@@ -97,21 +103,51 @@ def mixup(
 
 
 @dataclasses.dataclass(frozen=True)
-class CutMix(Beta):
+class CutMix(AnyLambda):
   """The settings and draws of `cutmix`, which documents them."""
 
   min_aspect: float = 1.0
   max_aspect: float = 1.0
+  box: str = dataclasses.field(default="centred", kw_only=True)
+  label: str = dataclasses.field(default="pixels", kw_only=True)
 
   def __post_init__(self):
     super().__post_init__()
+    check.choice("box", self.box, ("centred", *box_forms.FORMS))
+    check.choice("label", self.label, LABELS)
     check.above("min_aspect", self.min_aspect, 0)
     check.above("max_aspect", self.max_aspect, 0)
     check.interval(
       "min_aspect", self.min_aspect, "max_aspect", self.max_aspect, 0, math.inf
     )
+    bounds = self.min_lambda, self.max_lambda, self.min_aspect, self.max_aspect
+    if self.box != "centred" and not (
+      check.known(*bounds) and bounds == (0, 1, 1, 1)
+    ):
+      raise ValueError(
+        f"box={self.box} has no bounds on lambda or the aspect ratio; use "
+        "box=centred, or leave them at 0, 1, 1 and 1"
+      )
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
+    if self.box == "centred":
+      drawn, share = self._centred(key, height, width)
+    else:
+      form = box_forms.FORMS[self.box]
+      drawn, share = form(key, self.draw_lambda, height, width)
+    if self.label == "unclipped":
+      return drawn._replace(lam=1 - share)
+    if self.label == "swapped":
+      return drawn._replace(lam=1 - drawn.lam)
+    return drawn
+
+  def _centred(self, key, height, width) -> tuple[Drawn, jax.Array]:
+    """Draws the box of the paper, or one within the bounds.
+
+    Returns:
+      The draw, and the share of the image that the box would fill if it were
+      not clipped.
+    """
     lam_key, aspect_key, place_key = jax.random.split(key, 3)
     lam = self.draw_lambda(lam_key)
     bounds = self.min_aspect, self.max_aspect
@@ -121,12 +157,16 @@ class CutMix(Beta):
     side = jnp.sqrt(1 - lam)
     sides = height * side / root, width * side * root
     box_height, box_width = map(whole, sides)
-    clipped = functools.partial(
-      clipped_box, place_key, box_height, box_width, height, width
-    )
-    inner = functools.partial(
-      self._inner, place_key, lam, jnp.round(sides[0]), height, width
-    )
+
+    def clipped():
+      drawn = clipped_box(place_key, box_height, box_width, height, width)
+      return drawn, box_forms.share(box_height, box_width, height, width)
+
+    def inner():
+      args = place_key, lam, jnp.round(sides[0]), height, width
+      drawn = self._inner(*args)
+      return drawn, 1 - drawn.lam
+
     if check.known(self.bounded):
       return inner() if self.bounded else clipped()
     select = functools.partial(jnp.where, self.bounded)
@@ -168,6 +208,9 @@ def cutmix(
   max_lambda: float = 1.0,
   min_aspect: float = 1.0,
   max_aspect: float = 1.0,
+  distribution: str = "beta",
+  box: str = "centred",
+  label: str = "pixels",
   probability: float = 1.0,
   per_example: bool = False,
   partner: str = "any",
@@ -200,6 +243,17 @@ def cutmix(
       height relative to that of the image; log-uniform. At 1 the box has the
       shape of the image.
     max_aspect: upper bound on the aspect ratio.
+    distribution: of lambda, see `mixup`.
+    box: how the box is drawn. `centred`: as above. Other libraries: `halves`,
+      half a side, rounded down, on each side of the centre; `rounded_halves`,
+      the same after the sides are rounded to the nearest pixel; `inside`, sides
+      rounded down at a uniform place inside the image; `inside_real`, the same
+      with real numbers, of which the pixels follow; `independent`, a lambda for
+      each side, with half a height above the centre and half a width below it.
+      None of these takes bounds.
+    label: weight of the first label. `pixels`: as above. `unclipped`: from the
+      area of the box before it is clipped and made of whole pixels, so label
+      mass and pixel mass differ. `swapped`: 1 - lam, the wrong way round.
     probability: probability of mixing; otherwise the example or batch is
       returned as it is.
     per_example: draw for each example instead of once for the batch, which is
@@ -222,7 +276,18 @@ def cutmix(
     key,
     images,
     labels,
-    (CutMix(alpha, min_lambda, max_lambda, min_aspect, max_aspect),),
+    (
+      CutMix(
+        alpha,
+        min_lambda,
+        max_lambda,
+        min_aspect,
+        max_aspect,
+        distribution=distribution,
+        box=box,
+        label=label,
+      ),
+    ),
     probability=probability,
     per_example=per_example,
     partner=partner,

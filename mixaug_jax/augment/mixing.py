@@ -35,7 +35,13 @@ import numpy as np
 from mixaug_jax.augment import check, draw
 from mixaug_jax.augment.dtypes import from_float32
 from mixaug_jax.augment.mesh import on_any_mesh
-from mixaug_jax.augment.partners import Partners, Shard, partner_group_size
+from mixaug_jax.augment.partners import (
+  MAY_RETURN,
+  PARTNERS,
+  Partners,
+  Shard,
+  partner_group_size,
+)
 from mixaug_jax.augment.remix import Remix, check_mixers
 
 M = TypeVar("M", bound="Mixer")
@@ -128,14 +134,22 @@ class Mixer(abc.ABC):
   def __init_subclass__(cls, **kwargs: Any):
     """Registers the settings as leaves of a pytree, because they may be traced.
 
-    They are then arguments of a function that is mapped over a mesh.
+    They are then arguments of a function that is mapped over a mesh. A text is
+    a part of the tree instead of a leaf.
     """
     super().__init_subclass__(**kwargs)
     jax.tree_util.register_pytree_node(
-      cls,
-      lambda mixer: (tuple(vars(mixer).values()), tuple(vars(mixer))),
-      functools.partial(_restored, cls),
+      cls, _flattened, functools.partial(_restored, cls)
     )
+
+  def for_batch(self, key: jax.Array) -> "Mixer":
+    """Returns the mixer with what all examples of a batch share drawn.
+
+    Args:
+      key: the key of the draws of the batch, which is folded with positions.
+    """
+    del key
+    return self
 
   @abc.abstractmethod
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
@@ -169,10 +183,21 @@ class Mixer(abc.ABC):
     return Weights(drawn.keep, drawn.lam, 1 - drawn.lam[:, None])
 
 
-def _restored(kind: type[M], names: Sequence[str], values: Any) -> M:
+def _flattened(mixer: Mixer) -> tuple[tuple[Any, ...], Any]:
+  """Returns the numbers of a mixer; and all names, with the texts by name."""
+  settings = vars(mixer)
+  texts = {k: x for k, x in settings.items() if isinstance(x, str)}
+  numbers = tuple(x for k, x in settings.items() if k not in texts)
+  return numbers, (tuple(settings), tuple(texts.items()))
+
+
+def _restored(kind: type[M], structure: Any, numbers: Any) -> M:
   """Returns a mixer with settings that were checked before."""
+  names, texts = structure[0], dict(structure[1])
+  left = iter(numbers)
   mixer = object.__new__(kind)
-  vars(mixer).update(zip(names, values, strict=True))
+  settings = {k: texts[k] if k in texts else next(left) for k in names}
+  vars(mixer).update(settings)
   return mixer
 
 
@@ -208,7 +233,8 @@ def mix(
     per_example: draw mixer, lambda and position for each example, which costs
       the mask of every mixer for every example, instead of once for the batch,
       which costs only the mixer that is drawn.
-    partner: `any` or `other_class`; see `draw_partners`.
+    partner: `any`, `other_class`, `flip`, `roll`, `shuffle` or `replacement`;
+      see `draw_partners`.
     remix: gives a rare class the whole label of a pair, see `Remix`. The class
       of an example is that of its largest label. Each mixer with a partner must
       have one, and label weights that add up to 1.
@@ -320,7 +346,13 @@ def check_settings(
         f"weights must not be negative or all zero, got {list(weights)}"
       )
   check.within("probability", probability, 0, 1)
-  check.choice("partner", partner, ("any", "other_class"))
+  check.choice("partner", partner, PARTNERS)
+  several = [type(x).__name__ for x in mixers if x.partners > 1]
+  if several and partner in MAY_RETURN:
+    raise ValueError(
+      f"partner={partner} may lead back to the example, and {several[0]} needs "
+      "several partners; use any, other_class or roll"
+    )
 
 
 def _mixed(key, images, labels, enabled, maps, remix, settings, shard):
@@ -330,7 +362,8 @@ def _mixed(key, images, labels, enabled, maps, remix, settings, shard):
   classes = None
   if partner == "other_class":
     classes = jnp.argmax(labels, axis=1).astype(jnp.int32)
-  partners = Partners(partner_key, local, shard, group, classes)
+  partners = Partners(partner_key, local, shard, group, classes, partner)
+  mixers = tuple(mixer.for_batch(draw_key) for mixer in mixers)
 
   def draw_one(key):
     coin_key, choice_key, mixer_key = jax.random.split(key, 3)

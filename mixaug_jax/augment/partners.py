@@ -13,6 +13,10 @@ import jax
 import jax.numpy as jnp
 
 _LEAST_GROUP = 32
+# How partners are drawn, see `draw_partners`.
+PARTNERS = ("any", "other_class", "flip", "roll", "shuffle", "replacement")
+# A chain of them may lead back to the example.
+MAY_RETURN = ("flip", "shuffle", "replacement")
 
 
 class Shard(NamedTuple):
@@ -113,7 +117,10 @@ def devices_in_group(local: int, group: int) -> int:
 
 
 def draw_partners(
-  key: jax.Array, batch: int, classes: jax.Array | None = None
+  key: jax.Array,
+  batch: int,
+  classes: jax.Array | None = None,
+  partner: str = "any",
 ) -> jax.Array:
   """Pairs every example with another one.
 
@@ -124,15 +131,34 @@ def draw_partners(
   examples that find no partner are paired with themselves, and mixers leave
   them as they are.
 
+  Other libraries pair in other ways, which may pair an example with itself:
+
+  - `flip`: example i with B - 1 - i; the middle one of an odd batch with
+    itself.
+  - `roll`: example i with i - 1, and the first with the last.
+  - `shuffle`: by a uniform permutation. One example on average is its own
+    partner, and 63 % of batches have such an example.
+  - `replacement`: each with a uniform one, drawn independently. An example may
+    be the partner of several or of none.
+
   Args:
     key: a PRNG key.
     batch: number of examples, B; for `mix`, those of one group.
-    classes: class of each example, int32 `[B]`.
+    classes: class of each example, int32 `[B]`; goes with `any` alone.
+    partner: `any`, `flip`, `roll`, `shuffle` or `replacement`.
 
   Returns:
     The index of each example's partner, int32 `[B]`.
   """
   place = jnp.arange(batch, dtype=jnp.int32)
+  if partner == "flip":
+    return batch - 1 - place
+  if partner == "roll":
+    return (place - 1) % batch
+  if partner == "shuffle":
+    return jax.random.permutation(key, place)
+  if partner == "replacement":
+    return jax.random.randint(key, (batch,), 0, batch, jnp.int32)
   if classes is None:
     order = jax.random.permutation(key, place)
     return place.at[order].set(jnp.roll(order, -1))
@@ -162,6 +188,7 @@ class Partners:
     shard: Shard,
     group: int,
     classes: jax.Array | None,
+    partner: str = "any",
   ):
     """Draws the partners of all groups of which this device has examples.
 
@@ -172,6 +199,7 @@ class Partners:
       group: number of examples in a group.
       classes: classes of this device's examples, int32 `[b]`, if partners must
         be of another class.
+      partner: see `draw_partners`.
     """
     batch = shard.count * local
     self._shard = shard
@@ -185,8 +213,11 @@ class Partners:
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
     if classes is not None:
       classes = self._block(classes).reshape(groups, group)
-    draw = jax.vmap(draw_partners, (0, None, None if classes is None else 0))
-    self._in_group = draw(keys, group, classes)
+    draw = jax.vmap(
+      lambda key, classes: draw_partners(key, group, classes, partner),
+      (0, None if classes is None else 0),
+    )
+    self._in_group = draw(keys, classes)
     starts = group * jnp.arange(groups, dtype=jnp.int32)
     places = (self._in_group + starts[:, None]).reshape(-1)
     start = shard.index % self._span * local

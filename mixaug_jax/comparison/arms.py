@@ -188,15 +188,16 @@ def space_texts(config: ConfigDict) -> dict[str, str]:
 def ranges(config: ConfigDict, name: str) -> tuple[space.Range, ...]:
   """Returns the ranges of the hyperparameters that are tuned in an arm.
 
-  A key that the arm sets itself is not tuned there.
+  A key that the arm or its preset of mixing sets is not tuned there.
 
   Raises:
     UserError: a range, or a mixer of the arm, is wrong.
   """
-  own = config_lib.leaves(config.arms[name])
+  arm = of_arm(config, name)
+  own = {*config_lib.leaves(config.arms[name]), *config_lib.of_preset(arm)}
   everywhere = space.parse(config.tune.space, config.base)
   try:
-    applying = space.applying(everywhere, of_arm(config, name))
+    applying = space.applying(everywhere, arm)
   except ValueError as error:
     raise UserError(f"arm {name}: config.{error}") from None
   return tuple(each for each in applying if each.key not in own)

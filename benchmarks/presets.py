@@ -1,0 +1,67 @@
+"""What does it cost to mix as another library does? docs/results.md.
+
+    python -m mixaug_jax.compare --config=benchmarks/presets.py:cutmix \
+        --workdir=runs/presets_cutmix
+    python -m mixaug_jax.compare --config=benchmarks/presets.py:fashion_cutmix \
+        --config.base.data.dir=FOLDER --workdir=runs/presets_fashion_cutmix
+
+`:mixup` and `:fashion_mixup` are the other two. An arm is our mixer on top of
+the basic augmentations with one difference that a preset of `mix.preset` makes,
+so that each difference has its price. All arms have one recipe, each seed draws
+its own images to train on, and differences are paired by seed. FOLDER is that
+of benchmarks/fashion_mnist.py.
+"""
+
+from ml_collections import ConfigDict
+
+from benchmarks import fashion_mnist
+from configs import compare
+
+_CUTMIX = {
+  "ours": {},
+  "unclipped": {"cutmix": {"label": "unclipped"}},  # keras-cv
+  "swapped": {"cutmix": {"label": "swapped"}},  # kornia, its default lambda
+  "halves": {"cutmix": {"box": "halves"}},  # clovaai, torchvision
+  "inside": {"cutmix": {"box": "inside"}},  # kornia
+  "independent": {"cutmix": {"box": "independent"}},  # course
+  "random_alpha": {"cutmix": {"distribution": "random_alpha"}},  # keras
+  "replacement": {"partner": "replacement"},  # course
+  "per_batch": {"per_example": False},  # timm, torchvision, clovaai, ...
+}
+_MIXUP = {
+  "ours": {},
+  "alpha_1": {"mixup": {"alpha": 1.0}},  # timm, torchvision, kornia, course
+  "larger": {"mixup": {"distribution": "larger"}},  # fastai, composer
+  "per_batch": {"per_example": False},  # timm, torchvision, composer, ...
+}
+
+
+def get_config(which: str = "cutmix") -> ConfigDict:
+  """Returns the comparison `cutmix`, `mixup` or one of them on fashion."""
+  dataset, _, mixer = which.rpartition("_")
+  if dataset not in ("", "fashion") or mixer not in ("cutmix", "mixup"):
+    raise ValueError(
+      "the comparison must be cutmix, mixup, fashion_cutmix or fashion_mixup"
+    )
+  config = fashion_mnist.get_config("20") if dataset else compare.get_config()
+  basic = config.arms.basic.to_dict()
+  mixed = {"name": mixer, "probability": 1.0, "per_example": True}
+  differences = _CUTMIX if mixer == "cutmix" else _MIXUP
+  config.arms = ConfigDict(
+    {
+      name: {**basic, "mix": {**mixed, **difference}}
+      for name, difference in differences.items()
+    }
+  )
+  # Smoothed labels belong to the preset of timm.
+  config.arms.smoothed = ConfigDict(
+    {**basic, "mix": mixed, "loss": {"label_smoothing": 0.1}}
+  )
+  config.baseline = "ours"
+  config.goal = 0.01
+  config.views = None
+  config.tune.trials = 0
+  config.seeds = 4 if dataset else 6
+  config.base.steps = 200
+  config.base.checkpoint.every_steps = 200
+  return config
