@@ -190,6 +190,8 @@ def prepare(topology: Topology) -> Topology:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    # Any type will do; libtpu warns of an unknown one. Programs are the same.
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     if platform == "cuda":  # There is no GPU to try kernels on.
       os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
       flags.append("--xla_gpu_autotune_level=0")
