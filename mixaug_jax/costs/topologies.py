@@ -190,7 +190,7 @@ def prepare(topology: Topology) -> Topology:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    # Any type will do; libtpu warns of an unknown one. Programs are the same.
+    # Any type will do: without one, libtpu prints a warning.
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     if platform == "cuda":  # There is no GPU to try kernels on.
       os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
