@@ -272,7 +272,10 @@ def test_forms_and_dtype_follow_the_target():
   ("words", "sentence"),
   [
     (["--topology=h10"], "did you mean h100?"),
-    (["--topology=v5e"], "v5e takes the sides of a slice, as in v5e:2x4"),
+    (["--topology=v5e"], "v5e takes one of the slices 1x1, 2x2, 2x4"),
+    (["--topology=v6e:3x5"], "v6e takes one of the slices 1x1, 2x2, 2x4"),
+    (["--topology=v5e:2x2x2"], "v5e takes one of the slices 1x1, 2x2, 2x4"),
+    (["--topology=v5p:2x2"], "three sides of a slice, as in v5p:2x2x1"),
     (["--topology=h100:x"], "h100 takes a number of devices, as in h100:8"),
     ([], "--topology"),
     (["--topology=cpu", "--batch_size=8,x"], "'8,x' is not a size"),

@@ -19,7 +19,7 @@ def _sizes(text: str) -> list[int]:
     sizes = [0]
   if min(sizes) < 1:
     raise argparse.ArgumentTypeError(
-      f"{text!r} is not a size, or sizes with commas between them"
+      f"{text!r} is not a size, or several, such as 128,256"
     )
   return sizes
 

@@ -78,7 +78,7 @@ def _rows(topology: Topology, found: Sequence[Figures]) -> list[list[str]]:
   if chip.memory:
     fits = lambda x: "fits" if x else "does not fit"
     add(f"  of {_bytes(chip.memory)}", fits, "fits")
-  add("arithmetic", lambda n: f"{n / _TERA:.4g} TFLOP", "flops")
+  add("arithmetic", lambda n: f"{n / 1e9:,.1f} GFLOP", "flops")
   add("bytes accessed", _bytes, "bytes_accessed")
   add("XLA's estimate", lambda n: f"{n / 1e6:.1f} M cycles", "cycles")
   if chip.flops and chip.bandwidth:

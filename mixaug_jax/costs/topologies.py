@@ -66,6 +66,7 @@ class Chip:
     memory: bytes that a program may use, likewise.
     clock: cycles of the compiler's estimate in a second, likewise.
     target: its GpuTargetConfig.
+    slices: the shapes in which a TPU is offered; empty for any three sides.
   """
 
   platform: str
@@ -75,7 +76,11 @@ class Chip:
   memory: float | None = None
   clock: float | None = None
   target: str = ""
+  slices: tuple[str, ...] = ()
 
+
+# Of the TPU v5e and v6e, by the same pages as the rates below.
+_SLICES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
 # Peak rates: NVIDIA's data sheets of the H100 SXM and the A100 80GB SXM; Google
 # Cloud's pages "TPU v5e", "TPU v5p" and "TPU v6e". The v5e's clock is 1.5 GHz:
@@ -91,9 +96,13 @@ CHIPS = {
     memory=_GPU_SHARE * _A100["memory"],
     target=_GPU.format(**_A100),
   ),
-  "v5e": Chip("tpu", "TPU v5 lite", 197e12, 819e9, 16e9, clock=1.5e9),
+  "v5e": Chip(
+    *("tpu", "TPU v5 lite", 197e12, 819e9, 16e9),
+    clock=1.5e9,
+    slices=_SLICES,
+  ),
   "v5p": Chip("tpu", "TPU v5", 459e12, 2.765e12, 95e9),
-  "v6e": Chip("tpu", "TPU v6 lite", 918e12, 1.64e12, 32e9),
+  "v6e": Chip("tpu", "TPU v6 lite", 918e12, 1.64e12, 32e9, slices=_SLICES),
   "cpu": Chip("cpu"),
 }
 _PACKAGES = {
@@ -128,7 +137,7 @@ def parse(name: str) -> Topology:
       default 1), or with the sides of a TPU slice (`v5e:2x4`).
 
   Raises:
-    UserError: an unknown name, or no slice.
+    UserError: an unknown name, or a shape that is not offered.
   """
   chip, colon, shape = name.partition(":")
   if chip not in CHIPS:
@@ -137,14 +146,17 @@ def parse(name: str) -> Topology:
       f"--topology={name}: there is no {chip!r}; "
       + (f"did you mean {near}{colon}{shape}?" if near else f"name {NAMES}")
     )
-  tpu = CHIPS[chip].platform == "tpu"
-  form = r"[1-9]\d*(x[1-9]\d*){1,2}" if tpu else r"[1-9]\d{0,3}"
-  if not re.fullmatch(form, shape or ("" if tpu else "1")):
-    what = (
-      f"the sides of a slice, as in {chip}:2x4"
-      if tpu
-      else f"a number of devices, as in {chip}:8"
-    )
+  kind = CHIPS[chip]
+  if slices := kind.slices:
+    right = shape in slices
+    what = f"one of the slices {', '.join(slices)}"
+  elif kind.platform == "tpu":
+    right = re.fullmatch(r"[1-9]\d*(x[1-9]\d*){2}", shape)
+    what = f"the three sides of a slice, as in {chip}:2x2x1"
+  else:
+    right = re.fullmatch(r"[1-9]\d{0,3}", shape or "1")
+    what = f"a number of devices, as in {chip}:8"
+  if not right:
     raise UserError(f"--topology={name}: {chip} takes {what}")
   sides = [int(side) for side in (shape or "1").split("x")]
   return Topology(name, CHIPS[chip], math.prod(sides))
@@ -178,6 +190,8 @@ def prepare(topology: Topology) -> Topology:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    # Any type will do: without one, libtpu prints a warning.
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     if platform == "cuda":  # There is no GPU to try kernels on.
       os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
       flags.append("--xla_gpu_autotune_level=0")
@@ -233,5 +247,6 @@ def devices(topology: Topology) -> Sequence[Any]:
     ).devices
   except jax.errors.JaxRuntimeError as error:
     raise UserError(
-      f"--topology={topology.name}: {str(error).partition(': ')[2] or error}"
+      f"--topology={topology.name}: XLA has no such slice; hosts have 2x2 "
+      f"chips, as in v5p:2x4x4 ({str(error).partition(': ')[2] or error})"
     ) from error
