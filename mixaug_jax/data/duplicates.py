@@ -73,7 +73,6 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
     if pairs:
       across[first, second] = pairs
   every = list(splits.values())
-  ids = list(itertools.chain.from_iterable(x.ids for x in every))
   labels = np.concatenate([x.labels for x in every])
   _, firsts, group = np.unique(
     np.concatenate([x.hashes for x in every]),
@@ -82,4 +81,13 @@ def find(splits: Mapping[str, Examples]) -> Duplicates:
   )
   original = firsts[group]
   differ = np.flatnonzero(labels != labels[original])
-  return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])
+  firsts_of = np.cumsum([0, *(len(x.labels) for x in every)])
+
+  def name(row: int) -> str:
+    """The id of an example of all splits together."""
+    number = int(np.searchsorted(firsts_of, row, "right")) - 1
+    return every[number].ids[row - int(firsts_of[number])]
+
+  return Duplicates(
+    across, [(name(int(original[row])), name(int(row))) for row in differ]
+  )

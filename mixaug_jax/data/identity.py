@@ -6,12 +6,14 @@ compare it with the data that they find.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import PIL
 
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.class_names import composed
 
 
@@ -47,7 +49,9 @@ class SplitIdentity:
       hashes: of the pixels, uint64 `[N]`.
       classes: their number.
     """
-    names = hashlib.sha256(composed("\0".join(ids)).encode())
+    names = hashlib.sha256()
+    for part in ids_lib.joined(ids):
+      names.update(composed(part).encode())
     names.update(np.asarray(labels, "<i4").tobytes())
     return cls(
       examples=len(ids),
@@ -125,14 +129,34 @@ def draws_from(
   Args:
     parts: ids, labels `[N]` and hashes of pixels `[N]` of train and validation.
   """
-  rows = sorted(
-    f"{composed(name)}\0{label}\0{pixels}"
-    for ids, labels, hashes in parts
-    for name, label, pixels in zip(
-      ids, labels.tolist(), hashes.tolist(), strict=True
-    )
-  )
-  return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+  digest = hashlib.sha256()
+  lines = heapq.merge(*(_sorted_lines(*part) for part in parts))
+  for number, line in enumerate(lines):
+    digest.update(f"\n{line}".encode() if number else line.encode())
+  return digest.hexdigest()
+
+
+def _sorted_lines(
+  ids: Sequence[str], labels: np.ndarray, hashes: np.ndarray
+) -> Iterable[str]:
+  """Describes each example of a part by a line, in the order of the lines."""
+  if isinstance(ids, ids_lib.StoredIds):
+    # Their sorted order is stored, so that the lines need not be in memory.
+    # An id is unique, so labels and hashes do not decide the order.
+    order = ids.in_order()
+    return _lines(ids.of(order), labels, hashes, order)
+  return sorted(_lines(ids, labels, hashes, np.arange(len(ids))))
+
+
+def _lines(
+  ids: Iterable[str],
+  labels: np.ndarray,
+  hashes: np.ndarray,
+  rows: np.ndarray,
+) -> Iterator[str]:
+  """Yields a line for each id, whose label and hash stand in `rows`."""
+  for name, row in zip(ids, rows, strict=True):
+    yield f"{composed(name)}\0{labels[row]}\0{hashes[row]}"
 
 
 def changes_of_seed(there: Identity, here: Identity) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 
+from mixaug_jax.data import ids as ids_lib
+
 
 class Item(TypedDict):
   """One example: an encoded image or an array; its class; a name.
@@ -95,7 +97,7 @@ class Subset:
     self._source, self._rows = source, np.asarray(rows)
     self.labels = np.asarray(labels, np.int32)
     self.class_names = tuple(class_names)
-    self.ids = [source.ids[int(row)] for row in self._rows]
+    self.ids = ids_lib.take(source.ids, self._rows)
 
   @property
   def boxes(self) -> np.ndarray | None:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mixaug_jax.data import cache, decoding
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.sources import Source
 from mixaug_jax.errors import UserError
@@ -66,7 +67,7 @@ class Split:
     return dataclasses.replace(
       self,
       labels=self.labels[positions],
-      ids=[self.ids[p] for p in positions],
+      ids=ids_lib.take(self.ids, positions),
       rows=self.rows[positions],
       hashes=self.hashes[positions],
     )
@@ -122,11 +123,11 @@ def read(
     rows = cache.open_or_build(source, square, cache_dir, keep_images=keep)
   if not skip_bad:
     _refuse(source, rows.bad, len(source))
-  good = np.array([r for r in range(len(source)) if r not in rows.bad], int)
+  good = np.delete(np.arange(len(source)), sorted(rows.bad))
   _check_classes(source, good, rows.bad)
   split = Split(
     labels=source.labels[good],
-    ids=[source.ids[int(row)] for row in good],
+    ids=ids_lib.take(source.ids, good),
     placement=placement,
     rows=good,
     store=None if placement == "stream" else rows.images,
