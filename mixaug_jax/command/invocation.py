@@ -27,7 +27,7 @@ COMMANDS = {
   "preview": Command("draw what the network is trained on"),
   "fit": Command("report memory and cost of training on a GPU or TPU"),
   "export": Command("write the weights for other programs"),
-  "data": Command("list or remove caches of images"),
+  "data": Command("pack images into shards; list or remove caches of images"),
 }
 
 
