@@ -105,7 +105,7 @@ def start(
   from mixaug_jax import data
 
   config = _config(name, directory, cache_dir, 8)
-  begin = time.perf_counter()
+  begin, cpu = time.perf_counter(), time.process_time()
   with Peak() as peak, contextlib.redirect_stderr(io.StringIO()):
     sets = data.load(config, seed=0)
     identity = sets.identity
@@ -116,6 +116,7 @@ def start(
     batches = list(itertools.islice(stream, STEPS))
     stream.close()
     seconds = time.perf_counter() - begin
+    cpu = time.process_time() - cpu
   rows = [
     hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest()
     for batch in batches
@@ -124,6 +125,7 @@ def start(
   return {
     "opened": opened,
     "seconds": seconds,
+    "cpu": cpu,
     "private": peak.private,
     "resident": peak.resident,
     "identity": identity.drawn_from + identity.splits["train"].ids,
@@ -165,7 +167,7 @@ def _config(name: str, directory: str, cache_dir: str, size: int):
 
 def start_table(root: pathlib.Path, counts: list[int], workers: int) -> None:
   harness.header(
-    *("images", "read as", "start, s", "of it opening, s"),
+    *("images", "read as", "start, s", "of it opening, s", "CPU, s"),
     *("private, MB", "resident, MB"),
   )
   packings = []
@@ -210,7 +212,7 @@ def start_table(root: pathlib.Path, counts: list[int], workers: int) -> None:
 def _row(count: int, text: str, figures: dict[str, Any]) -> None:
   harness.row(
     *(f"{count:,}", text),
-    *(f"{figures[x]:.1f}" for x in ("seconds", "opened")),
+    *(f"{figures[x]:.1f}" for x in ("seconds", "opened", "cpu")),
     *(harness.cell(figures[x], MB, ",.0f") for x in ("private", "resident")),
   )
 
