@@ -48,8 +48,10 @@ def photos(tmp_path_factory):
   shutil.copy(train / "a" / "é003.png", train / "b" / "copy.png")
   shutil.copy(train / "c" / "é002.png", root / "test" / "c" / "copy.png")
   Image.fromarray(np.full((9, 9), 999, np.uint16)).save(train / "c/deep.png")
-  (train / "c" / "below").mkdir()
-  (train / "c" / "é005.png").rename(train / "c" / "below" / "é005.png")
+  # The order of a folder is not the sorted one: é008/ stands before é008.png.
+  for one, other in (("é005", "é008"), ("é014", "é017"), ("é023", "é026")):
+    (train / "c" / other).mkdir()
+    (train / "c" / f"{one}.png").rename(train / "c" / other / f"{one}.png")
   (train / "c" / "notes.txt").touch()
   return root
 
@@ -280,7 +282,10 @@ SHARD = "train/00002-of-00004.array_record"
   ("damage", "sentence"),
   [
     (lambda x: (x / SHARD).unlink(), f"{SHARD} is damaged: No such file"),
-    (lambda x: (x / SHARD).write_bytes(b""), f"{SHARD} is damaged: it has 0"),
+    (
+      lambda x: (x / SHARD).write_bytes(b""),
+      f"{SHARD} is damaged: it has 0 bytes",
+    ),
     (lambda x: _flip(x / packed.HEADER), "packed.json is damaged"),
     (lambda x: (x / packed.HEADER).write_text("[]"), "packed.json is damaged"),
     (lambda x: (x / packed.HEADER).unlink(), "is no packed data set"),

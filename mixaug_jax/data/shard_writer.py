@@ -63,15 +63,13 @@ class Written:
 
 
 def write(shard: Shard) -> int:
-  """Writes a shard unless it is there, and returns the number of its images.
+  """Writes a shard, and returns the number of its images.
 
   An image that cannot be read is noted, and is not in the shard.
 
   Raises:
     UserError: the shard cannot be written.
   """
-  if shard.notes.exists():
-    return len(shard.images)
   notes = np.zeros(len(shard.images), NOTE)
   bad: dict[int, str] = {}
   try:
