@@ -7,6 +7,7 @@ compare it with the data that they find.
 import dataclasses
 import hashlib
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import PIL
 
 from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.class_names import composed
+
+_CHUNK = 4096  # Examples that are described at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +134,10 @@ def draws_from(
   """
   digest = hashlib.sha256()
   lines = heapq.merge(*(_sorted_lines(*part) for part in parts))
-  for number, line in enumerate(lines):
-    digest.update(f"\n{line}".encode() if number else line.encode())
+  between = ""
+  while some := "\n".join(itertools.islice(lines, _CHUNK)):
+    digest.update(f"{between}{some}".encode())
+    between = "\n"
   return digest.hexdigest()
 
 
@@ -155,8 +160,16 @@ def _lines(
   rows: np.ndarray,
 ) -> Iterator[str]:
   """Yields a line for each id, whose label and hash stand in `rows`."""
-  for name, row in zip(ids, rows, strict=True):
-    yield f"{composed(name)}\0{labels[row]}\0{hashes[row]}"
+  names = iter(ids)
+  for first in range(0, len(rows), _CHUNK):
+    some = rows[first : first + _CHUNK]
+    for name, label, pixels in zip(
+      itertools.islice(names, len(some)),
+      labels[some].tolist(),
+      hashes[some].tolist(),
+      strict=True,
+    ):
+      yield f"{composed(name)}\0{label}\0{pixels}"
 
 
 def changes_of_seed(there: Identity, here: Identity) -> list[str]:
