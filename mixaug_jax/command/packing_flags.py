@@ -7,8 +7,10 @@ from collections.abc import Callable
 from mixaug_jax.command import flags
 from mixaug_jax.errors import UserError
 
-_NAMES = ("source", "output", "cache_size", "resize", "bits", "shards")
-_NAMES += ("workers", "on_error")
+_NAMES = (
+  *("source", "output", "cache_size", "resize", "bits"),
+  *("shards", "workers", "on_error"),
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

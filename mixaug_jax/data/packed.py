@@ -32,7 +32,7 @@ UNFINISHED = ".unfinished"  # A folder beside it while it is packed.
 FORMAT = 1
 # The arrays of a split and their types; a row is an example. `ends` are those
 # of the ids in `ids`, which is the only one of another length.
-ARRAYS = {
+ARRAYS: dict[str, np.dtype] = {
   "labels": np.dtype("<i4"),
   "hashes": np.dtype("<u8"),  # Of the pixels of the square.
   "shares": np.dtype("<f4"),  # Of the picture that the square shows.
