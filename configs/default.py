@@ -54,7 +54,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config.deterministic = False  # Identical bits on GPUs too; slower.
 
   config.data = data = ConfigDict()
-  data.name = "digits"  # folder, csv, stanford_dogs, tfds:NAME, hf:NAME.
+  data.name = "digits"  # folder, packed, csv, tfds:NAME, hf:NAME.
   data.dir = placeholder(str)  # The image folder, or the data of TFDS.
   data.image_size = 16  # Pixels a side that the network sees.
   # Stored pixels a side. None: image_size, or 8/7 of it where a random crop

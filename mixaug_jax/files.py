@@ -115,7 +115,13 @@ def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
     if most is not None and status.st_size > most:
       why = f"it has {status.st_size:,} bytes, more than {most:,}"
       raise OSError(errno.EFBIG, why)
-    return file.read(-1 if most is None else most)
+    if most is None:
+      return file.read()
+    # Python allocates as much as it is asked to read.
+    content = file.read(min(most, status.st_size + 1))
+    if len(content) > status.st_size:  # It grows, or has no size, as in /proc.
+      content += file.read(most - len(content))
+    return content
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -345,7 +345,7 @@ class WithoutTrain:
   [
     (
       {"name": "cifar"},
-      r"data\.name .* digits, folder, stanford_dogs .*tfds:NAME",
+      r"data\.name .* digits, folder, packed, stanford_dogs .*tfds:NAME",
     ),
     ({"name": "no_such_module:Source"}, r"config\.data\.name.*no_such_module"),
     (

@@ -1,5 +1,6 @@
 """A file is whole or as it was; a lock ends with its process."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -69,3 +70,12 @@ def test_a_lock_is_exclusive_and_ends_with_its_process(tmp_path):
   holder.communicate()
   with files.locked(path, wait=False):
     pass
+
+
+def test_a_file_whose_size_is_unknown_is_read_up_to_the_limit():
+  path = pathlib.Path("/proc/self/limits")
+  if not path.exists():
+    pytest.skip("there is no /proc")
+  assert not path.stat().st_size
+  assert files.read_bytes(path, 2**20) == path.read_bytes()
+  assert files.read_bytes(path, 50) == path.read_bytes()[:50]

@@ -1,20 +1,31 @@
-"""The command that lists or removes caches of decoded images."""
+"""The command that packs data sets, and lists or removes caches of images."""
 
 from collections.abc import Sequence
 
-from mixaug_jax.command import flags
+from mixaug_jax.command import flags, packing_flags
 
 
 def main(argv: Sequence[str]) -> None:
-  parser = flags.parser("data", "Lists or removes caches of images.")
+  parser = flags.parser(
+    "data", "Packs images into shards; lists or removes caches of images."
+  )
   action = parser.add_mutually_exclusive_group(required=True)
   action.add_argument("--info", action="store_true", help="list the caches")
   action.add_argument("--clear", action="store_true", help="remove all caches")
+  action.add_argument(
+    "--pack",
+    action="store_true",
+    help="write shards for config.data.name=packed",
+  )
   parser.add_argument(
     "--cache_dir", type=flags.path, help="default: the user's cache directory"
   )
+  packing_flags.add(parser)
   arguments = flags.parse(parser, argv)
-
+  if arguments.pack:
+    packing_flags.run(arguments)
+    return
+  packing_flags.refuse(arguments)
   from mixaug_jax.data import cache
 
   if arguments.clear:

@@ -28,7 +28,7 @@ COMMANDS = {
   "lr_range": Command("draw the loss by learning rate and suggest one"),
   "fit": Command("report memory and cost of training on a GPU or TPU"),
   "export": Command("write the weights for other programs"),
-  "data": Command("list or remove caches of images"),
+  "data": Command("pack images into shards; list or remove caches of images"),
 }
 
 

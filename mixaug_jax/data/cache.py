@@ -19,12 +19,14 @@ import re
 import shutil
 import sys
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import platformdirs
 
 from mixaug_jax import files, progress
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.decode import BadImage, Settings
 from mixaug_jax.data.decoding import (
   Bad,
@@ -80,7 +82,7 @@ def open_or_build(
   settings = {
     "format": _FORMAT,
     "source": source.fingerprint(),
-    "ids": hashlib.sha256("\0".join(source.ids).encode()).hexdigest(),
+    "ids": _hash(source.ids),
     "shape": [len(source), square.size, square.size, 3],
     "square": dataclasses.asdict(square),
     "images": keep_images,
@@ -105,6 +107,13 @@ def open_or_build(
       f"the cache {place} is damaged right after it was written; check the disk"
     )
   return opened
+
+
+def _hash(ids: Sequence[str]) -> str:
+  digest = hashlib.sha256()
+  for part in ids_lib.joined(ids):
+    digest.update(part.encode())
+  return digest.hexdigest()
 
 
 def info(directory: str | None = None) -> list[tuple[pathlib.Path, int, str]]:

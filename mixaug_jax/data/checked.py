@@ -8,7 +8,10 @@ import numpy as np
 from mixaug_jax.data import class_names as class_names_lib
 from mixaug_jax.data import label_sets
 from mixaug_jax.data.csv_source import CsvSource
-from mixaug_jax.data.sources import Item
+from mixaug_jax.data.decode import Settings
+from mixaug_jax.data.decoding import Rows
+from mixaug_jax.data.ids import StoredIds
+from mixaug_jax.data.sources import Item, described
 from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.names import printable
 
@@ -33,7 +36,11 @@ class Checked:
       self._length = len(source)
       labels = np.asarray(source.labels)
       self._sets = isinstance(source, CsvSource) and label_sets.are_sets(labels)
-      self.ids = [_shown(str(name)) for name in source.ids]
+      self.ids: Sequence[str] = (
+        source.ids  # Unique and printable.
+        if isinstance(source.ids, StoredIds)
+        else [_shown(str(name)) for name in source.ids]
+      )
       self.class_names = tuple(source.class_names)
       self._fingerprint = source.fingerprint()
       self.left_out = {
@@ -64,7 +71,7 @@ class Checked:
         f"has {self._length} examples, {len(labels)} labels and "
         f"{len(self.ids)} ids; it must have as many of each"
       )
-    if twice := _repeated(self.ids):
+    if not isinstance(self.ids, StoredIds) and (twice := _repeated(self.ids)):
       return f"has the id {twice} twice; every example needs an id of its own"
     if not isinstance(self._fingerprint, str):
       return f"has the fingerprint {self._fingerprint!r}, which is not a text"
@@ -83,6 +90,10 @@ class Checked:
 
   def fingerprint(self) -> str:
     return self._fingerprint
+
+  def described(self, square: Settings, rows: np.ndarray) -> Rows | None:
+    """As in `packed.Packed`."""
+    return described(self._source, square, rows)
 
   @property
   def boxes(self) -> np.ndarray | None:

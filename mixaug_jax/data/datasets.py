@@ -24,6 +24,7 @@ from mixaug_jax.data.digits import Digits
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.hf_source import HfDataset
 from mixaug_jax.data.identity import Identity, SplitIdentity, draws_from
+from mixaug_jax.data.packed import Packed
 from mixaug_jax.data.sources import Opener, Source
 from mixaug_jax.data.splits import Split
 from mixaug_jax.data.tfds_source import TfdsDataset
@@ -35,6 +36,7 @@ SOURCES: dict[str, Opener] = {
   "csv": CsvSource,
   "digits": Digits,
   "folder": Folder,
+  "packed": Packed,
   "stanford_dogs": TfdsDataset("stanford_dogs"),
 }
 

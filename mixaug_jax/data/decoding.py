@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
-from mixaug_jax.data.sources import Source
+from mixaug_jax.data.sources import DamagedData, Source
 from mixaug_jax.errors import first_line
 from mixaug_jax.names import printable
 
@@ -41,7 +41,7 @@ def decode_rows(
   square: Settings,
   pool: concurrent.futures.Executor,
 ) -> Rows:
-  """Decodes some rows of a source on the threads of `pool`."""
+  """Decodes rows of a source on the threads of `pool`; raises DamagedData."""
   images = np.zeros((len(rows), square.size, square.size, 3), np.uint8)
   hashes = np.zeros(len(rows), np.uint64)
   shares = np.zeros(len(rows), np.float32)
@@ -50,8 +50,7 @@ def decode_rows(
     try:
       decoded = decode_row(source, int(rows[place]), square)
     except (BadImage, OSError) as error:
-      why = getattr(error, "strerror", None) or first_line(error)
-      return printable(why), None
+      return why(error), None
     images[place] = decoded.pixels
     hashes[place] = pixel_hash(decoded.pixels)
     shares[place] = share_in_square(decoded, square)
@@ -68,16 +67,21 @@ def decode_rows(
 
 
 def decode_row(source: Source, row: int, square: Settings) -> Decoded:
-  """Decodes one row; raises BadImage or OSError."""
+  """Decodes one row; raises BadImage, OSError or DamagedData."""
   try:
     image = source[row]["image"]
-  except (BadImage, OSError):
+  except (BadImage, OSError, DamagedData):
     raise
   except Exception as error:  # A source of the user's own may raise anything.
     raise BadImage(
       f"its source raises {type(error).__name__}: {first_line(error)}"
     ) from error
   return decode_square(image, square)
+
+
+def why(error: Exception) -> str:
+  """Returns why an image cannot be read, from BadImage or OSError."""
+  return printable(getattr(error, "strerror", None) or first_line(error))
 
 
 def pixel_hash(pixels: np.ndarray) -> int:

@@ -63,26 +63,44 @@ class Duplicates:
 
 def find(splits: Mapping[str, Examples]) -> Duplicates:
   """Compares the pixels of all examples of all splits."""
+  ordered = np.sort(np.concatenate([x.hashes for x in splits.values()]))
+  repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+  if not len(repeated):
+    return Duplicates({}, [])
+  # The rest looks at the few examples that have a copy.
+  rows = {name: _among(x.hashes, repeated) for name, x in splits.items()}
   across = {}
   for first, second in itertools.combinations(splits, 2):
     ours, theirs = splits[first], splits[second]
-    hashes, rows = np.unique(ours.hashes, return_index=True)
-    places = np.searchsorted(hashes, theirs.hashes).clip(max=len(hashes) - 1)
+    hashes, originals = np.unique(ours.hashes[rows[first]], return_index=True)
     pairs = [
-      (ours.ids[int(rows[places[row]])], theirs.ids[int(row)])
-      for row in np.flatnonzero(hashes[places] == theirs.hashes)
+      (ours.ids[int(rows[first][originals[place]])], theirs.ids[int(row)])
+      for row, place in zip(
+        rows[second],
+        np.searchsorted(hashes, theirs.hashes[rows[second]]),
+        strict=True,
+      )
+      if place < len(hashes) and hashes[place] == theirs.hashes[row]
     ]
     if pairs:
       across[first, second] = pairs
-  every = list(splits.values())
-  ids = list(itertools.chain.from_iterable(x.ids for x in every))
-  labels = np.concatenate([x.labels for x in every])
+  every = [(x, int(row)) for name, x in splits.items() for row in rows[name]]
+  labels = np.array([x.labels[row] for x, row in every])
   _, firsts, group = np.unique(
-    np.concatenate([x.hashes for x in every]),
+    np.array([x.hashes[row] for x, row in every]),
     return_index=True,
     return_inverse=True,
   )
   original = firsts[group]
+  name = lambda place: every[place][0].ids[every[place][1]]
   other = labels != labels[original]
   differ = np.flatnonzero(other.any(-1) if are_sets(labels) else other)
-  return Duplicates(across, [(ids[original[row]], ids[row]) for row in differ])
+  return Duplicates(
+    across, [(name(original[place]), name(place)) for place in differ]
+  )
+
+
+def _among(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+  """Returns the positions of hashes that are in `wanted`, which is sorted."""
+  places = np.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)
+  return np.flatnonzero(wanted[places] == hashes)

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 from mixaug_jax.data import class_names as class_names_lib
-from mixaug_jax.data import split_names, tree
+from mixaug_jax.data import packed, split_names, tree
 from mixaug_jax.data.labelled_files import LabelledFiles
 from mixaug_jax.errors import UserError
 from mixaug_jax.names import local_path, printable
@@ -60,6 +60,10 @@ class Folder(LabelledFiles):
       raise UserError(
         f"there is no folder {shown} that can be read; config.data.dir must "
         "contain train/<class>/<image> or <class>/<image>"
+      )
+    if packed.is_packed(root):
+      raise UserError(
+        f"{shown} is a packed data set; set config.data.name=packed"
       )
     here = tree.Tree(root)
     entries = here.entries(root)

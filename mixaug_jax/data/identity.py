@@ -6,14 +6,19 @@ compare it with the data that they find.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import PIL
 
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data import label_sets
 from mixaug_jax.data.class_names import composed
+
+_CHUNK = 4096  # Examples that are described at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,9 @@ class SplitIdentity:
       hashes: of the pixels, uint64 `[N]`.
       classes: their number.
     """
-    names = hashlib.sha256(composed("\0".join(ids)).encode())
+    names = hashlib.sha256()
+    for part in ids_lib.joined(ids):
+      names.update(composed(part).encode())
     names.update(np.asarray(labels, "<i4").tobytes())
     return cls(
       examples=len(ids),
@@ -127,14 +134,44 @@ def draws_from(
     parts: ids, labels as in `SplitIdentity.of` and hashes of pixels `[N]` of
       train and validation.
   """
-  rows = sorted(
-    f"{composed(name)}\0{label}\0{pixels}"
-    for ids, labels, hashes in parts
+  digest = hashlib.sha256()
+  lines = heapq.merge(*(_sorted_lines(*part) for part in parts))
+  between = ""
+  while some := "\n".join(itertools.islice(lines, _CHUNK)):
+    digest.update(f"{between}{some}".encode())
+    between = "\n"
+  return digest.hexdigest()
+
+
+def _sorted_lines(
+  ids: Sequence[str], labels: np.ndarray, hashes: np.ndarray
+) -> Iterable[str]:
+  """Describes each example of a part by a line, in the order of the lines."""
+  if isinstance(ids, ids_lib.StoredIds):
+    # Their sorted order is stored, so that the lines need not be in memory.
+    # An id is unique, so labels and hashes do not decide the order.
+    order = ids.in_order()
+    return _lines(ids.of(order), labels, hashes, order)
+  return sorted(_lines(ids, labels, hashes, np.arange(len(ids))))
+
+
+def _lines(
+  ids: Iterable[str],
+  labels: np.ndarray,
+  hashes: np.ndarray,
+  rows: np.ndarray,
+) -> Iterator[str]:
+  """Yields a line for each id, whose label and hash stand in `rows`."""
+  names = iter(ids)
+  for first in range(0, len(rows), _CHUNK):
+    some = rows[first : first + _CHUNK]
     for name, label, pixels in zip(
-      ids, labels.tolist(), hashes.tolist(), strict=True
-    )
-  )
-  return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+      itertools.islice(names, len(some)),
+      labels[some].tolist(),
+      hashes[some].tolist(),
+      strict=True,
+    ):
+      yield f"{composed(name)}\0{label}\0{pixels}"
 
 
 def changes_of_seed(there: Identity, here: Identity) -> list[str]:

@@ -10,6 +10,7 @@ from mixaug_jax.data import (
   datasets,
   decode,
   hf_source,
+  packed,
   selection,
   split_names,
   splits,
@@ -66,11 +67,14 @@ def source_name(name: str, directory: str) -> str:
 
   Args:
     name: `config.data.name` of the run. A source of the user's own stays.
-    directory: a folder of images, a CSV file, or a folder with lists.
+    directory: a folder of images, a packed one, a CSV file, or a folder with
+      lists.
   """
   path = pathlib.Path(directory)
   if ":" in name and not name.startswith(("tfds:", hf_source.PREFIX)):
     return name
+  if packed.is_packed(path):
+    return "packed"
   if path.suffix.lower() in (".csv", ".tsv"):
     return "csv"
   return "csv" if name == "csv" and any(path.glob("*.[ct]sv")) else "folder"

@@ -22,6 +22,9 @@ class LabelledFiles:
     labels: likewise.
     class_names: likewise.
     left_out: likewise.
+
+  Attributes:
+    files: the path of each image.
   """
 
   def __init__(
@@ -34,7 +37,7 @@ class LabelledFiles:
     left_out: Mapping[str, Sequence[str]],
   ):
     self._root = os.path.abspath(root)
-    self._files = files
+    self.files = files
     self.ids = ids
     labels = np.asarray(labels)
     self.labels = labels.astype(np.uint8 if are_sets(labels) else np.int32)
@@ -42,11 +45,11 @@ class LabelledFiles:
     self.left_out = dict(left_out)
 
   def __len__(self) -> int:
-    return len(self._files)
+    return len(self.files)
 
   def __getitem__(self, index: int) -> Item:
     return {
-      "image": regular_file.read(self._files[index]),
+      "image": regular_file.read(self.files[index]),
       "label": of_item(self.labels[index]),
       "id": self.ids[index],
     }
@@ -57,7 +60,7 @@ class LabelledFiles:
     for name in self.class_names:
       digest.update(f"\0{name}".encode())
     for file, name, label in zip(
-      self._files, self.ids, self.labels, strict=True
+      self.files, self.ids, self.labels, strict=True
     ):
       try:
         status, link = os.stat(file), os.lstat(file)

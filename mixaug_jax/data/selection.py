@@ -157,35 +157,35 @@ def hold_out(
   if hashes is not None:
     groups = np.unique(hashes, return_inverse=True)[1]
   held = np.zeros(len(labels), bool)
-  part: dict[int, bool] = {}  # Whether a group of copies is held out.
+  # By group: -1 is undecided, 1 is held out.
+  part = np.full(groups.max(initial=-1) + 1, -1, np.int8)
   for positions in _by_class(labels, rng):
     wanted = max(1, round(fraction * len(positions)))
     wanted = min(wanted, len(positions) - 1)
-    members: dict[int, list[int]] = {}
-    for position in positions:
-      members.setdefault(int(groups[position]), []).append(position)
+    found, firsts, member, sizes = np.unique(
+      groups[positions],
+      return_index=True,
+      return_inverse=True,
+      return_counts=True,
+    )
     # Copies under another label may have decided already.
-    taken = sum(len(m) for g, m in members.items() if part.get(g))
-    for group, copies in members.items():
-      if group not in part:
-        part[group] = taken + len(copies) <= wanted
-        taken += len(copies) * part[group]
-      held[copies] = part[group]
+    taken = int(sizes[part[found] == 1].sum())
+    order = np.argsort(firsts)  # Groups in the order of their first example.
+    for group in order[part[found[order]] < 0].tolist():
+      size = int(sizes[group])
+      part[found[group]] = taken + size <= wanted
+      taken += size * (taken + size <= wanted)
+    held[positions] = part[found][member] == 1
     if not held[positions].any():
-      _hold_smallest(held, members, positions[:wanted])
+      # The first of the smallest groups of copies, if there are several.
+      smallest = order[np.argmin(sizes[order])]
+      several = len(found) > 1
+      held[positions[member == smallest] if several else positions[:wanted]] = (
+        True
+      )
     elif held[positions].all():
       held[positions[wanted:]] = False
   return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def _hold_smallest(
-  held: np.ndarray, members: dict[int, list[int]], otherwise: np.ndarray
-) -> None:
-  """Holds out the smallest group of copies of a class with several groups."""
-  if len(members) > 1:
-    held[min(members.values(), key=len)] = True
-  else:
-    held[otherwise] = True
 
 
 def per_class(
@@ -233,7 +233,7 @@ def oversampled(labels: np.ndarray, power: float = 0.0) -> np.ndarray:
     labels: the class of each example, `[N]`.
     power: in [0, 1].
   """
-  groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+  groups = _positions(labels)
   most = max(map(len, groups))
   sizes = [round(most * (len(group) / most) ** power) for group in groups]
   return np.concatenate(
@@ -243,7 +243,11 @@ def oversampled(labels: np.ndarray, power: float = 0.0) -> np.ndarray:
 
 def _by_class(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
   """Returns the positions of each class that occurs, in a random order."""
-  return [
-    rng.permutation(np.flatnonzero(labels == label))
-    for label in np.unique(labels)
-  ]
+  return [rng.permutation(positions) for positions in _positions(labels)]
+
+
+def _positions(labels: np.ndarray) -> list[np.ndarray]:
+  """Returns the sorted positions of each class that occurs."""
+  order = np.argsort(labels, kind="stable")
+  ends = np.cumsum(np.unique(labels, return_counts=True)[1])
+  return np.split(order, ends[:-1])

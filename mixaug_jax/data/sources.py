@@ -6,11 +6,21 @@ shows a complete one.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.label_sets import are_sets, of_item
+from mixaug_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from mixaug_jax.data.decode import Settings
+  from mixaug_jax.data.decoding import Rows
+
+
+class DamagedData(UserError):  # noqa: N818
+  """The data set itself is damaged, and not one image of it."""
 
 
 class Item(TypedDict):
@@ -38,6 +48,9 @@ class Source(Protocol):
   A source may also have `left_out`, a dictionary. Its keys are reasons, as
   nouns in the plural such as `hidden files`; its values list the names of what
   was found and is not read for this reason.
+
+  One whose images were decoded before may have `described(square, rows)`, as
+  in `packed.Packed`.
   """
 
   @property
@@ -78,6 +91,14 @@ class Opener(Protocol):
     ...
 
 
+def described(
+  source: Source, square: "Settings", rows: np.ndarray
+) -> "Rows | None":
+  """Returns what a source knows of its squares, as in `packed.Packed`."""
+  known = getattr(source, "described", None)
+  return None if known is None else known(square, rows)
+
+
 class Subset:
   """Some examples of a source, with class ids of their own.
 
@@ -98,7 +119,7 @@ class Subset:
     self._source, self._rows = source, np.asarray(rows)
     self.labels = labels if are_sets(labels) else np.asarray(labels, np.int32)
     self.class_names = tuple(class_names)
-    self.ids = [source.ids[int(row)] for row in self._rows]
+    self.ids = ids_lib.take(source.ids, self._rows)
 
   @property
   def boxes(self) -> np.ndarray | None:
@@ -112,6 +133,10 @@ class Subset:
   def __getitem__(self, index: int) -> Item:
     item = self._source[int(self._rows[index])]
     return {**item, "label": of_item(self.labels[index])}
+
+  def described(self, square: "Settings", rows: np.ndarray) -> "Rows | None":
+    """As in `packed.Packed`."""
+    return described(self._source, square, self._rows[rows])
 
   def fingerprint(self) -> str:
     digest = hashlib.sha256(self._source.fingerprint().encode())

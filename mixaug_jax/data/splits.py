@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from mixaug_jax.data import cache, decoding
+from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.label_sets import are_sets
-from mixaug_jax.data.sources import Source
+from mixaug_jax.data.sources import Source, described
 from mixaug_jax.errors import UserError
 
 # Fewer images that a source has as arrays need no cache on disk.
@@ -67,7 +68,7 @@ class Split:
     return dataclasses.replace(
       self,
       labels=self.labels[positions],
-      ids=[self.ids[p] for p in positions],
+      ids=ids_lib.take(self.ids, positions),
       rows=self.rows[positions],
       hashes=self.hashes[positions],
     )
@@ -120,14 +121,17 @@ def read(
       rows = decoding.decode_rows(source, everything, square, pool)
   else:
     keep = placement != "stream"
-    rows = cache.open_or_build(source, square, cache_dir, keep_images=keep)
+    known = None if keep else described(source, square, np.arange(len(source)))
+    rows = known or cache.open_or_build(
+      source, square, cache_dir, keep_images=keep
+    )
   if not skip_bad:
     _refuse(source, rows.bad, len(source))
-  good = np.array([r for r in range(len(source)) if r not in rows.bad], int)
-  _check_classes(source, good, rows.bad)
+  good = np.delete(np.arange(len(source)), sorted(rows.bad))
+  check_classes(source, good, rows.bad)
   split = Split(
     labels=source.labels[good],
-    ids=[source.ids[int(row)] for row in good],
+    ids=ids_lib.take(source.ids, good),
     placement=placement,
     rows=good,
     store=None if placement == "stream" else rows.images,
@@ -158,7 +162,7 @@ def _refuse(source: Source, bad: decoding.Bad, count: int) -> None:
     )
 
 
-def _check_classes(source: Source, good: np.ndarray, bad: decoding.Bad) -> None:
+def check_classes(source: Source, good: np.ndarray, bad: decoding.Bad) -> None:
   """Raises UserError if a class has images and none of them can be read."""
   labels = np.asarray(source.labels)
   sets = are_sets(labels)

@@ -25,7 +25,7 @@ def number(points: float, sign: str = "") -> str:
 def data_name(config: ConfigDict) -> str:
   """Returns the name of the data of a run, or that of their folder."""
   data = config.data
-  files = data.name in ("csv", "folder")
+  files = data.name in ("csv", "folder", "packed")
   return (files and pathlib.Path(data.dir).name) or data.name
 
 
