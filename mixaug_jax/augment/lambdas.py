@@ -1,6 +1,7 @@
 """Lambda, the share of the first image, as most mixers draw it."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,9 @@ class AnyLambda(Beta):
     if self.distribution != "random_alpha":
       return self
     # No position has this number.
-    alpha = draw.uniform(jax.random.fold_in(key, 2**32 - 1), 0.0, self.alpha)
+    alpha: Any = draw.uniform(
+      jax.random.fold_in(key, 2**32 - 1), 0.0, self.alpha
+    )
     alpha += _LEAST_ALPHA
     return dataclasses.replace(self, alpha=alpha, distribution="beta")
 

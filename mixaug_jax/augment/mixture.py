@@ -120,12 +120,11 @@ def with_class_counts(
     mixer: the result of `make_mixer`; without `remix_kappa` it is returned.
     class_counts: the number of training examples of each class, `[classes]`.
   """
-  keywords = getattr(mixer, "keywords", {})
-  if "remix" not in keywords:
+  if not isinstance(mixer, Partial) or "remix" not in mixer.keywords:
     return mixer
   counts = np.asarray(class_counts, np.float32)
-  remix = dataclasses.replace(keywords["remix"], class_counts=counts)
-  return Partial(mixer.func, **{**keywords, "remix": remix})
+  remix = dataclasses.replace(mixer.keywords["remix"], class_counts=counts)
+  return Partial(mixer.func, **{**mixer.keywords, "remix": remix})
 
 
 def looks_at_network(mixer: Callable[..., Any]) -> bool:
