@@ -1,6 +1,7 @@
 """Lambda, the share of the first image, as most mixers draw it."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,8 @@ class AnyLambda(Beta):
     # No position has this number.
     alpha = draw.uniform(jax.random.fold_in(key, 2**32 - 1), 0.0, self.alpha)
     alpha += _LEAST_ALPHA
-    return dataclasses.replace(self, alpha=alpha, distribution="beta")
+    drawn: dict[str, Any] = {"alpha": alpha, "distribution": "beta"}
+    return dataclasses.replace(self, **drawn)
 
   def draw_share(self, key: jax.Array) -> jax.Array:
     if self.distribution == "random_alpha":  # A draw that has no batch.
