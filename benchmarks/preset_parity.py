@@ -1,6 +1,6 @@
 """Do the presets of `mix.preset` draw as the libraries that they name?
 
-    pip install keras-cv==0.9.0 timm kornia torchvision keras --no-deps
+    pip install --no-deps timm torchvision kornia kornia_rs keras-cv==0.9.0
     python -m benchmarks.preset_parity [timm torchvision keras keras-cv kornia]
 
 Each library mixes batches whose image i has the value i everywhere, and so do
@@ -200,10 +200,14 @@ def _keras_cv(mixer: str) -> Mix:
   import tensorflow as tf
 
   layer = _keras_cv_layer("MixUp" if mixer == "mixup" else "CutMix")
-  step = tf.function(layer._batch_augment)
+  step = tf.function(
+    lambda images, labels: layer._batch_augment(
+      {"images": images, "labels": labels}
+    )
+  )
 
   def function(images, labels):
-    mixed = step({"images": tf.constant(images), "labels": tf.constant(labels)})
+    mixed = step(tf.constant(images), tf.constant(labels))
     return mixed["images"].numpy(), mixed["labels"].numpy()
 
   return function

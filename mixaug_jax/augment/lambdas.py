@@ -72,7 +72,8 @@ class AnyLambda(Beta):
       jax.random.fold_in(key, 2**32 - 1), 0.0, self.alpha
     )
     alpha += _LEAST_ALPHA
-    return dataclasses.replace(self, alpha=alpha, distribution="beta")
+    drawn: dict[str, Any] = {"alpha": alpha, "distribution": "beta"}
+    return dataclasses.replace(self, **drawn)
 
   def draw_share(self, key: jax.Array) -> jax.Array:
     if self.distribution == "random_alpha":  # A draw that has no batch.
