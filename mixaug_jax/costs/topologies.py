@@ -151,10 +151,10 @@ def parse(name: str) -> Topology:
     right = shape in slices
     what = f"one of the slices {', '.join(slices)}"
   elif kind.platform == "tpu":
-    right = re.fullmatch(r"[1-9]\d*(x[1-9]\d*){2}", shape)
+    right = bool(re.fullmatch(r"[1-9]\d*(x[1-9]\d*){2}", shape))
     what = f"the three sides of a slice, as in {chip}:2x2x1"
   else:
-    right = re.fullmatch(r"[1-9]\d{0,3}", shape or "1")
+    right = bool(re.fullmatch(r"[1-9]\d{0,3}", shape or "1"))
     what = f"a number of devices, as in {chip}:8"
   if not right:
     raise UserError(f"--topology={name}: {chip} takes {what}")
