@@ -149,6 +149,8 @@ def _rule(partner, draw, each, box, unclipped):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda x: f"{x[0]} {x[1]}")
 def test_a_preset_draws_by_the_rule_of_its_library(case):
+  # The draws do not depend on the tests that run before.
+  RULES.bit_generator.state = np.random.default_rng(3).bit_generator.state
   preset, mixer, *rule = case
   here = parity.ours(preset, mixer, 1500)
   there = parity.theirs(_rule(*rule), 1500)
