@@ -193,6 +193,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # timm, torchvision, keras, keras-cv, kornia, openmixup, composer, fastai,
   # clovaai, course: sets the keys below, but for those set with it or later.
   mix.preset = placeholder(str)  # To mix as another library.
+  mix.expanded = placeholder(str)  # The preset that was expanded; filled in.
   mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
   mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
   mix.probability = 1.0  # Probability of mixing.

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, FieldReference
 from mixaug_jax import hints, names, recipes, registry
 from mixaug_jax.errors import UserError
 
+_EXPANDED = "mix.expanded"
 _CHOICES = {
   "data.resize": ("crop", "squash", "pad"),
   "data.placement": ("auto", "device", "host", "stream"),
@@ -299,25 +300,41 @@ def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
   base = config.base if "base" in config else config
   prefix = "base." if "base" in config else ""
   given = [key.removeprefix(prefix) for key in values if key.startswith(prefix)]
+  if values.get(prefix + _EXPANDED) not in (
+    None,
+    base.get("mix", {}).get("expanded"),
+  ):
+    raise UserError(
+      f"config.{prefix}{_EXPANDED} is filled in; set config.{prefix}mix.preset"
+    )
   _expand_written(base)
   before = leaves(base) if "mix" in base else {}
   _set_alone(config, values)
-  if before:
-    _follow_preset(base, before, given)
+  if not before:
+    return
+  if prefix and base.mix.preset is not None and base.mix.name == "none":
+    raise UserError(
+      "config.base.mix.preset would mix in every arm, those without a mixer "
+      "as well; set config.arms.ARM.mix.preset"
+    )
+  _follow_preset(base, before, given)
 
 
 def _expand_written(config: ConfigDict) -> None:
-  """Expands a preset that a recipe sets in Python.
+  """Follows a preset that a recipe sets, changes or takes back in Python.
 
-  Its other values are taken to be set with it if they are not the defaults. An
-  expanded preset has a group size.
+  The other values of a recipe that sets one are taken to be set with it if they
+  are not the defaults.
   """
-  if "mix" not in config or config.mix.get("preset") is None:
+  mix = config.get("mix", {})
+  if mix.get("preset") == mix.get("expanded"):
     return
-  if config.mix.group_size is None:
-    plain, values = _plain(config), leaves(config)
-    given = [key for key, x in plain.items() if values[key] != x]
-    _follow_preset(config, plain, given)
+  values, before = leaves(config), _plain(config)
+  given = [key for key, x in before.items() if values[key] != x]
+  if mix.expanded is not None:
+    before = {**values, "mix.preset": mix.expanded}
+    given = ["mix.preset"]
+  _follow_preset(config, before, given)
 
 
 def _follow_preset(
@@ -333,7 +350,7 @@ def _follow_preset(
     wanted = presets.follow(before, after, set(given), _plain(config))
   except ValueError as error:
     raise UserError(f"config.{error}") from None
-  _set_alone(config, wanted)
+  _set_alone(config, {**wanted, _EXPANDED: after["mix.preset"]})
 
 
 def of_preset(config: ConfigDict) -> Iterable[str]:

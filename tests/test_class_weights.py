@@ -86,15 +86,17 @@ def test_the_sigmoid_loss_is_that_of_its_formula():
   np.testing.assert_allclose(jax.jit(loss)(logits, labels), wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
-def test_a_mixed_image_has_the_mixed_loss_of_its_classes(name):
+def test_a_mixed_image_has_the_mixed_loss_of_its_classes(name, smoothing):
   logits, labels, weights = soft_examples()
-  loss = class_weights.weighted(name, weights)
+  loss = class_weights.weighted(name, weights, smoothing)
   classes = labels.shape[1]
   mixed = 0
   for c in range(classes):
     hard = np.tile(np.eye(classes, dtype=np.float32)[c], (len(labels), 1))
-    plain = losses.LOSSES[name](logits, hard)
+    smooth = losses.smooth_labels(hard, smoothing)
+    plain = losses.LOSSES[name](logits, smooth)
     np.testing.assert_allclose(
       loss(logits, hard), weights[c] * plain, rtol=1e-5
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import preset_parity as parity
+from configs import default
 from mixaug_jax import augment
 from mixaug_jax import config as config_lib
 from mixaug_jax.augment import partners, presets
@@ -381,3 +382,40 @@ def test_examples_of_a_batch_share_the_alpha_of_keras():
   extreme = np.mean(np.minimum(shares, 1 - shares) < 1e-3, axis=1)
   assert 0.1 < np.mean(extreme > 0.5) < 0.4
   assert np.mean(extreme < 0.1) > 0.3
+
+
+def test_a_preset_that_a_recipe_sets_is_followed_whatever_else_it_sets():
+  written = default.get_config()
+  written.mix.preset, written.mix.group_size = "torchvision", 16
+  config_lib.override(written, {"seed": "1"})
+  assert (written.mix.name, written.mix.partner) == ("cutmix,mixup", "roll")
+  assert written.mix.group_size == 16
+  written.mix.preset = "timm"
+  config_lib.override(written, {"seed": "2"})
+  assert (written.mix.partner, written.mix.expanded) == ("flip", "timm")
+
+
+def test_what_is_set_with_a_preset_stays_although_it_is_our_default():
+  config = config_lib.load(
+    "cutmix",
+    {
+      "mix.preset": "timm",
+      "mix.group_size": "none",
+      "mix.partner": "any",
+      "mix.alpha": "none",
+      "loss.label_smoothing": "0",
+    },
+  )
+  config = config_lib.resolve(config)
+  assert (config.mix.partner, config.loss.label_smoothing) == ("any", 0)
+  assert config.mix.cutmix.alpha == 1
+
+
+def test_a_preset_of_the_base_mixes_in_no_arm_without_a_mixer():
+  with pytest.raises(UserError, match=r"set config\.arms\.ARM\.mix\.preset"):
+    arms.load("compare", {"base.mix.preset": "timm"})
+
+
+def test_the_key_of_the_expanded_preset_is_not_set_by_hand():
+  with pytest.raises(UserError, match=r"is filled in; set config\.mix\.preset"):
+    config_lib.load("cutmix", {"mix.expanded": "timm"})

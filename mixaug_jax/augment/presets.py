@@ -270,7 +270,8 @@ def follow(
     for key in (old.keys() | new.keys()) - set(given)
     if (is_new and key in new) or after[key] == old.get(key, plain[key])
   }
-  if "mix.alpha" in given:  # The alpha of a mixer would hide it.
+  if "mix.alpha" in given and after["mix.alpha"] is not None:
+    # The alpha of a mixer would hide it.
     alphas = {"mix.cutmix.alpha", "mix.mixup.alpha"} & new.keys() - set(given)
     wanted |= dict.fromkeys(alphas)
   return {key: x for key, x in wanted.items() if after[key] != x}

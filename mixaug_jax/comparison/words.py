@@ -183,8 +183,8 @@ def stopped_early(comparison: Comparison) -> list[str]:
   if not found:
     return []
   return [
-    f"Stopped early: {', '.join(found)}. Their validation accuracy no longer "
-    "rose, so the arms were not trained for equally many steps."
+    f"Stopped early: {', '.join(found)}. Their validation no longer "
+    "improved, so the arms were not trained for equally many steps."
   ]
 
 

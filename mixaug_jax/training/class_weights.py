@@ -64,16 +64,32 @@ def of_counts(counts: Sequence[int], method: str, beta: float) -> np.ndarray:
   return (weights * (numbers.sum() / (numbers @ weights))).astype(np.float32)
 
 
-def _softmax(
-  logits: jax.Array, labels: jax.Array, weights: jax.Array
+def _target(
+  labels: jax.Array, weights: jax.Array, smoothing: jax.Array
 ) -> jax.Array:
-  return losses.softmax_cross_entropy(logits, weights * labels)
+  """Weighs labels, and smooths them without a change of their mass."""
+  mass = weights * labels
+  total = jnp.sum(mass, axis=-1, keepdims=True)
+  return (1 - smoothing) * mass + smoothing / labels.shape[-1] * total
+
+
+def _softmax(
+  logits: jax.Array,
+  labels: jax.Array,
+  weights: jax.Array,
+  smoothing: jax.Array,
+) -> jax.Array:
+  target = _target(labels, weights, smoothing)
+  return losses.softmax_cross_entropy(logits, target)
 
 
 def _sigmoid(
-  logits: jax.Array, labels: jax.Array, weights: jax.Array
+  logits: jax.Array,
+  labels: jax.Array,
+  weights: jax.Array,
+  smoothing: jax.Array,
 ) -> jax.Array:
-  yes = weights * labels
+  yes = _target(labels, weights, smoothing)
   no = jnp.sum(yes, axis=-1, keepdims=True) - yes
   each = yes * jax.nn.log_sigmoid(logits) + no * jax.nn.log_sigmoid(-logits)
   return -jnp.sum(each, axis=-1)
@@ -91,8 +107,10 @@ def check(loss_name: str) -> None:
     )
 
 
-def weighted(loss_name: str, weights: np.ndarray) -> Loss:
-  """Returns a loss with class weights, a pytree whose leaf is the weights.
+def weighted(
+  loss_name: str, weights: np.ndarray, smoothing: float | np.float32 = 0.0
+) -> Loss:
+  """Returns a loss with class weights, a pytree whose leaves are the numbers.
 
   A soft label stands for its classes by their mass. Its loss is the sum of the
   losses of these classes, each by its mass and its weight,
@@ -110,8 +128,15 @@ def weighted(loss_name: str, weights: np.ndarray) -> Loss:
   loss would scale whole problems and balance none, and one on its positive part
   alone would raise the probability of a rare class on every image.
 
+  Label smoothing comes after the weights and keeps their sum. Smoothing first
+  would weigh the share of the rare classes, which may then outweigh the class
+  of the image.
+
   Args:
     loss_name: `softmax` or `sigmoid`.
     weights: float32 `[C]`.
+    smoothing: the label smoothing s, in [0, 1).
   """
-  return Partial(_WEIGHTED[loss_name], weights=weights)
+  return Partial(
+    _WEIGHTED[loss_name], weights=weights, smoothing=np.float32(smoothing)
+  )

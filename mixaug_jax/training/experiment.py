@@ -252,6 +252,7 @@ def _recipe(
   """Returns the parts of the train step; raises UserError."""
   num_classes = len(class_counts)
   weights = _class_weights(config.loss, class_counts)
+  smoothing = config.loss.label_smoothing
   steps, per_epoch = _length(config, images)
   size = config.data.image_size
   model, optimizer, schedule = _learner(config, num_classes, steps, per_epoch)
@@ -271,8 +272,9 @@ def _recipe(
     loss=loss,
     train_loss=loss
     if weights is None
-    else class_weights.weighted(config.loss.name, weights),
-    label_smoothing=np.float32(config.loss.label_smoothing),
+    else class_weights.weighted(config.loss.name, weights, smoothing),
+    # The weighted loss smooths by itself.
+    label_smoothing=np.float32(smoothing if weights is None else 0),
     ema_decay=None if decay is None else np.float32(decay),
     accumulate=config.optimizer.accumulate,
   )
