@@ -23,7 +23,8 @@ def equalized(levels: jax.Array, products: bool) -> jax.Array:
   counts = _counts(index, products)
   # The number of the brightest pixels: the last count that is not zero.
   highest = jnp.max(jnp.where(counts > 0, _each_level(), 0), 1, keepdims=True)
-  brightest = jnp.sum(jnp.where(_each_level() == highest, counts, 0), 1)
+  last = _each_level() == highest
+  brightest = jnp.sum(jnp.where(last, counts, 0), 1, dtype=jnp.int32)
   step = ((pixels - brightest) // 255)[:, None]
   below = jnp.cumsum(counts, 1, dtype=jnp.int32) - counts
   table = (step // 2 + below) // jnp.maximum(step, 1)
