@@ -271,6 +271,13 @@ def test_a_forgotten_separator_is_noticed(folder):
     and "config.data.label_separator=';'" in text
     for text in data.load(config.data, 0).warnings
   )
+  folders = folder / "folders"
+  for name in ("cat", "dog", "cat,dog"):
+    (folders / name).mkdir(parents=True)
+    for image in FILES[:9]:
+      (folders / name / f"{image[3:]}").hardlink_to(folder / image)
+  config.data.name, config.data.dir = "folder", str(folders)
+  assert "made of" not in " ".join(data.load(config.data, 0).warnings)
   config = _config(folder)
   assert "made of" not in " ".join(data.load(config.data, 0).warnings)
   assert label_sets.hidden(["cat", "dog, big"]) == []

@@ -28,6 +28,11 @@ _CLASS: _Names = (
 )
 _SPLIT: _Names = ({"split", "subset", "partition", "dataset"},)
 
+SETS_ADVICE = (
+  ", or set config.data.label_separator if an image may have several labels or "
+  "none"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -171,8 +176,7 @@ def _class(cell: str) -> str:
   """Returns the class name in a cell; raises ValueError."""
   if not cell:
     raise ValueError(
-      "the class is empty; add it or remove the row, or set "
-      "config.data.label_separator if an image may have several labels or none"
+      f"the class is empty; add it or remove the row{SETS_ADVICE}"
     )
   try:
     cell.encode()
