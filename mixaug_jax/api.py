@@ -35,7 +35,7 @@ from mixaug_jax import (
   runs,
   workdirs,
 )
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.training.set_measured import SetMeasured
 
 Path = str | os.PathLike[str]
@@ -203,7 +203,7 @@ class Run(runs.Run):
         network.square,
         self.config.data.image_size,
       )
-    rows, errors = predictions.classify(
+    classify = lambda draw: predictions.classify(
       [photo.path for photo in photos],
       lambda path: decode.read(path, network.square),
       lambda x: views_lib.averaged(predict(x), "logits", self.likelihood),
@@ -212,6 +212,15 @@ class Run(runs.Run):
       draw,
       thresholds,
     )
+    try:
+      rows, errors = classify(draw)
+    except NoActivationMaps as error:
+      if not thresholds or stage:
+        raise
+      # The table of the labels needs no maps.
+      text = f"{error}; --output gets {set_predictions.FILE} alone"
+      print(f"mixaug_jax: {text}", file=sys.stderr)
+      rows, errors = classify(None)
     if thresholds and folder and rows:
       separator = self.config.data.label_separator or ";"
       set_predictions.write(folder, rows, separator)

@@ -9,6 +9,7 @@ from mixaug_jax import data
 from mixaug_jax.data import duplicates, label_sets, set_stratify
 from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.identity import SplitIdentity
+from mixaug_jax.data.labelled_files import LabelledFiles
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment
 
@@ -69,6 +70,23 @@ def test_columns_of_0_and_1_are_labels(folder):
   assert source.labels.tolist() == [[k // 6, k % 2] for k in range(12)]
 
 
+@pytest.mark.parametrize("names", ["breed,species", "image,target"])
+def test_columns_of_labels_may_have_usual_names(folder, names):
+  rows = [(name, str(k % 2), "1") for k, name in enumerate(FILES)]
+  path = _write(folder, rows, header=f"path,{names}")
+  options = {"label_separator": None, "label_columns": names}
+  source = _open(path, **options)["all"]
+  assert source.class_names == tuple(names.split(","))
+  assert source.labels.tolist() == [[k % 2, 1] for k in range(12)]
+
+
+@pytest.mark.parametrize("header", ["path,labels", ""])
+def test_a_separator_that_separates_cells_is_named(folder, header):
+  path = _write(folder, [(FILES[0], "cat"), (FILES[1], "cat,dog")], header)
+  with pytest.raises(UserError, match="',' separates cells and, by"):
+    _open(path, label_separator=",")
+
+
 def test_a_test_list_without_labels_is_left_out(folder):
   (folder / "list.csv").rename(folder / "train.csv")
   _write(folder, [(name,) for name in FILES], header="path", name="test.csv")
@@ -113,8 +131,12 @@ def test_other_mistakes_in_lists_are_reported(folder):
   columns = {**NONE, "label_columns": "cat,dog"}
   with pytest.raises(UserError, match="column dog holds 'yes'; it must be 0"):
     _open(path, **columns)
-  with pytest.raises(UserError, match=r"the column emu .* not; its columns"):
+  with pytest.raises(UserError, match=r"no column emu, .*; its columns are"):
     _open(path, **{**NONE, "label_columns": "cat,emu"})
+  with pytest.raises(UserError, match=r"no column Cat, .*; write cat$"):
+    _open(path, **{**NONE, "label_columns": "Cat,dog"})
+  with pytest.raises(UserError, match=r"or set config.data.label_columns in"):
+    _open(path)
   with pytest.raises(UserError, match="must be different names of columns"):
     _open(path, **{**NONE, "label_columns": "cat,cat"})
 
@@ -216,6 +238,17 @@ def test_a_change_of_a_label_changes_the_identity():
   assert of(labels).ids != of(np.array([[1, 0], [1, 0]], np.uint8)).ids
 
 
+def test_a_change_of_a_label_of_many_changes_the_fingerprint():
+  labels = np.zeros((2, 1500), np.uint8)
+  other = labels.copy()
+  other[0, 700] = 1
+  one, two = (
+    LabelledFiles("/", ["/a", "/b"], ["a", "b"], x, ("c",) * 1500, {})
+    for x in (labels, other)
+  )
+  assert one.fingerprint() != two.fingerprint()
+
+
 def test_copies_with_other_labels_are_found():
   labels = np.array([[1, 0], [1, 1], [1, 0]], np.uint8)
   examples = duplicates.Examples(list("abc"), labels, np.zeros(3, np.uint64))
@@ -271,6 +304,13 @@ def test_a_forgotten_separator_is_noticed(folder):
     and "config.data.label_separator=';'" in text
     for text in data.load(config.data, 0).warnings
   )
+  folders = folder / "folders"
+  for name in ("cat", "dog", "cat,dog"):
+    (folders / name).mkdir(parents=True)
+    for image in FILES[:9]:
+      (folders / name / f"{image[3:]}").hardlink_to(folder / image)
+  config.data.name, config.data.dir = "folder", str(folders)
+  assert "made of" not in " ".join(data.load(config.data, 0).warnings)
   config = _config(folder)
   assert "made of" not in " ".join(data.load(config.data, 0).warnings)
   assert label_sets.hidden(["cat", "dog, big"]) == []

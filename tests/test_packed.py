@@ -138,6 +138,46 @@ def test_lists_are_packed_as_well(photos, tmp_path):
   )
 
 
+@pytest.fixture
+def lists(tmp_path):
+  """A folder with lists, whose classes are not those of its folders."""
+  root = tmp_path / "lists"
+  for split, count in (("train", 30), ("test", 6)):
+    _images(root / split, count, seed=count)
+    names = sorted(x.relative_to(root) for x in root.glob(f"{split}/*/*"))
+    rows = [f"{name},{'xy'[row % 2]}" for row, name in enumerate(names)]
+    (root / f"{split}.csv").write_text("\n".join(["path,class", *rows]))
+  return root
+
+
+def test_lists_in_a_folder_come_before_its_folders(lists, tmp_path, capsys):
+  output = tmp_path / "packed"
+  flags = ["--pack", f"--source={lists}", f"--output={output}"]
+  command.main([*flags, "--cache_size=8", "--workers=1"])
+  assert f"the classes are those of the lists in {lists}" in (
+    capsys.readouterr().out
+  )
+  of_packed = _load("packed", output, tmp_path)
+  assert of_packed.class_names == ("x", "y")
+  _assert_same(of_packed, _load("csv", lists, tmp_path))
+  assert labelled.source_name("packed", str(lists)) == "csv"
+  # Other lists beside class folders are not the data.
+  (lists / "train.csv").rename(lists / "prices.csv")
+  assert labelled.source_name("packed", str(lists)) == "folder"
+
+
+def test_label_sets_are_not_packed_as_classes(lists, tmp_path):
+  text = (lists / "test.csv").read_text()
+  path = lists / "sets.csv"
+  path.write_text(text.replace(",x", ",x;y", 1))
+  done = packing.pack(str(path), tmp_path / "packed", SQUARE)
+  assert "'x;y' is made of other classes" in done.notes[0]
+  assert "label sets cannot be packed" in done.notes[0]
+  path.write_text(text.replace(",x", ",", 1))
+  with pytest.raises(UserError, match="or remove the row; label sets cannot"):
+    packing.pack(str(path), tmp_path / "none", SQUARE)
+
+
 def test_hosts_share_each_batch_and_resume_in_other_numbers(whole, tmp_path):
   split = _load("packed", whole, tmp_path).train
   alone = _batches(split)
@@ -249,6 +289,50 @@ def test_an_interrupted_packing_is_refused_and_continues(
   # Without the 24 and 23 images of the first two shards.
   assert next(count) - read - 1 == 93 + 13 - 24 - 23
   _assert_same_files(output, whole)
+
+
+@pytest.mark.parametrize(
+  "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")]
+)
+def test_a_damaged_shard_is_written_again(
+  photos, whole, tmp_path, monkeypatch, damage
+):
+  output = tmp_path / "packed"
+  with monkeypatch.context() as patch:
+    patch.setattr(packing, "_finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      packing.pack(str(photos), output, SQUARE, shards=4)
+  damage(output / SHARD)
+  packing.pack(str(photos), output, SQUARE, shards=4)
+  _assert_same_files(output, whole)
+
+
+def test_a_set_that_another_process_finished_stays(
+  photos, whole, tmp_path, monkeypatch
+):
+  output = tmp_path / "packed"
+  prepare = packing._prepare
+
+  def slow(*arguments):
+    prepare(*arguments)
+    monkeypatch.setattr(packing, "_prepare", prepare)
+    packing.pack(str(photos), output, SQUARE, shards=4)
+
+  monkeypatch.setattr(packing, "_prepare", slow)
+  with pytest.raises(UserError, match="is a packed data set already"):
+    packing.pack(str(photos), output, SQUARE, shards=3)
+  _assert_same_files(output, whole)
+
+
+def test_the_home_folder_of_a_source_is_expanded(
+  photos, whole, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("HOME", str(photos.parent))
+  source = f"~/{photos.name}"
+  with pytest.raises(UserError, match="is inside of --source"):
+    packing.pack(source, photos / "packed", SQUARE)
+  packing.pack(source, tmp_path / "packed", SQUARE, shards=4)
+  _assert_same_files(tmp_path / "packed", whole)
 
 
 def test_processes_write_the_same_shards(photos, whole, tmp_path, capsys):

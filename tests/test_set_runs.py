@@ -18,9 +18,10 @@ from sklearn import metrics as reference
 import mixaug_jax as mx
 from benchmarks import several_digits
 from mixaug_jax import config as config_lib
+from mixaug_jax.classifier import Classifier
 from mixaug_jax.command import compare, evaluate, export, preview, train
 from mixaug_jax.costs import program, topologies
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import NoActivationMaps, UserError
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import experiment, parallel, records, step
 from mixaug_jax.training import thresholds as thresholds_lib
@@ -264,6 +265,23 @@ def test_predict_gives_the_labels_above_their_thresholds(trained, tmp_path):
   (folder / "predictions.csv").write_text("path,labels,mine\n")
   with pytest.raises(UserError, match=r"predictions.csv was not written by"):
     run.predict(photos, output=folder)
+
+
+def test_a_model_without_maps_still_gets_its_table(
+  trained, tmp_path, monkeypatch, capsys
+):
+  def fail(*_):
+    raise NoActivationMaps("the model has no maps")
+
+  monkeypatch.setattr(Classifier, "activation_maps", fail)
+  run = mx.open_run(trained / "run")
+  photo = trained / "photos" / "test" / "0000.png"
+  rows = run.predict(photo, output=tmp_path / "out")
+  assert "overlay" not in rows[0]
+  assert [x.name for x in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+  assert "has no maps; --output gets predictions.csv" in capsys.readouterr().err
+  with pytest.raises(NoActivationMaps):
+    run.predict(photo, output=tmp_path / "out", stage="x")
 
 
 def test_the_api_refuses_the_figure_that_a_run_does_not_have(trained):

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     f"packed {sizes} images into {done.shards:,} shards, "
     f"{done.bytes / 2**20:,.1f} MiB, in {arguments.output}"
   )
-  for line in selection.describe(done.left_out):
+  for line in [*done.notes, *selection.describe(done.left_out)]:
     print(line)
 
 

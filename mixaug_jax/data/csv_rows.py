@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mixaug_jax import names
 from mixaug_jax.data import class_names, regular_file, split_names, tree
@@ -27,6 +28,11 @@ _CLASS: _Names = (
   | {"breed", "species"},
 )
 _SPLIT: _Names = ({"split", "subset", "partition", "dataset"},)
+
+SETS_ADVICE = (
+  ", or set config.data.label_separator if an image may have several labels or "
+  "none"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +86,30 @@ def read(
     UserError: the file cannot be read, or a row is wrong.
   """
   how = how or Labels()
-  lines = list(_cells(file, _text(file)))
+  text = _text(file)
+  delimiter = _delimiter(text)
+  quote = "put a text with a delimiter in quotes"
+  if how.separator == delimiter:
+    quote = (
+      f"{delimiter!r} separates cells and, by config.data.label_separator, "
+      "labels; put the labels of a cell in quotes, or separate them by another "
+      "character"
+    )
+  lines = list(_cells(file, text, delimiter))
   header = lines[0][1] if lines and _is_header(lines[0][1]) else None
   if len(lines) == (header is not None):
     raise UserError(f"{shown(file)} has no rows of path and class")
   if header:
     lines = lines[1:]
-    columns = [_column(file, header, c) for c in (_PATH, _CLASS, _SPLIT)]
+    # A column of labels may be named as another column usually is.
+    others = [
+      "" if class_names.canonical(name) in how.columns else name
+      for name in header
+    ]
+    columns = [
+      None if how.columns and usual is _CLASS else _column(file, others, usual)
+      for usual in (_PATH, _CLASS, _SPLIT)
+    ]
     width = len(header)
     _refuse_another_split(file, header, columns, lines)
   else:
@@ -98,7 +121,7 @@ def read(
         file,
         lines[0][0],
         "it is neither a header with the columns path and class nor a row of "
-        "an image and its class",
+        "an image and its class" + f"; {quote}" * (how.separator == delimiter),
       )
   path, label, split = columns
   labelled = label is not None
@@ -112,9 +135,15 @@ def read(
     labels_of = lambda cells: _label_set(cells[place], separator)
   if path is None or not (labelled or optional_class):
     missing = "path" if path is None else "class"
+    marks = (
+      ", or set config.data.label_columns in place of label_separator if a "
+      "column holds 0 and 1 for each label"
+    )
     raise UserError(
       f"{shown(file)} has no column {missing}; name one of its columns so in "
       "the first line"
+      + marks
+      * (missing == "class" and how.separator is not None)
     )
   rows = []
   for line, cells in lines:
@@ -122,8 +151,7 @@ def read(
       raise mistake(
         file,
         line,
-        f"{len(cells)} cells in place of {width}; put a text with a delimiter "
-        "in quotes",
+        f"{len(cells)} cells in place of {width}; {quote}",
       )
     cells += [""] * (width - len(cells))
     try:
@@ -171,8 +199,7 @@ def _class(cell: str) -> str:
   """Returns the class name in a cell; raises ValueError."""
   if not cell:
     raise ValueError(
-      "the class is empty; add it or remove the row, or set "
-      "config.data.label_separator if an image may have several labels or none"
+      f"the class is empty; add it or remove the row{SETS_ADVICE}"
     )
   try:
     cell.encode()
@@ -213,11 +240,17 @@ def _label_columns(
   if optional and not set(known) & set(wanted):
     return {}
   for name in wanted:
-    if known.count(name) != 1:
-      times = "twice" if name in known else "not"
+    if known.count(name) > 1:
       raise UserError(
-        f"{shown(file)} has the column {name} of config.data.label_columns "
-        f"{times}; its columns are {', '.join(known) or 'not named'}"
+        f"{shown(file)} has two columns {name}, which "
+        "config.data.label_columns names; rename or remove one"
+      )
+    if name not in known:
+      same = [x for x in known if x.casefold() == name.casefold()]
+      raise UserError(
+        f"{shown(file)} has no column {name}, which config.data.label_columns "
+        f"names; its columns are {', '.join(known) or 'not named'}"
+        + (f"; write {same[0]}" if same else "")
       )
   return {name: known.index(name) for name in wanted}
 
@@ -249,25 +282,30 @@ def _text(file: pathlib.Path) -> str:
     raise UserError(f"{shown(file)} is damaged; save it as UTF-8") from None
 
 
-def _cells(file: pathlib.Path, text: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields the rows that are not blank, with the number of their last line.
-
-  The delimiter is the one that makes the first row a header, or an image and
-  its class.
-  """
-  reader = lambda delimiter, strict: csv.reader(
+def _reader(text: str, delimiter: str, strict: bool) -> Any:
+  return csv.reader(
     io.StringIO(text, newline=""),
     delimiter=delimiter,
     skipinitialspace=True,
     strict=strict,
   )
+
+
+def _delimiter(text: str) -> str:
+  """Returns what makes the first row a header, or an image and its class."""
   for delimiter in _DELIMITERS:
-    first = next(filter(None, map(_stripped, reader(delimiter, False))), [])
+    rows = _reader(text, delimiter, strict=False)
+    first = next(filter(None, map(_stripped, rows)), [])
     if _is_header(first) or (len(first) == 2 and _is_image(first[0])):
-      break
-  else:
-    delimiter = _DELIMITERS[0]
-  rows = reader(delimiter, True)
+      return delimiter
+  return _DELIMITERS[0]
+
+
+def _cells(
+  file: pathlib.Path, text: str, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+  """Yields the rows that are not blank, with the number of their last line."""
+  rows = _reader(text, delimiter, strict=True)
   try:
     for row in rows:
       if cells := _stripped(row):

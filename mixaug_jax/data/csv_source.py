@@ -248,6 +248,14 @@ def _labels(
   return labels
 
 
+def has_train_list(folder: pathlib.Path) -> bool:
+  """Returns whether a folder has the list of train that `splits` would read."""
+  if not os.path.isdir(folder):
+    return False
+  usual = split_names.NAMES["train"]
+  return any(file.stem.lower() in usual for file in _lists(folder))
+
+
 def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the CSV files in a folder that are not hidden."""
   try:

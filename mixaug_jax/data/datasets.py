@@ -199,7 +199,7 @@ def load(
     warnings=[
       *copies.describe(),
       *_without_training(train.labels, names),
-      *_of_sets(train, parts, names),
+      *_of_sets(train, parts, names, config),
       *_of_pictures(share, peaks, config),
     ],
     chosen_share=chosen_share,
@@ -385,11 +385,15 @@ def _without_training(labels: np.ndarray, names: Sequence[str]) -> list[str]:
 
 
 def _of_sets(
-  train: Split, parts: Mapping[str, Split], names: Sequence[str]
+  train: Split,
+  parts: Mapping[str, Split],
+  names: Sequence[str],
+  config: ConfigDict,
 ) -> list[str]:
   """Returns sentences about label sets; see `label_sets.warnings`."""
   if not label_sets.are_sets(train.labels):
-    return label_sets.hidden(names)
+    # Only lists can hold label sets.
+    return label_sets.hidden(names) if config.name == "csv" else []
   labels = {name: split.labels for name, split in parts.items()}
   return label_sets.warnings({**labels, "train": train.labels}, names)
 

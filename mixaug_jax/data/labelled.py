@@ -15,6 +15,7 @@ from mixaug_jax.data import (
   split_names,
   splits,
 )
+from mixaug_jax.data.csv_source import has_train_list
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.splits import Split
 from mixaug_jax.errors import UserError
@@ -77,7 +78,10 @@ def source_name(name: str, directory: str) -> str:
     return "packed"
   if path.suffix.lower() in (".csv", ".tsv"):
     return "csv"
-  return "csv" if name == "csv" and any(path.glob("*.[ct]sv")) else "folder"
+  if name == "csv" and any(path.glob("*.[ct]sv")):
+    return "csv"
+  # Lists and folders alike may have been packed.
+  return "csv" if name == "packed" and has_train_list(path) else "folder"
 
 
 def _sources(config: ConfigDict, name: str) -> dict[str, checked.Checked]:

@@ -2,7 +2,7 @@
 
 The shards are written by several processes into the folder of the packed data
 set, each with notes in `.unfinished/`. A packing that was interrupted continues
-with the shards that have no notes. `packed.json` is written last.
+with the shards that are not whole. `packed.json` is written last.
 """
 
 import concurrent.futures
@@ -25,9 +25,17 @@ import PIL
 
 import mixaug_jax
 from mixaug_jax import files, progress
-from mixaug_jax.data import checked, datasets, labelled, packed, shard_writer
+from mixaug_jax.data import (
+  checked,
+  datasets,
+  label_sets,
+  labelled,
+  packed,
+  shard_writer,
+)
 from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.class_names import composed
+from mixaug_jax.data.csv_rows import SETS_ADVICE
 from mixaug_jax.data.csv_source import CsvSource
 from mixaug_jax.data.decode import Settings
 from mixaug_jax.data.folder import Folder
@@ -64,12 +72,14 @@ class Packing:
     shards: their number over all splits.
     bytes: their size.
     left_out: as in `Datasets`.
+    notes: sentences about how the source was read.
   """
 
   examples: dict[str, int]
   shards: int
   bytes: int
   left_out: dict[str, dict[str, list[str]]]
+  notes: list[str]
 
 
 def pack(
@@ -82,6 +92,8 @@ def pack(
   skip_bad: bool = False,
 ) -> Packing:
   """Packs a folder of images, or the images that CSV files name.
+
+  A folder with train.csv is packed by its lists, whatever its folders are.
 
   The files are stored as they are. Each is decoded once, to be checked and
   described, so that training on the packed data set starts without that.
@@ -99,15 +111,21 @@ def pack(
     UserError: a mistake in the source, an unreadable image without `skip_bad`,
       or an output that cannot be written or holds something else.
   """
-  sources = _open(source)
-  _prepare(source, output)
+  path = local_path("--source", source)
+  sources, notes = _open(path)
+  _prepare(path, output)
   work = output / packed.UNFINISHED
   try:
     work.mkdir(exist_ok=True)
     with files.locked(work / "lock", wait=False):
+      # Another process may have finished since `_prepare` looked.
+      if (output / packed.HEADER).exists():
+        shutil.rmtree(work, ignore_errors=True)
+        raise _packed_already(output)
       tasks = _plan(sources, output, square, shards)
       _write(tasks, workers)
-      return _finish(source, sources, tasks, output, square, skip_bad)
+      done = _finish(path, sources, tasks, output, square, skip_bad)
+      return dataclasses.replace(done, notes=notes)
   except BlockingIOError:
     raise UserError(
       f"another process packs into {shown(output)}; wait for it, or name "
@@ -120,10 +138,13 @@ def pack(
     ) from None
 
 
-def _open(source: str) -> dict[str, _Files]:
-  """Opens the splits of the source; raises UserError."""
-  path = local_path("--source", source)
-  name = labelled.source_name("folder", str(path))
+def _open(path: pathlib.Path) -> tuple[dict[str, _Files], list[str]]:
+  """Opens the splits of the source; raises UserError.
+
+  Returns:
+    The splits, and sentences about how they were read.
+  """
+  name = labelled.source_name("packed", str(path))
   if name == "packed":
     raise UserError(f"--source={shown(path)} is packed already")
   opener = CsvSource if name == "csv" else Folder
@@ -132,11 +153,30 @@ def _open(source: str) -> dict[str, _Files]:
     sources = checked.sources(opened)
   except UserError as error:
     text = str(error).replace("config.data.dir", "--source")
+    text = text.replace(SETS_ADVICE, "; label sets cannot be packed")
     raise UserError(text) from None
-  return {split: _Files(x, opened[split].files) for split, x in sources.items()}
+  notes = []
+  if name == "csv":
+    notes = [
+      f"{line} and train on the list itself: label sets cannot be packed"
+      for line in label_sets.hidden(next(iter(sources.values())).class_names)
+    ]
+    if path.is_dir():
+      notes.insert(0, f"the classes are those of the lists in {shown(path)}")
+  found = {
+    split: _Files(x, opened[split].files) for split, x in sources.items()
+  }
+  return found, notes
 
 
-def _prepare(source: str, output: pathlib.Path) -> None:
+def _packed_already(output: pathlib.Path) -> UserError:
+  return UserError(
+    f"--output={shown(output)} is a packed data set already; delete it, or "
+    "name another folder"
+  )
+
+
+def _prepare(source: pathlib.Path, output: pathlib.Path) -> None:
   """Makes the folder of the packed data set; raises UserError."""
   inside = os.path.realpath(source)
   if os.path.isdir(inside) and inside in (
@@ -148,10 +188,7 @@ def _prepare(source: str, output: pathlib.Path) -> None:
       "part of the data; name another folder"
     )
   if (output / packed.HEADER).exists():
-    raise UserError(
-      f"--output={shown(output)} is a packed data set already; delete it, or "
-      "name another folder"
-    )
+    raise _packed_already(output)
   files.make_folder("--output", output)
   with contextlib.suppress(OSError):
     if os.listdir(output) and not (output / packed.UNFINISHED).is_dir():
@@ -212,7 +249,7 @@ def _plan(
     for task, part in zip(
       tasks[split], np.array_split(size, len(tasks[split])), strict=True
     )
-    if not task.notes.exists()
+    if not shard_writer.is_whole(task)
   )
   free = shutil.disk_usage(output).free
   if free < missing + _MARGIN_BYTES:
@@ -249,7 +286,7 @@ def _hash(ids: Sequence[str]) -> str:
 def _write(tasks: Tasks, workers: int) -> None:
   """Writes the shards that are missing; raises UserError."""
   every = [task for some in tasks.values() for task in some]
-  missing = [task for task in every if not task.notes.exists()]
+  missing = [task for task in every if not shard_writer.is_whole(task)]
   for task in missing:
     task.path.parent.mkdir(exist_ok=True)
   total = sum(len(task.images) for task in every)
@@ -301,7 +338,7 @@ def _begin() -> None:
 
 
 def _finish(
-  source: str,
+  source: pathlib.Path,
   sources: Mapping[str, _Files],
   tasks: Tasks,
   output: pathlib.Path,
@@ -342,6 +379,7 @@ def _finish(
     len(every),
     sum(shard["bytes"] for shard in every),
     {split: x["left_out"] for split, x in described.items()},
+    [],
   )
 
 

@@ -30,16 +30,19 @@ def hold_out(
   group = np.arange(len(labels))
   if hashes is not None:
     group = np.unique(hashes, return_inverse=True)[1]
-  total = np.zeros((group.max() + 1, labels.shape[1]), np.int64)
-  np.add.at(total, group, labels)
   sizes = np.bincount(group)
+  # As small as the largest group allows, because there may be many labels.
+  kind = np.min_scalar_type(sizes.max())
+  total = np.zeros((len(sizes), labels.shape[1]), kind)
+  np.add.at(total, group, labels)
   # By part: how many examples it still lacks, in all and of each label. The
   # rest is part 0.
   shares = np.array([1 - fraction, fraction])
-  lacks = shares[:, None] * total.sum(0)
+  lacks = shares[:, None] * total.sum(0, dtype=np.int64)
   lacks_any = shares * len(labels)
   part = np.full(len(total), -1)
   has = np.zeros((2, labels.shape[1]), bool)
+  left = np.count_nonzero(total, 0)  # Groups of each label without a part.
   order = rng.permutation(len(total))  # Of equal groups, as the seed draws.
 
   def put(one: int, where: int) -> None:
@@ -47,10 +50,10 @@ def hold_out(
     lacks[where] -= total[one]
     lacks_any[where] -= sizes[one]
     has[where] |= total[one] > 0
+    left[:] -= total[one] > 0
 
   while True:
     open_groups = order[part[order] < 0]
-    left = (total[open_groups] > 0).sum(0)
     if not left.any():
       break
     label = int(np.argmin(np.where(left, left, len(labels) + 1)))

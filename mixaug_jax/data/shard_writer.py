@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,8 +36,7 @@ class Shard:
 
   Attributes:
     path: the file.
-    notes: the file for what its images are; it is written last, so the shard is
-      whole if it exists.
+    notes: the file for what its images are; it is written last.
     images: the files of its images.
     square: how images become squares.
   """
@@ -99,6 +99,17 @@ def write(shard: Shard) -> int:
       "repeat the command when there is room, and it continues"
     ) from None
   return len(shard.images)
+
+
+def is_whole(shard: Shard) -> bool:
+  """Returns whether a shard was written, and its file has the noted size."""
+  if not shard.notes.exists():
+    return False
+  try:
+    with np.load(shard.notes, allow_pickle=False) as found:
+      return shard.path.stat().st_size == int(found["bytes"])
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    return False  # Either file is damaged.
 
 
 def read_notes(path: pathlib.Path) -> Written:

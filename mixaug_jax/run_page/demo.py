@@ -19,8 +19,9 @@ def make(run: Run) -> Any:
   """Returns the page, a `gradio.Blocks`; nothing is sent to other machines.
 
   Its function `look` takes the file of a photo. It returns the probabilities of
-  the most likely classes, what the network sees, and that with the activation
-  map of the most likely class, or None if the model has no maps.
+  the most likely classes and of all labels that it gives, what the network
+  sees, and that with the activation map of the most likely class, or None if
+  the model has no maps.
 
   Raises:
     UserError: the checkpoint of the run is damaged.
@@ -41,17 +42,20 @@ def make(run: Run) -> Any:
       stored = decode.read(path, network.square)[None]
     except UserError as error:
       raise gradio.Error(str(error)) from error
-    row = run.likelihood.probabilities(logits(stored)[0])[0]
-    top = np.argsort(-row)[:_TOP]
-    given = [
-      " (given)" * (limits is not None and row[i] >= limits[i]) for i in top
-    ]
+    outputs = logits(stored)[0]
+    # The thresholds are of float64, as in `predictions.classify`.
+    kind = np.float64 if thresholds else outputs.dtype
+    row = run.likelihood.probabilities(outputs.astype(kind))[0]
+    has = np.zeros(len(row), bool) if limits is None else row >= limits
+    order = np.argsort(-row)
+    top = [i for place, i in enumerate(order) if place < _TOP or has[i]]
+    given = [" (given)" * bool(has[i]) for i in top]
     classes = {
       f"{names[i]}{mark}": float(row[i])
       for i, mark in zip(top, given, strict=True)
     }
     try:
-      seen, mapped = maps.over(network, stored, top[:1])
+      seen, mapped = maps.over(network, stored, order[:1])
     except NoActivationMaps:
       return classes, maps.enlarged(network.shown(stored))[0], None
     return classes, maps.enlarged(seen)[0], maps.enlarged(mapped)[0]
@@ -62,7 +66,7 @@ def make(run: Run) -> Any:
     with gradio.Row():
       # Not an Image, which would decode the photo in another way.
       photo = gradio.File(label="Photo")
-      classes = gradio.Label(label="Classes", num_top_classes=_TOP)
+      classes = gradio.Label(label="Classes")
     with gradio.Row():
       seen = gradio.Image(label="What the network sees")
       mapped = gradio.Image(label="Activation map of the most likely class")
