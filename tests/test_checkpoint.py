@@ -13,6 +13,7 @@ from mixaug_jax.command import failures
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import loop
 from mixaug_jax.training.checkpoint import Checkpoints, read_loop
+from mixaug_jax.training.early_stopping import Progress
 from mixaug_jax.training.loop_state import LoopState
 from mixaug_jax.training.result import Evaluation
 
@@ -51,7 +52,7 @@ def test_state_and_loop_come_back_exactly(tmp_path):
 def test_every_field_of_the_loop_comes_back(tmp_path):
   evaluation = Evaluation(0.25, 0.5, 1.5, 9, 3)
   loop = LoopState(
-    *(evaluation, evaluation, None),
+    *(evaluation, evaluation, None, Progress(0.25, 3, 1)),
     *({"steps": 2, "loss": 1 / 3, "learning_rate": 0.1}, 77, 1 / 7, 2.5),
   )
   checkpoints = Checkpoints(tmp_path)

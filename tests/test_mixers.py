@@ -63,16 +63,16 @@ def test_draws_and_pixels_do_not_depend_on_flags(name, dtype):
 @every_mixer
 def test_a_traced_setting_draws_as_a_number(name):
   mixer = MIXERS[name]
-  # Whole numbers decide shapes, or how often a loop runs.
+  # Whole numbers decide shapes, or how often a loop runs; names decide rules.
   settings = dataclasses.asdict(mixer)
-  whole = {key: x for key, x in settings.items() if isinstance(x, int)}
-  settings = {key: x for key, x in settings.items() if key not in whole}
+  fixed = {key: x for key, x in settings.items() if isinstance(x, int | str)}
+  settings = {key: x for key, x in settings.items() if key not in fixed}
   # A compiled program contracts some sums, so it is the reference.
   expected = jax.jit(lambda key: drawn(mixer, key=key))(KEY)
 
   @jax.jit
   def traced(key, settings):
-    return drawn(type(mixer)(**settings, **whole), key=key)
+    return drawn(type(mixer)(**settings, **fixed), key=key)
 
   chex.assert_trees_all_close(traced(KEY, settings), expected, atol=1e-5)
 

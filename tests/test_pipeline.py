@@ -432,9 +432,13 @@ def test_every_setting_of_every_mixer_can_be_set():
     for field in dataclasses.fields(kind):
       factor = 1.5 if field.name == "max_aspect" else 0.7
       config = mixing(name=name)
-      value = factor * field.default + 0.05
-      if isinstance(field.default, int):
+      if isinstance(field.default, str):
+        value = {"beta": "larger", "centred": "halves", "pixels": "swapped"}
+        value = value[field.default]
+      elif isinstance(field.default, int):
         value = field.default + 1
+      else:
+        value = factor * field.default + 0.05
       config[name][field.name] = value
       assert mixers_of(config) == (kind(**{field.name: value}),)
 
@@ -507,7 +511,8 @@ def test_the_docs_list_every_setting_of_every_mixer():
     settings = dataclasses.fields(kind)
     keys = ", ".join(f"`.{x.name}`" for x in settings)
     keys = keys.replace("`.", f"`mix.{name}.", 1)
-    defaults = ", ".join(f"{x.default:g}" for x in settings)
+    shown = (x.default for x in settings)
+    defaults = ", ".join(x if isinstance(x, str) else f"{x:g}" for x in shown)
     assert f"| {name} | {keys} | {defaults} |" in page
 
 

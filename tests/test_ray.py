@@ -107,12 +107,12 @@ def test_cells_are_trained_by_a_cluster(process, address, cells, tmp_path):
 
 def _cancel(address, cells, tmp_path):
   executor = Ray(gpus=0, ray_address=address)
-  log = cells[0].log
+  log, seen = cells[0].log, _Seen()
 
   def interrupt():
     end = time.monotonic() + 300
     while time.monotonic() < end and not (
-      log.exists() and "ready" in log.read_text()
+      seen and log.exists() and "ready" in log.read_text()
     ):
       time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGINT)
@@ -123,12 +123,12 @@ def _cancel(address, cells, tmp_path):
   try:
     command = ["-c", _PROGRAM, "wait"]
     with pytest.raises(KeyboardInterrupt):
-      executor.train(tmp_path, cells[:1], command, seen := _Seen())
+      executor.train(tmp_path, cells[:1], command, seen)
     executor.stop()
   finally:
     signal.signal(signal.SIGINT, before)
     thread.join()
-  assert seen == {"a": 128 + signal.SIGTERM}
+  assert seen == {"a": 128 + signal.SIGTERM}, seen
   assert log.read_text() == "ready\nsaved\n"
 
 

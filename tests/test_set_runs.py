@@ -211,7 +211,7 @@ def test_smoothing_is_that_of_two_classes_a_label(trained):
   )
   # A loss that shows the labels: their sum.
   recipe = dataclasses.replace(
-    exp.recipe, loss=lambda logits, y: y.sum(-1) + 0 * logits.sum(-1)
+    exp.recipe, train_loss=lambda logits, y: y.sum(-1) + 0 * logits.sum(-1)
   )
   labels = exp.datasets.train.labels[:24]
   batch = {"image": exp.datasets.train.images(np.arange(24)), "label": labels}
