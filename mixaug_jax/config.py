@@ -300,17 +300,18 @@ def _set(config: ConfigDict, values: Mapping[str, Any]) -> None:
   base = config.base if "base" in config else config
   prefix = "base." if "base" in config else ""
   given = [key.removeprefix(prefix) for key in values if key.startswith(prefix)]
-  if values.get(prefix + _EXPANDED) not in (
-    None,
-    base.get("mix", {}).get("expanded"),
-  ):
-    raise UserError(
-      f"config.{prefix}{_EXPANDED} is filled in; set config.{prefix}mix.preset"
-    )
+  expanded = values.get(prefix + _EXPANDED)
   _expand_written(base)
   before = leaves(base) if "mix" in base else {}
   _set_alone(config, values)
   if not before:
+    return
+  if expanded is not None:  # The values are those of a run.
+    if expanded != base.mix.preset:
+      raise UserError(
+        f"config.{prefix}{_EXPANDED} is filled in; set "
+        f"config.{prefix}mix.preset"
+      )
     return
   if prefix and base.mix.preset is not None and base.mix.name == "none":
     raise UserError(

@@ -419,3 +419,16 @@ def test_a_preset_of_the_base_mixes_in_no_arm_without_a_mixer():
 def test_the_key_of_the_expanded_preset_is_not_set_by_hand():
   with pytest.raises(UserError, match=r"is filled in; set config\.mix\.preset"):
     config_lib.load("cutmix", {"mix.expanded": "timm"})
+
+
+def test_the_values_of_a_run_are_set_as_they_are():
+  """As in the command that repeats a run, which leaves our defaults out."""
+  run = config_lib.resolve(
+    config_lib.load("cutmix", {"mix.preset": "timm", "mix.partner": "any"})
+  )
+  plain = config_lib.leaves(default.get_config())
+  other = {k: x for k, x in config_lib.leaves(run).items() if plain[k] != x}
+  assert "mix.partner" not in other
+  again = default.get_config()
+  config_lib.override(again, {key: str(x) for key, x in other.items()})
+  assert again.mix.to_dict() == run.mix.to_dict()

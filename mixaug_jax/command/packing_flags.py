@@ -60,10 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
     workers=arguments.workers or len(cpus(0)),
     skip_bad=arguments.on_error == "skip",
   )
-  sizes = ", ".join(f"{n:,} {split}" for split, n in done.examples.items())
+  sizes = ", ".join(
+    f"{n:,}" if split == "all" else f"{n:,} {split}"
+    for split, n in done.examples.items()
+  )
   print(
-    f"packed {sizes} images into {done.shards:,} shards, "
-    f"{done.bytes / 2**20:,.1f} MiB, in {arguments.output}"
+    f"packed {sizes} images into {done.shards:,} "
+    f"shard{'s' * (done.shards != 1)}, {done.bytes / 2**20:,.1f} MiB, in "
+    f"{arguments.output}"
   )
   for line in [*done.notes, *selection.describe(done.left_out)]:
     print(line)
