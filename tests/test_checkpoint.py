@@ -1,7 +1,9 @@
 """Checkpoints are restored exactly, and damaged ones are passed over."""
 
+import errno
 import json
 import os
+import shutil
 
 import chex
 import jax.numpy as jnp
@@ -116,6 +118,31 @@ def test_the_best_is_kept_by_a_run_that_ends_before_it_saves_again(tmp_path):
   checkpoints.restore(_state(0))
   checkpoints.close()
   assert Checkpoints(tmp_path).steps() == [10, 30]
+
+
+def test_the_best_so_far_stays_until_a_better_one_is_on_the_disk(
+  tmp_path, monkeypatch
+):
+  checkpoints = _saved(tmp_path, [10, 20, 30], best=10)
+  checkpoints.restore(_state(0))
+
+  def fail(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(checkpoints._manager, "save", fail)
+  with pytest.raises(OSError, match="No space"):
+    checkpoints.save(40, _state(40), _loop(best=40))
+  assert Checkpoints(tmp_path).steps() == [10, 20, 30]
+
+
+def test_a_best_that_is_gone_is_forgotten_with_a_warning(tmp_path, caplog):
+  _saved(tmp_path, [10, 20, 30], best=10)
+  shutil.rmtree(tmp_path / "checkpoints" / "10")
+  checkpoints = Checkpoints(tmp_path)
+  with caplog.at_level("WARNING"):
+    _, loop = checkpoints.restore(_state(0))
+  assert loop.best is None
+  assert "step 10, the best on validation so far, are missing" in caplog.text
 
 
 def test_reading_an_older_step_does_not_change_which_is_the_best(tmp_path):

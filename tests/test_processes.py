@@ -1,5 +1,6 @@
 """Several processes on loopback give the results of one process."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -12,6 +13,9 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from mixaug_jax.training import processes
 
 ROOT = pathlib.Path(__file__).parent.parent
 HANG = 1200.0  # Seconds after which a process hangs, on any machine.
@@ -30,7 +34,7 @@ EXTRA = (
 )
 
 
-def _start(workdir, devices, processes=1, extra=(), struck=None):
+def _start(workdir, devices, processes=1, extra=(), struck=None, each=None):
   """Starts the processes of a run.
 
   Args:
@@ -39,6 +43,7 @@ def _start(workdir, devices, processes=1, extra=(), struck=None):
     processes: their number.
     extra: more flags.
     struck: a process and the moment at which it dies, see struck.py.
+    each: the flags of each process alone.
   """
   with socket.socket() as free:
     free.bind(("localhost", 0))
@@ -63,6 +68,7 @@ def _start(workdir, devices, processes=1, extra=(), struck=None):
       [
         *(sys.executable, *programs[i], *flags),
         *(several(i) if processes > 1 else []),
+        *(each[i] if each else []),
       ],
       env=env,
       cwd=ROOT,
@@ -122,6 +128,40 @@ def test_two_processes_of_two_devices_equal_one_of_four(one, two):
   assert "[Gloo] Rank 0 is connected to 3 peer ranks" in connected
   assert "Gloo" not in trained
   assert "validation" not in outputs[1][0]  # Only process 0 prints.
+
+
+def test_the_first_difference_between_processes_is_named():
+  equal = np.array([[1, 2, 3]] * 3, np.uint32)
+  names = ["seed", "images", "pixels"]
+  assert processes.first_difference(names, equal) is None
+  other = equal.copy()
+  other[2, 0], other[1, 2] = 0, 0
+  assert processes.first_difference(names, other) == (1, "pixels")
+
+
+def test_processes_with_other_images_are_refused(tmp_path):
+  folders = [tmp_path / "a", tmp_path / "b"]
+  for number, folder in enumerate(folders):
+    for split, name in itertools.product(("train", "test"), ("cat", "dog")):
+      (folder / split / name).mkdir(parents=True)
+      for value in range(6 - number * (split == "test")):
+        image = np.full((16, 16, 3), 40 * value, np.uint8)
+        Image.fromarray(image).save(folder / split / name / f"{value}.png")
+  flags = ["--config.data.name=folder", "--config.data.validation_fraction=0.2"]
+  started = _start(
+    tmp_path / "run",
+    devices=2,
+    processes=2,
+    extra=[*flags, "--config.batch_size=4"],
+    each=[[f"--config.data.dir={folder}"] for folder in folders],
+  )
+  for process in started:
+    _, stderr = process.communicate(timeout=HANG)
+    assert process.returncode == 2, stderr
+    assert "process 1 of this run differs from process 0 in the images of" in (
+      stderr
+    )
+  assert not (tmp_path / "run" / "config.json").exists()
 
 
 def _saved(workdir):

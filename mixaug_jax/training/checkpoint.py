@@ -87,11 +87,12 @@ class Checkpoints:
       state: a tree of arrays, replicated over the devices of this process.
       loop: the state of the loop; the checkpoint of its best step is kept.
     """
-    self._best = loop.best_step
     self.wait()
+    # The best so far stays until this checkpoint is on the disk.
+    self.prune()
+    self._best = loop.best_step
     if step in self.steps():
       return
-    self.prune()
     self._saving, self._on_disk = step, set()
     with _disk_errors(self._directory):
       self._manager.save(
@@ -148,6 +149,14 @@ class Checkpoints:
       for bad, why in damaged.items():
         self._move_aside(bad, why)
       if step is None:
+        if loop.best_step not in (None, *self.steps()):
+          # It was deleted for a better one, which is damaged.
+          logging.warning(
+            "the weights of step %d, the best on validation so far, are "
+            "missing; the best of the steps from %d on takes their place",
+            *(loop.best_step, candidate),
+          )
+          loop.best = None
         self._best = loop.best_step
         newest = self._directory / str(candidate)
         if jax.process_index() == 0 and not (newest / _CHECKSUMS).exists():

@@ -20,6 +20,7 @@ from mixaug_jax.training import (
   lock,
   preemption,
   pretrained,
+  processes,
   provenance,
   records,
 )
@@ -49,8 +50,8 @@ def train(
     The content of result.json.
 
   Raises:
-    UserError: a config that cannot run here, a directory of another run, or
-      data that changed since the run began.
+    UserError: a config that cannot run here, a directory of another run, data
+      that changed since the run began, or a process of the run that differs.
     Diverged: the loss or a parameter became NaN or infinite.
     Interrupted: a signal to stop came; the state is saved.
   """
@@ -64,6 +65,7 @@ def train(
   stored = records.read_config(workdir)
   exp = experiment.build(config, fetch_weights=new)
   check_data(exp.datasets.identity)
+  processes.check_equal(config, exp.datasets.identity)
   if not new:
     records.check_data(workdir, exp.datasets.identity)
   state, loaded = exp.initial_state(pretrained_weights=new)
