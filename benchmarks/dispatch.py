@@ -15,7 +15,7 @@ from benchmarks import harness
 PROCESSES, ROUNDS, WARM_UP, STEPS = 3, 7, 3, 50
 TITLES = {
   "jit": "`jit`, no devices to speak of",
-  "ours": "`pmap(in_axes=None, out_axes=None)`, as train.py",
+  "ours": "`pmap(in_axes=None, out_axes=None)`, as training/parallel.py",
   "shard_map": "`jit(shard_map)`",
   "stacked": "`pmap` of a stacked state, as `flax.jax_utils.replicate`",
 }

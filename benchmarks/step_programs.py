@@ -5,7 +5,7 @@
       [--systems=ours,linen] [--model=resnet50 --size=224 --share=128]
 
 The steps are compiled for devices that need not be there, by the names of
-`mixaug_jax.fit`. `ours` is the step of train.py with random crop, random flip
+`mixaug_jax.fit`. `ours` is the train step with random crop, random flip
 and CutMix, and `ours-plain` the same without them. The peers have neither: a
 ResNet-50 of Linen's own layers with a step as in Flax's ImageNet example, and
 `keras.applications.ResNet50` (v1) on the JAX backend. All compute in bfloat16,

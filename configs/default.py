@@ -55,14 +55,15 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.data = data = ConfigDict()
   data.name = "digits"  # folder, packed, csv, tfds:NAME, hf:NAME.
-  data.dir = placeholder(str)  # The image folder, or the data of TFDS.
+  data.dir = placeholder(str)  # The folder, CSV file, packed or TFDS data.
   data.image_size = 16  # Pixels a side that the network sees.
   # Stored pixels a side. None: image_size, or 8/7 of it where a random crop
   # needs a margin; without the crop, the network sees the middle of it.
   data.cache_size = placeholder(int)
   data.resize = "crop"  # How to make the square: crop, squash, pad.
-  data.bits = 16  # That 16-bit files use: 10, 12, 14 or 16.
-  # Held out of train if there is none. None: 0.1, or more of under 500 images.
+  data.bits = 16  # Bits that 16-bit files use: 10, 12, 14 or 16.
+  # Share of train held out if there is no validation split. None: 0.1, or more
+  # with fewer than 500 images.
   data.validation_fraction = placeholder(float)
   data.test = True  # False: leave the test split unread.
   # A folder that is not divided into splits gives a share to test. The draw has
@@ -73,18 +74,21 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.on_error = "raise"  # For unreadable images: raise or skip.
   # For images that stand in two splits or under two labels: report or error.
   data.duplicates = "report"
-  # For several labels an image, or none, one of these; with loss.name=sigmoid.
-  data.label_separator = placeholder(str)  # In a cell of a csv, such as ";".
-  data.label_columns = placeholder(str)  # "a,b": columns of 0 and 1 in a csv.
+  # For images with several labels or none, with loss.name=sigmoid: what stands
+  # between the labels in a cell of a csv, such as ";".
+  data.label_separator = placeholder(str)
+  # For such images, "a,b": the columns of a csv that hold 0 or 1 for a label.
+  data.label_columns = placeholder(str)
   data.classes = placeholder(str)  # To keep: a count, or names "a,b".
   data.examples_per_class = placeholder(int)  # To train on.
   data.imbalance_factor = placeholder(float)  # Long tail: most over fewest.
   data.oversample = False  # Draw every class equally often.
-  data.oversample_power = 0.0  # Draws as n^power of n images; 0: equal.
+  # With oversample: a class of n images is drawn in proportion to n^power.
+  data.oversample_power = 0.0
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
-  # An operation is on if one of its leaves without a default is set. They run
-  # in this order, and each example draws its own random numbers.
+  # An operation is on if one of its leaves without a default is set. Each
+  # example draws its own random numbers. docs/augmentations.md has the order.
   config.augment = augment = ConfigDict()
   # Before the crops, of which one must be on.
   augment.pad = pad = ConfigDict({"padding": placeholder(int)})  # Pixels.
@@ -117,12 +121,13 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   affine.max_shear = placeholder(float)  # Degrees.
   affine.fill = 0.5  # Grey value.
   augment.random_perspective = perspective = ConfigDict()
-  perspective.distortion = placeholder(float)  # Of a corner, in half sides.
-  perspective.probability = 0.5  # Of a change.
+  perspective.distortion = placeholder(float)  # Of corners, in half sides.
+  perspective.probability = 0.5  # Probability of a change.
   perspective.fill = 0.5  # Grey value.
   augment.random_elastic = elastic = ConfigDict()
-  elastic.alpha = placeholder(float)  # Twice the pixels of the noise.
-  elastic.sigma = 5.0  # Pixels, of its smoothing.
+  # Strength: the smoothed noise is multiplied by alpha / 2 pixels.
+  elastic.alpha = placeholder(float)
+  elastic.sigma = 5.0  # Width of the smoothing, in pixels.
   elastic.fill = 0.5  # Grey value.
   augment.trivial_augment = ConfigDict({"enabled": False})
   augment.rand_augment = rand_augment = ConfigDict()
@@ -134,7 +139,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   augmix.severity = placeholder(int)  # 1 to 10; 3 in the paper.
   augmix.width = 3  # Chains of operations.
   augmix.depth = -1  # Operations in a chain; -1: 1 to 3.
-  augmix.alpha = 1.0  # Of the weights.
+  augmix.alpha = 1.0  # Parameter of the distributions of the weights.
   augmix.all_operations = True  # False: not brightness, color, contrast, ...
   augment.random_brightness = ConfigDict({"max_delta": placeholder(float)})
   augment.random_contrast = contrast = ConfigDict()
@@ -181,18 +186,20 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   erasing.min_aspect = 0.3  # Width over height.
   erasing.max_aspect = 1 / 0.3
   erasing.fill = placeholder(float)  # Grey value; None: noise.
-  # Operations that are on, such as "random_hue,random_grayscale". They take the
-  # place of the first of them: all or none of them, or one of them by chance.
+  # Applies all or none of some operations that are on, such as
+  # "random_hue,random_grayscale", in the place of the first of them.
   augment.random_apply = random_apply = ConfigDict()
   random_apply.names = placeholder(str)
   random_apply.probability = 0.5
+  # Applies one of some operations that are on, in the same way.
   augment.random_choice = ConfigDict({"names": placeholder(str)})
 
   config.mix = mix = ConfigDict()
   mix.name = "none"  # cutmix, mixup, or another mixer; "cutmix,mixup".
-  # timm, torchvision, keras, keras-cv, kornia, openmixup, composer, fastai,
-  # clovaai, course: sets the keys below, but for those set with it or later.
-  mix.preset = placeholder(str)  # To mix as another library.
+  # Mix as another library: timm, torchvision, keras, keras-cv, kornia,
+  # openmixup, composer, fastai, clovaai, course. Sets other keys of mix, and
+  # for timm loss.label_smoothing. Keys that are set with it or later win.
+  mix.preset = placeholder(str)
   mix.expanded = placeholder(str)  # The preset that was expanded; filled in.
   mix.weights = placeholder(str)  # For several: "0.7,0.3"; None: equal.
   mix.alpha = placeholder(float)  # Beta(alpha, alpha); None: the paper's.
@@ -205,9 +212,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   # other has at least kappa times its images and a share below tau.
   mix.remix_kappa = placeholder(float)  # 3 in the paper; None: off.
   mix.remix_tau = 0.5  # As in the paper.
-  # Partners come from groups of so many positions of a batch, and images do not
-  # leave the devices of a group. None: the smallest divisor of batch_size from
-  # 32 on.
+  # Partners come from groups of this many positions of a batch. Images stay on
+  # the devices of their group. None: the smallest divisor of batch_size from 32
+  # on.
   mix.group_size = placeholder(int)
   mix.min_lambda = 0.0  # Bounds on the share of the first image.
   mix.max_lambda = 1.0
@@ -222,7 +229,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
 
   config.model = model = ConfigDict()
   model.name = "small_resnet"  # resnet18 to 152, small_vit, vit_ti16, vit_s16.
-  model.last_stage = placeholder(str)  # Of a ResNet: "stage3"; None: all.
+  model.last_stage = placeholder(str)  # "stage3": where a ResNet ends.
   model.dtype = "auto"  # float32 or bfloat16; auto: bfloat16 off the CPU.
   # keras, torchvision, timm/NAME, hf://USER/NAME, the path of a file or of a
   # run directory; auto: the published weights of the model, or none if there
@@ -231,13 +238,15 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.allow_partial = False  # Take a weight file that lacks some arrays.
   model.sync_batch_norm = False  # Take batch statistics over all devices.
   model.freeze_batch_norm = False  # Keep the running statistics as loaded.
-  # Of a ResNet's blocks: last scale at zero. None: true but for small_resnet.
+  # Start the last scale of each ResNet block at zero. None: true, except for
+  # small_resnet.
   model.zero_init_residual = placeholder(bool)
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
   model.remat = False  # Compute blocks twice to save memory.
-  # These follow the pretrained weights. Set them for a file of your own.
-  model.version = placeholder(str)  # v1 (stride in the first 1x1) or v1.5.
+  # The stride of a bottleneck: v1 (in its first 1x1) or v1.5 (in its 3x3). This
+  # key and the next three follow the weights; set them for a file of your own.
+  model.version = placeholder(str)
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.
@@ -264,7 +273,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   loss.name = "softmax"  # Or sigmoid: a binary cross-entropy for each class.
   loss.label_smoothing = 0.0  # In training only.
   loss.class_weights = placeholder(str)  # inverse or effective; in training.
-  loss.effective_beta = 0.999  # Of effective, in [0, 1).
+  loss.effective_beta = 0.999  # For class_weights=effective, in [0, 1).
 
   config.ema = ConfigDict({"decay": placeholder(float)})  # Such as 0.999.
 

@@ -46,9 +46,9 @@ is `[markdown]`, in Korean `[markdown] ko`, and the rest is code of both.
 #
 # ## 1. 준비
 #
-# 저장소를 클론했다면 `pip install -e '.[notebook]'`로 설치하거나, 다음 셀
-# 첫 줄의 `#`을 지우고 실행합니다. 둘째 줄은 패키지가 공개된 뒤에 Colab 등 다른
-# 환경에서 씁니다.
+# 저장소를 클론한 폴더에서는 `pip install -e '.[notebook]'`로 설치하거나, 다음
+# 셀 첫 줄의 `#`을 지우고 실행합니다. 둘째 줄은 패키지가 공개된 뒤에 Colab 등
+# 다른 환경에서 씁니다.
 # %%
 # %pip install -q -e ..
 # %pip install -q mixaug-jax
@@ -775,7 +775,7 @@ for arm, run in runs.items():
 # `mx.compare`는 모든 실행을 학습시키고 결과를 한 페이지로 정리합니다. 여기서는
 # 시간을 아끼기 위해 모든 실험군이 같은 레시피를 씁니다. 전체 비교에서는
 # 실험군마다 20번씩 시도해 하이퍼파라미터를 조정합니다. 잘못 조정된 기준 모델을
-# 이겨 보았자 증명되는 것이 거의 없기 때문입니다.
+# 이기더라도 증명되는 것이 거의 없기 때문입니다.
 # %%
 comparison = mx.compare(
   f"compare:{DATA}",
@@ -831,10 +831,10 @@ for arm in ARMS:
 #
 # The page goes further. Its intervals hold for new seeds and for new test
 # images, and they are wider, because several comparisons give several chances
-# of a false alarm. **Holm's correction** sets their levels. Of five
-# comparisons, the one with the smallest p-value is judged at 99 % (1 - 0.05 /
-# 5), the next at 98.8 % (1 - 0.05 / 4), and so on; from the first whose
-# interval includes zero, the rest have its level.
+# of a false alarm. **Holm's correction** sets their levels. With five
+# comparisons, the smallest p-value is judged at 99 % (1 - 0.05 / 5), the next
+# at 98.8 % (1 - 0.05 / 4), and so on; from the first whose interval includes
+# zero, the rest have its level.
 #
 # An arm is called better only if its interval excludes zero. The goal of 5
 # points is *met* if the whole interval lies at or above 5, *missed* if the
@@ -888,9 +888,9 @@ print(f"The whole page: {comparison.page}")
 # [docs/results.md](results.md)에 숫자 데이터로 그렇게 비교한 결과가 있습니다.
 # 두 비교에서 모두 더 좋은 실험군을 찾아봅니다.
 #
-# 이것으로 **세 번째 질문**의 그림과 수치도 얻었습니다. 다만 숫자의 결과로
-# 사진에 대해 말할 수는 없습니다. 직접 찍은 사진으로 이 노트북을 실행해 확인해
-# 봅니다.
+# 이것으로 **세 번째 질문**의 그림과 수치도 얻었습니다. 다만 손글씨
+# 숫자에서 얻은 결과를 사진에 그대로 적용할 수는 없습니다. 직접 찍은 사진으로 이
+# 노트북을 실행해 확인해 봅니다.
 # %% [markdown]
 # ## 10. Where do the networks look?
 #

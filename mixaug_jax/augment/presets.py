@@ -1,8 +1,8 @@
 """How other libraries mix: a table of settings of `mix` by their names.
 
 Each entry holds the values that the library itself has by default, so that a
-result made with it can be repeated, or a difference be priced. Random numbers
-differ; all else that does is said in `note`.
+result made with it can be repeated, or the cost of a difference measured.
+Random numbers differ; `note` lists all other differences.
 """
 
 import dataclasses

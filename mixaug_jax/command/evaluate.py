@@ -16,7 +16,9 @@ def main(argv: Sequence[str]) -> None:
     "of each image.",
   )
   flags.add_workdir(parser, "the directory of a finished run")
-  parser.add_argument("--split", default="test", choices=SPLITS)
+  parser.add_argument(
+    "--split", default="test", choices=SPLITS, help="default: test"
+  )
   parser.add_argument(
     "--data_dir",
     metavar="DIR",

@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> None:
     help="over all devices; default: config.batch_size",
   )
   parser.add_argument(
-    "--classes", type=int, help="do not look at the data for their number"
+    "--classes",
+    type=int,
+    help="the number of classes, instead of reading it from the data",
   )
   parser.add_argument(
     "--largest",

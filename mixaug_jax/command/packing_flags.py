@@ -24,11 +24,24 @@ def add(parser: argparse.ArgumentParser) -> None:
     type=_within(8, 4096),
     help="config.data.cache_size of the runs; default: 256",
   )
-  add("--resize", choices=("crop", "squash", "pad"), help="likewise; crop")
-  add("--bits", type=int, choices=(10, 12, 14, 16), help="likewise; 16")
+  add(
+    "--resize",
+    choices=("crop", "squash", "pad"),
+    help="config.data.resize of the runs; default: crop",
+  )
+  add(
+    "--bits",
+    type=int,
+    choices=(10, 12, 14, 16),
+    help="config.data.bits of the runs; default: 16",
+  )
   add("--shards", type=_within(1, 1024), help="of each split; default: by size")
   add("--workers", type=_within(1, 1024), help="processes; default: all CPUs")
-  add("--on_error", choices=("raise", "skip"), help="for unreadable images")
+  add(
+    "--on_error",
+    choices=("raise", "skip"),
+    help="what to do with unreadable images; default: raise",
+  )
 
 
 def refuse(arguments: argparse.Namespace) -> None:

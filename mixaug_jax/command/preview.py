@@ -17,7 +17,12 @@ def main(argv: Sequence[str]) -> None:
     parser,
     examples=["cutmix:folder --config.data.dir=photos --output=preview.png"],
   )
-  parser.add_argument("--output", type=flags.path, required=True)
+  parser.add_argument(
+    "--output",
+    type=flags.path,
+    required=True,
+    help="the picture, a .png file; required",
+  )
   parser.add_argument(
     "--step", type=int, default=0, help="the training step; default: 0"
   )

@@ -304,7 +304,7 @@ def _prepare(name: str, data_dir: str | None, builder: Any) -> None:
   if importlib.util.find_spec("tensorflow") is None:
     raise UserError(
       f"the data set {name} is not prepared in {builder.data_path}; its "
-      "preparation needs TensorFlow, once: pip install tensorflow-cpu "
+      "preparation needs TensorFlow, once: pip install 'mixaug-jax[tfds]' "
       "(configs/*.py:digits does not need it)"
     )
   path = pathlib.Path(builder.data_path)

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 _WIDTH = 0.02  # Standard deviation of the smoothing, in steps of the test,
-_LEAST_WIDTH = 1.0  # and at least so many steps.
+_LEAST_WIDTH = 1.0  # and at least this many steps.
 _TOO_HIGH = 4.0  # Times the lowest loss.
 _FALL = 0.05  # The least fall of the loss that counts, a share of its start.
 _BELOW = 10.0  # The highest rate worth trying, below that of the lowest loss.
