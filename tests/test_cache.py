@@ -78,6 +78,23 @@ def test_an_interrupted_build_continues_where_it_stopped(
   np.testing.assert_array_equal(images[0], expected)
 
 
+def test_a_build_interrupted_within_a_line_of_its_journal_continues(
+  source, tmp_path, decoded
+):
+  def interrupted(after):
+    decoded.update(count=0, fail_after=after)
+    with pytest.raises(KeyboardInterrupt):
+      _open(source, tmp_path)
+
+  interrupted(2 * cache.BLOCK)
+  (journal,) = (tmp_path / "cache").glob("*/journal")
+  os.truncate(journal, journal.stat().st_size - 100)
+  interrupted(cache.BLOCK)
+  decoded.update(count=0, fail_after=None)
+  _open(source, tmp_path)
+  assert decoded["count"] == COUNT - 2 * cache.BLOCK
+
+
 def test_a_changed_file_makes_another_cache(source, tmp_path, decoded):
   _open(source, tmp_path)
   path = tmp_path / "train" / "a" / "000.png"

@@ -201,6 +201,7 @@ def _build(
     ) as bar,
   ):
     file.truncate(size)
+    journal.write("\n")  # Ends a line that an interruption cut off.
 
     def store(block: int, rows: Rows) -> None:
       if kept:
