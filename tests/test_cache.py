@@ -1,5 +1,6 @@
 """Images are decoded once, also after an interruption or damage."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -75,6 +76,23 @@ def test_an_interrupted_build_continues_where_it_stopped(
   assert decoded["count"] == COUNT - cache.BLOCK
   expected = np.asarray(Image.open(tmp_path / "train" / "a" / "000.png"))
   np.testing.assert_array_equal(images[0], expected)
+
+
+def test_a_build_interrupted_within_a_line_of_its_journal_continues(
+  source, tmp_path, decoded
+):
+  def interrupted(after):
+    decoded.update(count=0, fail_after=after)
+    with pytest.raises(KeyboardInterrupt):
+      _open(source, tmp_path)
+
+  interrupted(2 * cache.BLOCK)
+  (journal,) = (tmp_path / "cache").glob("*/journal")
+  os.truncate(journal, journal.stat().st_size - 100)
+  interrupted(cache.BLOCK)
+  decoded.update(count=0, fail_after=None)
+  _open(source, tmp_path)
+  assert decoded["count"] == COUNT - 2 * cache.BLOCK
 
 
 def test_a_changed_file_makes_another_cache(source, tmp_path, decoded):
@@ -308,15 +326,102 @@ def test_checksums_are_stored_without_images(source, tmp_path):
   assert f"{COUNT} checksums of images of 6x6" in states
 
 
-def test_an_image_that_can_be_read_again_is_decoded_again(tmp_path, capsys):
-  class Failing(Renewed):
-    def __getitem__(self, index):
-      if index == 4:
-        raise OSError(5, "Input/output error")
-      return super().__getitem__(index)
+class Failing(Renewed):
+  """A source that raises an error of the system for one image."""
 
-  _, bad = _open(Failing(0), tmp_path)
-  assert bad == {4: "Input/output error"}
+  def __init__(self, name, row=4):
+    super().__init__(0)
+    self.code, self.row = getattr(errno, name), row
+
+  def __getitem__(self, index):
+    if index == self.row:
+      raise OSError(self.code, os.strerror(self.code))
+    return super().__getitem__(index)
+
+
+OUTAGES = ("EIO", "ESTALE", "ETIMEDOUT", "EMFILE")
+OF_ONE_FILE = ("ENOENT", "EISDIR", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG")
+
+
+def _files(tmp_path):
+  paths = sorted((tmp_path / "cache").rglob("*"))
+  return {x: x.stat().st_mtime_ns for x in paths if x.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_an_outage_leaves_no_image_out_and_removes_no_cache(tmp_path, name):
+  why = os.strerror(getattr(errno, name))
+  sentence = f"{why}; repeat the command, and it continues"
+  with pytest.raises(UserError, match=f"cannot read 4: {sentence}"):
+    _open(Failing(name), tmp_path)
+  images, bad = _open(Renewed(0), tmp_path)
+  assert bad == {}
+  np.testing.assert_array_equal(images, Renewed(0).images)
+  before = _files(tmp_path)
+  # The first image is one of those that an opening compares.
+  with pytest.raises(UserError, match=f"cannot read 0: {sentence}"):
+    _open(Failing(name, row=0), tmp_path)
+  assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["pathlib.Path.read_text", "numpy.load"])
+@pytest.mark.parametrize("name", ["EIO", "EACCES"])
+def test_a_cache_that_cannot_be_read_now_stays(
+  tmp_path, monkeypatch, place, name
+):
+  _open(Renewed(0), tmp_path)
+  before = _files(tmp_path)
+
+  def fails(*_, **__):
+    code = getattr(errno, name)
+    raise OSError(code, os.strerror(code))
+
+  why = os.strerror(getattr(errno, name))
+  with monkeypatch.context() as patch:
+    patch.setattr(place, fails)
+    with pytest.raises(UserError, match=rf"cannot read the cache .*: {why}; "):
+      _open(Renewed(0), tmp_path)
+  assert _files(tmp_path) == before
+  _open(Renewed(0), tmp_path)
+
+
+def test_a_journal_that_cannot_be_read_now_stays(
+  source, tmp_path, monkeypatch, decoded
+):
+  decoded["fail_after"] = cache.BLOCK
+  with pytest.raises(KeyboardInterrupt):
+    _open(source, tmp_path)
+  before = _files(tmp_path)
+
+  def fails(_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, "read_text", fails)
+    with pytest.raises(UserError, match=r"cannot read the cache .*\.part: Inp"):
+      _open(source, tmp_path)
+  assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["header.json", "rows.npy", "images.bin"])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_cache_without_a_file_or_its_content_is_built_again(
+  tmp_path, capsys, name, emptied
+):
+  _open(Renewed(0), tmp_path)
+  (path,) = (tmp_path / "cache").glob(f"*/{name}")
+  path.write_bytes(b"") if emptied else path.unlink()
+  images, _ = _open(Renewed(0), tmp_path)
+  np.testing.assert_array_equal(images, Renewed(0).images)
+  assert "cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", OF_ONE_FILE)
+def test_an_image_that_can_be_read_again_is_decoded_again(
+  tmp_path, capsys, name
+):
+  _, bad = _open(Failing(name), tmp_path)
+  assert bad == {4: os.strerror(getattr(errno, name))}
   images, bad = _open(Renewed(0), tmp_path)
   assert bad == {}
   np.testing.assert_array_equal(images, Renewed(0).images)

@@ -9,6 +9,7 @@ from sklearn import datasets as sklearn_datasets
 
 from mixaug_jax import config as config_lib
 from mixaug_jax import data
+from mixaug_jax.data import cache
 from mixaug_jax.data.digits import Digits, load_digits
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.errors import UserError
@@ -132,6 +133,26 @@ def test_bad_images_are_refused_or_left_out(folder, placement):
   assert not any("zz" in name for name in sets.train.ids)
   with pytest.raises(UserError, match="2 of 17 images cannot be read, the"):
     _folder(folder, placement=placement)
+
+
+def test_an_image_that_is_lost_while_images_stream(folder, monkeypatch):
+  options = {"placement": "stream", "on_error": "skip"}
+  # The state of a file may stay when its content is lost.
+  monkeypatch.setattr(Folder, "fingerprint", lambda self: self._root)
+  train = _folder(folder, **options).train
+  row = np.array([2])
+  path = folder / train.ids[2]
+  content = path.read_bytes()
+  path.write_bytes(b"no image")
+  with pytest.raises(UserError, match=r"png cannot be read any more: it is d"):
+    train.images(row)
+  path.write_bytes(content)
+  train.images(row)
+  # A new run leaves it out as the sentence states, and only so.
+  path.write_bytes(b"no image")
+  assert not _folder(folder, **options).skipped
+  cache.clear(str(folder.parent / "cache"))
+  assert list(_folder(folder, **options).skipped) == [train.ids[2]]
 
 
 def test_a_class_without_a_readable_image_is_an_error(folder):

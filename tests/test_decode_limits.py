@@ -210,6 +210,23 @@ def test_pipes_devices_and_endless_files_are_not_read(tmp_path, read):
         source[0]
 
 
+def test_an_image_for_which_there_is_no_memory_is_not_bad(monkeypatch):
+  file = io.BytesIO()
+  Image.new("RGB", (9, 9)).save(file, "PNG")
+
+  def full(*_, **__):
+    raise MemoryError
+
+  monkeypatch.setattr(Image.Image, "resize", full)
+  with pytest.raises(MemoryError):
+    decode_square(file.getvalue(), Settings(8))
+  # Without its metadata it is read a second time.
+  monkeypatch.setattr(decode.image_metadata, "removed", full)
+  monkeypatch.setattr(Image.Image, "resize", lambda *_, **__: 1 / 0)
+  with pytest.raises(MemoryError):
+    decode_square(file.getvalue(), Settings(8))
+
+
 def test_no_format_starts_a_program(monkeypatch):
   import subprocess
 

@@ -1,7 +1,9 @@
 """A packed data set is the folder that it was made from, bit for bit."""
 
+import errno
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import tracemalloc
@@ -251,6 +253,96 @@ def test_unreadable_images_are_listed_and_left_out_on_request(
   ]
   command.main([*flags, "--on_error=skip"])
   assert "unreadable images (2, the first: train/a/" in capsys.readouterr().out
+  _assert_same(
+    _load("packed", output, tmp_path),
+    _load("folder", damaged_photos, tmp_path, on_error="skip"),
+  )
+
+
+@pytest.fixture
+def read(monkeypatch):
+  """Returns the paths that a packing reads; `read.failing` raise `error`."""
+
+  class Read(list):
+    failing, error = (), None
+
+  read, original = Read(), shard_writer.regular_file.read
+
+  def reading(path):
+    read.append(path)
+    if str(path).endswith(read.failing):
+      raise read.error
+    return original(path)
+
+  monkeypatch.setattr(shard_writer.regular_file, "read", reading)
+  return read
+
+
+FAILING = ("train/c/deep.png", "train/c/é011.png")  # In the third shard.
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", None])
+def test_an_outage_ends_a_packing_that_continues(
+  photos, whole, tmp_path, read, name
+):
+  read.failing, read.error, why = FAILING, MemoryError(), "there is not enough"
+  if name:
+    why = os.strerror(getattr(errno, name))
+    read.error = OSError(getattr(errno, name), why)
+  output = tmp_path / "packed"
+  with pytest.raises(UserError, match=rf"^cannot read .*png: {why}.*; repeat "):
+    packing.pack(str(photos), output, SQUARE, shards=4, skip_bad=True)
+  assert len(list((output / "train").iterdir())) == 2
+  read.failing = ()
+  read.clear()
+  packing.pack(str(photos), output, SQUARE, shards=4, skip_bad=True)
+  # The third and fourth shard of train, and test.
+  assert len(read) == 23 + 23 + 13
+  _assert_same_files(output, whole)
+
+
+def test_an_outage_is_no_packing_of_other_images(photos, tmp_path, monkeypatch):
+  original = os.stat
+
+  def stat(path, *rest, **keys):
+    if str(path).endswith(FAILING):
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return original(path, *rest, **keys)
+
+  monkeypatch.setattr(os, "stat", stat)
+  with pytest.raises(UserError, match=r"^cannot read .*png: Input/outp.*; r"):
+    packing.pack(str(photos), tmp_path / "packed", SQUARE)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_images_that_can_be_read_again_are_packed(
+  photos, whole, tmp_path, read, skip_bad
+):
+  output = tmp_path / "packed"
+  read.failing = FAILING  # As on a drive that is not there for a moment.
+  read.error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+  with pytest.raises(UserError, match=r"^2 of 106 .* first is train/c/") as e:
+    packing.pack(str(photos), output, SQUARE, shards=4)
+  assert "repair them and repeat the command, or repeat it" in str(e.value)
+  read.failing = ()
+  read.clear()
+  packing.pack(str(photos), output, SQUARE, shards=4, skip_bad=skip_bad)
+  assert len(read) == 1 + 23
+  _assert_same_files(output, whole)
+
+
+def test_files_that_were_repaired_or_changed_are_packed_again(
+  damaged_photos, photos, tmp_path, read
+):
+  """A repeated command reads their shards, and tries the other bad images."""
+  output = tmp_path / "packed"
+  with pytest.raises(UserError, match=r"^3 of 106 images cannot be read"):
+    packing.pack(str(damaged_photos), output, SQUARE, shards=4)
+  for name in ("train/c/é002.png", "train/b/copy.png"):
+    shutil.copy(photos / "test/a/é000.png", damaged_photos / name)
+  read.clear()
+  packing.pack(str(damaged_photos), output, SQUARE, shards=4, skip_bad=True)
+  assert len(read) == 23 + 23 + 2
   _assert_same(
     _load("packed", output, tmp_path),
     _load("folder", damaged_photos, tmp_path, on_error="skip"),

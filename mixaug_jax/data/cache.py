@@ -37,7 +37,7 @@ from mixaug_jax.data.decoding import (
   threads,
 )
 from mixaug_jax.data.sources import Source
-from mixaug_jax.errors import UserError
+from mixaug_jax.errors import UserError, reason
 
 BLOCK = 64  # Images per entry of the journal and per checksum.
 _VERIFIED_BYTES = 256 * 2**20  # Compared with checksums at each opening.
@@ -45,6 +45,8 @@ _COMPARED_IMAGES = 4  # Decoded again at each opening.
 _MARGIN_BYTES = 64 * 2**20  # Disk space that a build leaves free.
 _FORMAT = 2
 _NAME = re.compile(r"[0-9a-f]{24}(\.part)?")
+# What opening a cache of wrong content or without a file raises.
+_DAMAGE = (ValueError, KeyError, TypeError, EOFError, FileNotFoundError)
 _ROW = np.dtype([("hash", "<u8"), ("share", "<f4")])
 
 
@@ -77,7 +79,8 @@ def open_or_build(
     without `keep_images`.
 
   Raises:
-    UserError: the disk is full, or the directory cannot be written.
+    UserError: the disk is full, the directory cannot be written, or the machine
+      cannot read the images or the cache.
   """
   settings = {
     "format": _FORMAT,
@@ -198,6 +201,7 @@ def _build(
     ) as bar,
   ):
     file.truncate(size)
+    journal.write("\n")  # Ends a line that an interruption cut off.
 
     def store(block: int, rows: Rows) -> None:
       if kept:
@@ -245,12 +249,17 @@ def _build(
 
 def _read_journal(path: pathlib.Path) -> dict[int, dict]:
   done = {}
-  with contextlib.suppress(FileNotFoundError):
-    for line in path.read_text().splitlines():
-      # An interruption may leave an incomplete last line.
-      with contextlib.suppress(ValueError, KeyError):
-        entry = json.loads(line)
-        done[entry.pop("block")] = entry
+  try:
+    lines = path.read_text().splitlines()
+  except FileNotFoundError:
+    return {}
+  except OSError as error:
+    raise _cannot_read(path.parent, error) from error
+  for line in lines:
+    # An interruption may leave an incomplete line.
+    with contextlib.suppress(ValueError, KeyError):
+      entry = json.loads(line)
+      done[entry.pop("block")] = entry
   return done
 
 
@@ -260,10 +269,14 @@ def _open(
   square: Settings,
   settings: dict[str, Any],
 ) -> Rows | None:
-  """Opens a finished cache; removes a damaged one with a warning."""
-  if not place.exists():
-    return None
+  """Opens a finished cache; removes a damaged one with a warning.
+
+  Raises:
+    UserError: the machine cannot read it, or the images to compare.
+  """
   try:
+    if not place.exists():
+      return None
     header = json.loads((place / "header.json").read_text())
     if any(header[key] != value for key, value in settings.items()):
       raise ValueError("it is the cache of other data")
@@ -281,13 +294,22 @@ def _open(
     _compare(source, square, rows["hash"])
     _read_again(source, square, bad)
     return Rows(images, bad, rows["hash"], rows["share"], header["peak"])
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except _DAMAGE as error:
     print(
       f"the cache {place} cannot be used ({error}) and is built again",
       file=sys.stderr,
     )
     shutil.rmtree(place)
     return None
+  except OSError as error:
+    raise _cannot_read(place, error) from error
+
+
+def _cannot_read(place: pathlib.Path, error: OSError) -> UserError:
+  return UserError(
+    f"cannot read the cache {place}: {reason(error)}; repeat the command when "
+    "it can be read, or set config.data.cache_dir to another directory"
+  )
 
 
 def _verify(images: np.ndarray, checksums: list[int]) -> None:
@@ -309,9 +331,10 @@ def _read_again(source: Source, square: Settings, bad: Bad) -> None:
 
   Raises:
     ValueError: an image can be read now.
+    UserError: the machine cannot read one.
   """
   for row in bad:
-    with contextlib.suppress(BadImage, OSError):
+    with contextlib.suppress(BadImage):
       decode_row(source, row, square)
       raise ValueError(f"{source.ids[row]} can be read now")
 
@@ -321,13 +344,14 @@ def _compare(source: Source, square: Settings, hashes: np.ndarray) -> None:
 
   Raises:
     ValueError: an image is not what the cache holds.
+    UserError: the machine cannot read one.
   """
   good = np.flatnonzero(hashes)
   places = np.linspace(0, max(0, len(good) - 1), _COMPARED_IMAGES)
   for row in np.unique(good[places[: len(good)].astype(int)]):
     try:
       decoded = decode_row(source, int(row), square)
-    except (BadImage, OSError) as error:
+    except BadImage as error:
       raise ValueError(f"{source.ids[row]}: {error}") from error
     if pixel_hash(decoded.pixels) != hashes[row]:
       raise ValueError(f"{source.ids[row]} has other pixels now")

@@ -241,10 +241,13 @@ def _of_path(path: str | os.PathLike, read: Callable[[bytes], _T]) -> _T:
 
 @contextlib.contextmanager
 def _reasons(image: object) -> Iterator[None]:
-  """Turns all errors into `BadImage`; Pillow's decoders raise many types."""
+  """Turns all errors into `BadImage`; Pillow's decoders raise many types.
+
+  Only MemoryError stays, because the image may be good.
+  """
   try:
     yield
-  except BadImage:
+  except (BadImage, MemoryError):
     raise
   except Exception as error:
     raise BadImage(_reason(error, image)) from error
@@ -267,10 +270,13 @@ def _despite_metadata(
     return held(encoded)
   except BadImage:
     raise
-  except Exception:
-    with contextlib.suppress(Exception):
+  except Exception as first:
+    try:
       return held(image_metadata.removed(bytes(encoded)))
-    raise
+    except MemoryError:
+      raise
+    except Exception:
+      raise first from None
 
 
 def _opened(

@@ -1,15 +1,18 @@
 """Decodes rows of a source on threads, and describes what was decoded."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
+from mixaug_jax.data import regular_file
 from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
-from mixaug_jax.data.sources import DamagedData, Source
-from mixaug_jax.errors import first_line
+from mixaug_jax.data.sources import Source
+from mixaug_jax.errors import UserError, first_line
 from mixaug_jax.names import printable
 
 Bad = dict[int, str]  # Rows of images that cannot be read, and the reasons.
@@ -41,7 +44,11 @@ def decode_rows(
   square: Settings,
   pool: concurrent.futures.Executor,
 ) -> Rows:
-  """Decodes rows of a source on the threads of `pool`; raises DamagedData."""
+  """Decodes rows of a source on the threads of `pool`.
+
+  Raises:
+    UserError: the data set is damaged, or the machine cannot read it.
+  """
   images = np.zeros((len(rows), square.size, square.size, 3), np.uint8)
   hashes = np.zeros(len(rows), np.uint64)
   shares = np.zeros(len(rows), np.float32)
@@ -49,8 +56,8 @@ def decode_rows(
   def one(place: int) -> tuple[str | None, int | None]:
     try:
       decoded = decode_row(source, int(rows[place]), square)
-    except (BadImage, OSError) as error:
-      return why(error), None
+    except BadImage as error:
+      return printable(first_line(error)), None
     images[place] = decoded.pixels
     hashes[place] = pixel_hash(decoded.pixels)
     shares[place] = share_in_square(decoded, square)
@@ -67,21 +74,35 @@ def decode_rows(
 
 
 def decode_row(source: Source, row: int, square: Settings) -> Decoded:
-  """Decodes one row; raises BadImage, OSError or DamagedData."""
+  """Decodes one row; raises the exceptions of `reading`."""
+  with reading(source.ids[row]):
+    return decode_square(source[row]["image"], square)
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+  """Tells a bad image from an outage, whatever the reading of `name` raises.
+
+  Raises:
+    BadImage: the image is bad, and stays so when it is read again.
+    UserError: the machine fails, or the data set is damaged.
+  """
   try:
-    image = source[row]["image"]
-  except (BadImage, OSError, DamagedData):
+    yield
+  except (BadImage, UserError):
     raise
   except Exception as error:  # A source of the user's own may raise anything.
-    raise BadImage(
-      f"its source raises {type(error).__name__}: {first_line(error)}"
-    ) from error
-  return decode_square(image, square)
-
-
-def why(error: Exception) -> str:
-  """Returns why an image cannot be read, from BadImage or OSError."""
-  return printable(getattr(error, "strerror", None) or first_line(error))
+    why = getattr(error, "strerror", None) or first_line(error)
+    if isinstance(error, MemoryError):
+      why = "there is not enough memory"
+    if not regular_file.about_the_file(error):
+      raise UserError(
+        f"cannot read {printable(name)}: {why}; repeat the command, and it "
+        "continues"
+      ) from error
+    if not isinstance(error, OSError):
+      why = f"its source raises {type(error).__name__}: {why}"
+    raise BadImage(why) from error
 
 
 def pixel_hash(pixels: np.ndarray) -> int:

@@ -62,16 +62,20 @@ class LabelledFiles:
     for file, name, label in zip(
       self.files, self.ids, self.labels, strict=True
     ):
-      try:
-        status, link = os.stat(file), os.lstat(file)
-        # The change times differ after files or links were exchanged.
-        state = (
-          f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0"
-          f"{link.st_ctime_ns}"
-        )
-      except OSError:
-        state = "missing"
       # The text of a long row leaves its middle out.
       text = label.tobytes().hex() if label.ndim else f"{label}"
-      digest.update(f"\n{name}\0{text}\0{state}".encode())
+      digest.update(f"\n{name}\0{text}\0{state(file)}".encode())
     return digest.hexdigest()
+
+
+def state(file: str) -> str:
+  """Returns a text that changes when a file does."""
+  try:
+    status, link = os.stat(file), os.lstat(file)
+  except OSError:
+    return "missing"
+  # The change times differ after files or links were exchanged.
+  return (
+    f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0"
+    f"{link.st_ctime_ns}"
+  )

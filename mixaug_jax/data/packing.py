@@ -30,6 +30,7 @@ from mixaug_jax.data import (
   datasets,
   label_sets,
   labelled,
+  labelled_files,
   packed,
   shard_writer,
 )
@@ -37,7 +38,8 @@ from mixaug_jax.data import ids as ids_lib
 from mixaug_jax.data.class_names import composed
 from mixaug_jax.data.csv_rows import SETS_ADVICE
 from mixaug_jax.data.csv_source import CsvSource
-from mixaug_jax.data.decode import Settings
+from mixaug_jax.data.decode import BadImage, Settings
+from mixaug_jax.data.decoding import reading
 from mixaug_jax.data.folder import Folder
 from mixaug_jax.data.packed import shown
 from mixaug_jax.data.splits import check_classes
@@ -203,11 +205,11 @@ def _plan(
   square: Settings,
   shards: int | None,
 ) -> Tasks:
-  """Divides the splits into shards.
+  """Divides the splits into shards; only whole ones keep their notes.
 
   Raises:
-    UserError: an interrupted packing of something else is in the folder, or the
-      disk is too small.
+    UserError: an interrupted packing of something else is in the folder, the
+      disk is too small, or the machine cannot read an image.
   """
   sizes = {split: _sizes(x.files) for split, x in sources.items()}
   tasks: dict[str, list[shard_writer.Shard]] = {}
@@ -217,11 +219,13 @@ def _plan(
     tasks[split] = []
     for number, rows in enumerate(files_of):
       name = f"{number:05}-of-{count:05}"
+      images = sources[split].files[rows[0] : rows[-1] + 1]
       tasks[split].append(
         shard_writer.Shard(
           output / split / f"{name}.array_record",
           output / packed.UNFINISHED / f"{split}-{name}.npz",
-          sources[split].files[rows[0] : rows[-1] + 1],
+          images,
+          _hash([labelled_files.state(image) for image in images]),
           square,
         )
       )
@@ -230,7 +234,6 @@ def _plan(
     "pillow": PIL.__version__,
     "square": dataclasses.asdict(square),
     "shards": {split: len(x) for split, x in tasks.items()},
-    "sources": {split: x.source.fingerprint() for split, x in sources.items()},
     "ids": {split: _hash(x.source.ids) for split, x in sources.items()},
   }
   path = output / packed.UNFINISHED / "plan.json"
@@ -243,14 +246,13 @@ def _plan(
       f"{shown(output)} holds an interrupted packing of other images or with "
       "other settings; delete it, or repeat the command that began it"
     )
-  missing = sum(
-    int(part.sum())
-    for split, size in sizes.items()
-    for task, part in zip(
-      tasks[split], np.array_split(size, len(tasks[split])), strict=True
-    )
-    if not shard_writer.is_whole(task)
-  )
+  missing = 0
+  for split, size in sizes.items():
+    parts = np.array_split(size, len(tasks[split]))
+    for task, of_shard in zip(tasks[split], parts, strict=True):
+      if not shard_writer.is_whole(task):
+        task.notes.unlink(missing_ok=True)
+        missing += int(of_shard.sum())
   free = shutil.disk_usage(output).free
   if free < missing + _MARGIN_BYTES:
     raise UserError(
@@ -261,10 +263,14 @@ def _plan(
 
 
 def _sizes(paths: Sequence[str]) -> np.ndarray:
-  """Returns the sizes of files in bytes, int64 `[N]`; 0 for a missing one."""
+  """Returns the sizes of files in bytes, int64 `[N]`; 0 for a missing one.
+
+  Raises:
+    UserError: the machine cannot read a folder.
+  """
   sizes = np.zeros(len(paths), np.int64)
   for row, path in enumerate(paths):
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(BadImage), reading(path):
       sizes[row] = os.stat(path).st_size
   return sizes
 
@@ -276,9 +282,9 @@ def _usual(sizes: np.ndarray) -> int:
   return max(by_size, by_images)
 
 
-def _hash(ids: Sequence[str]) -> str:
+def _hash(texts: Sequence[str]) -> str:
   digest = hashlib.sha256()
-  for part in ids_lib.joined(ids):
+  for part in ids_lib.joined(texts):
     digest.update(part.encode())
   return digest.hexdigest()
 
@@ -286,7 +292,7 @@ def _hash(ids: Sequence[str]) -> str:
 def _write(tasks: Tasks, workers: int) -> None:
   """Writes the shards that are missing; raises UserError."""
   every = [task for some in tasks.values() for task in some]
-  missing = [task for task in every if not shard_writer.is_whole(task)]
+  missing = [task for task in every if not task.notes.exists()]
   for task in missing:
     task.path.parent.mkdir(exist_ok=True)
   total = sum(len(task.images) for task in every)
@@ -414,9 +420,8 @@ def _refuse(
     total = sum(len(x.files) for x in sources.values())
     raise UserError(
       f"{len(lines):,} of {total:,} images cannot be read, the first is "
-      f"{lines[0]}; {shown(path)} lists them; repeat the command with "
-      "--on_error=skip to leave them out, or repair or remove them, delete "
-      f"{shown(output)} and pack again"
+      f"{lines[0]}; {shown(path)} lists them; repair them and repeat the "
+      "command, or repeat it with --on_error=skip to leave them out"
     )
   for split, rows in bad.items():
     source = sources[split].source

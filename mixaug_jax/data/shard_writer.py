@@ -17,9 +17,10 @@ import numpy as np
 
 from mixaug_jax import files
 from mixaug_jax.data import regular_file
-from mixaug_jax.data.decode import BadImage, Settings, decode_square
-from mixaug_jax.data.decoding import pixel_hash, share_in_square, why
+from mixaug_jax.data.decode import BadImage, Decoded, Settings, decode_square
+from mixaug_jax.data.decoding import pixel_hash, reading, share_in_square
 from mixaug_jax.errors import UserError, first_line
+from mixaug_jax.names import printable
 
 # A record is a chunk of its own, which random access needs. Encoded images
 # cannot be compressed further.
@@ -38,12 +39,14 @@ class Shard:
     path: the file.
     notes: the file for what its images are; it is written last.
     images: the files of its images.
+    state: a text that changes when one of these files does.
     square: how images become squares.
   """
 
   path: pathlib.Path
   notes: pathlib.Path
   images: Sequence[str]
+  state: str
   square: Settings
 
 
@@ -55,11 +58,13 @@ class Written:
     notes: `NOTE` for each image, `[M]`.
     bad: the images that cannot be read, by their place, and the reasons.
     bytes: the size of the shard.
+    state: as in `Shard`.
   """
 
   notes: np.ndarray
   bad: dict[int, str]
   bytes: int
+  state: str
 
 
 def write(shard: Shard) -> int:
@@ -68,7 +73,7 @@ def write(shard: Shard) -> int:
   An image that cannot be read is noted, and is not in the shard.
 
   Raises:
-    UserError: the shard cannot be written.
+    UserError: the shard cannot be written, or the machine cannot read an image.
   """
   notes = np.zeros(len(shard.images), NOTE)
   bad: dict[int, str] = {}
@@ -77,10 +82,9 @@ def write(shard: Shard) -> int:
       writer = _Writer(part)
       for place, image in enumerate(shard.images):
         try:
-          encoded = regular_file.read(image)
-          decoded = decode_square(encoded, shard.square)
-        except (BadImage, OSError) as error:
-          bad[place] = why(error)
+          encoded, decoded = _read(image, shard.square)
+        except BadImage as error:
+          bad[place] = printable(first_line(error))
           continue
         writer.add(encoded)
         notes[place] = (
@@ -92,7 +96,9 @@ def write(shard: Shard) -> int:
       writer.close()
     size = shard.path.stat().st_size
     with files.replacing(shard.notes) as part:
-      np.savez(part, notes=notes, bad=json.dumps(bad), bytes=size)
+      np.savez(
+        part, notes=notes, bad=json.dumps(bad), bytes=size, state=shard.state
+      )
   except OSError as error:
     raise UserError(
       f"cannot write {shard.path}: {error.strerror or first_line(error)}; "
@@ -101,22 +107,43 @@ def write(shard: Shard) -> int:
   return len(shard.images)
 
 
+def _read(image: str, square: Settings) -> tuple[bytes, Decoded]:
+  """Reads and decodes a file; raises the exceptions of `reading`."""
+  with reading(image):
+    encoded = regular_file.read(image)
+    return encoded, decode_square(encoded, square)
+
+
 def is_whole(shard: Shard) -> bool:
-  """Returns whether a shard was written, and its file has the noted size."""
+  """Returns whether a shard holds every image that can be read now.
+
+  Its file has the noted size, the files of the images are as they were, and
+  those that could not be read are tried again.
+
+  Raises:
+    UserError: the machine cannot read an image.
+  """
   if not shard.notes.exists():
     return False
   try:
-    with np.load(shard.notes, allow_pickle=False) as found:
-      return shard.path.stat().st_size == int(found["bytes"])
+    found = read_notes(shard.notes)
+    if (shard.path.stat().st_size, shard.state) != (found.bytes, found.state):
+      return False
   except (OSError, ValueError, KeyError, zipfile.BadZipFile):
     return False  # Either file is damaged.
+  for place in found.bad:
+    with contextlib.suppress(BadImage):
+      _read(shard.images[place], shard.square)
+      return False
+  return True
 
 
 def read_notes(path: pathlib.Path) -> Written:
   """Reads what `write` noted."""
   with np.load(path, allow_pickle=False) as found:
     bad = {int(k): x for k, x in json.loads(str(found["bad"])).items()}
-    return Written(found["notes"], bad, int(found["bytes"]))
+    size, state = int(found["bytes"]), str(found["state"])
+    return Written(found["notes"], bad, size, state)
 
 
 class _Writer:

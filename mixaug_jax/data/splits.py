@@ -53,14 +53,21 @@ class Split:
     """Returns the images at some positions, uint8 `[b, S, S, 3]`.
 
     Raises:
-      UserError: `stream` meets an image that has become unreadable.
+      UserError: `stream` meets an image that has become unreadable, or the
+        machine cannot read one.
     """
     rows = self.rows[positions]
     if self.store is not None:
       return self.store[rows]
     with decoding.threads() as pool:
       decoded = decoding.decode_rows(self.source, rows, self.square, pool)
-    _refuse(self.source, decoded.bad, len(rows))
+    if decoded.bad:
+      row, why = next(iter(decoded.bad.items()))
+      raise UserError(
+        f"{self.source.ids[row]} cannot be read any more: {why}; restore it "
+        "and repeat the command, or run mixaug data --clear and begin a new "
+        "run with config.data.on_error=skip"
+      )
     return decoded.images
 
   def keep(self, positions: np.ndarray) -> "Split":
