@@ -98,7 +98,7 @@ def reading(name: str) -> Iterator[None]:
     if not regular_file.about_the_file(error):
       raise UserError(
         f"cannot read {printable(name)}: {why}; repeat the command, and it "
-        "continues"
+        "continues, or remove what stays unreadable"
       ) from error
     if not isinstance(error, OSError):
       why = f"its source raises {type(error).__name__}: {why}"
