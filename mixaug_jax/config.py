@@ -3,7 +3,7 @@
 import json
 import math
 import runpy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -583,8 +583,7 @@ def without_effect(config: ConfigDict) -> list[str]:
   from mixaug_jax.augment import pipeline
   from mixaug_jax.configs import default
 
-  defaults = default.get_config()
-  names = pipeline.without_effect(config.augment, defaults.augment)
+  names = pipeline.without_effect(config.augment, default.get_config().augment)
   reports = [
     f"config.augment.{name} has no effect, because the operation is off"
     for name in names
@@ -595,22 +594,51 @@ def without_effect(config: ConfigDict) -> list[str]:
     ("mix.remix_tau", "mix.remix_kappa", None),
     ("loss.effective_beta", "loss.class_weights", None),
     ("loss.effective_beta", "loss.class_weights", "inverse"),
+    ("model.allow_partial", "model.pretrained", None),
+    ("optimizer.momentum", "optimizer.name", "adamw"),
+    ("optimizer.nesterov", "optimizer.momentum", 0.0),
+    ("optimizer.nesterov", "optimizer.name", "adamw"),
   )
-  values, unset = leaves(config), leaves(defaults)
-  reports += [
-    f"config.{key} has no effect, because config.{other} is "
+  values, unset = leaves(config), _plain(config)
+  # Of two reasons for a key, the later one is given.
+  off = {
+    key: f"config.{key} has no effect, because config.{other} is "
     + str("unset" if value is None else value).lower()
     for key, other, value in of_others
     if values[key] != unset[key] and values[other] == value
-  ]
+  }
+  reports += off.values()
   if config.mix.name == "none":
-    unset = _flat(defaults.mix.to_dict())
     reports += [
-      f"config.mix.{name} has no effect, because config.mix.name=none"
-      for name, value in _flat(config.mix.to_dict()).items()
-      if value != unset.get(name)  # A group of the user's own has no default.
+      f"config.{key} has no effect, because config.mix.name=none"
+      for key, value in values.items()
+      # A group of the user's own has no default.
+      if key.startswith("mix.") and value != unset.get(key)
     ]
   return reports
+
+
+def shares_without_effect(
+  config: ConfigDict, splits: Collection[str]
+) -> list[str]:
+  """Reports the settings of shares that need not be held out.
+
+  Args:
+    config: of a run.
+    splits: those that its data come with, as `Datasets.given`.
+  """
+  there = {
+    "data.validation_fraction": "validation" in splits,
+    "data.test_fraction": "all" not in splits,
+    "data.test_seed": "all" not in splits,
+  }
+  values, unset = leaves(config), _plain(config)
+  names = f"split{'s' * (len(splits) > 1)} {' and '.join(splits)}"
+  return [
+    f"config.{key} has no effect, because the data come with the {names}"
+    for key, given in there.items()
+    if given and values[key] not in (None, unset[key])
+  ]
 
 
 def _merged(old: Any, new: Any) -> Any:

@@ -125,6 +125,25 @@ def test_host_and_device_give_the_same_batches():
       np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("labels", [np.arange(10), np.eye(10, dtype=np.uint8)])
+def test_repeated_images_are_stored_once_and_batches_are_the_same(labels):
+  positions = np.array([7, 1, 7, 7, 0, 1, 9])
+  host, device = (
+    dataclasses.replace(_split(10, placement), labels=labels).keep(positions)
+    for placement in ("host", "device")
+  )
+  arrays = data.device_arrays(device)
+  assert {name: len(x) for name, x in arrays.items()} == {
+    "image": 4,
+    "label": 4,
+  }
+  for one, other in zip(_take(6, host, 4), _take(6, device, 4), strict=True):
+    for a, b in zip(
+      data.fetch({}, one), data.fetch(arrays, other), strict=True
+    ):
+      np.testing.assert_array_equal(a, b)
+
+
 class _Source:
   """Arrays as a source; the row `broken` cannot be read."""
 

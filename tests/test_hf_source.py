@@ -9,7 +9,7 @@ from PIL import Image
 from mixaug_jax import config as config_lib
 from mixaug_jax.data import datasets as data
 from mixaug_jax.data import labelled
-from mixaug_jax.data.hf_source import HfDataset
+from mixaug_jax.data.hf_source import HfDataset, HfSplit
 from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment
 
@@ -74,17 +74,57 @@ def test_parquet_files_are_splits_with_classes_ids_and_images(folder, columns):
   assert set(HfDataset("parquet").splits(str(folder), test=False)) == {"train"}
 
 
-def test_an_image_folder_is_read_and_squares_are_those_of_its_files(folder):
+def _write_images(folder):
+  """Writes three files for each class to the folder train of `folder`."""
   for number, name in enumerate(CLASSES):
     for count in range(3):
       path = folder / "train" / name / f"{count}.png"
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(_png(100 * number + count))
+
+
+def test_an_image_folder_is_read_and_squares_are_those_of_its_files(folder):
+  _write_images(folder)
   source = HfDataset("imagefolder").splits(str(folder))["train"]
   assert source.class_names == ("cat", "dog")
   found = {source[i]["image"]: int(source.labels[i]) for i in range(6)}
   assert found == {_png(100 * n + x): n for n in range(2) for x in range(3)}
   assert len(set(source.ids)) == 6
+
+
+def test_an_image_folder_has_the_same_ids_at_another_place(folder, tmp_path):
+  _write_images(folder)
+  _write_images(tmp_path / "elsewhere")
+  (tmp_path / "link").symlink_to(folder)
+  for place in (folder, tmp_path / "elsewhere", tmp_path / "link"):
+    source = HfDataset("imagefolder").splits(str(place))["train"]
+    assert source.ids == [f"train/{c}/{n}.png" for c in CLASSES for n in "012"]
+
+
+def test_a_split_may_hold_more_bytes_than_one_chunk_of_arrow():
+  datasets = pytest.importorskip("datasets")
+  import pyarrow as pa
+
+  content = pa.array([bytes(2**24)])  # All chunks share this memory.
+  columns = [
+    pa.chunked_array(
+      pa.StructArray.from_arrays([content, pa.array([x])], ["bytes", "path"])
+      for x in (f"{n}.png" for n in range(2**31 // 2**24))
+    ),
+    pa.chunked_array([pa.array([0, 1] * (2**31 // 2**25))]),
+  ]
+  kinds = {
+    "image": datasets.Image(decode=False),
+    "label": datasets.ClassLabel(names=CLASSES),
+  }
+  dataset = datasets.Dataset(
+    pa.table(columns, list(kinds)),
+    datasets.DatasetInfo(features=datasets.Features(kinds)),
+    fingerprint="large",
+  )
+  split = HfSplit(dataset, "image", "label")
+  assert split.ids == [f"{n}.png" for n in range(128)]
+  assert list(split.labels) == [0, 1] * 64
 
 
 @pytest.mark.parametrize(

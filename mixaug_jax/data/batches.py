@@ -138,23 +138,26 @@ def device_arrays(split: Split) -> dict[str, np.ndarray]:
   """Returns the arrays from which a step gathers its batch, if any.
 
   Returns:
-    `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]` with the placement
-    `device`, else an empty dictionary.
+    `image` uint8 `[R, S, S, 3]` and `label` int32 `[R]` with the placement
+    `device`, else an empty dictionary. An image that the split repeats is in
+    them once, as in `Split.distinct`.
   """
   store = split.store
   if split.placement != "device" or store is None:
     return {}
-  images = _aligned((len(split), *store.shape[1:]))
+  examples, _ = split.distinct
+  distinct = split.rows[examples]
+  images = _aligned((len(distinct), *store.shape[1:]))
 
   def copy(first: int) -> None:
-    rows = split.rows[first : first + _BLOCK]
+    rows = distinct[first : first + _BLOCK]
     out = images[first : first + _BLOCK]
     # The default mode would fill a buffer first and copy it to `out`.
     np.take(store, rows, axis=0, out=out, mode="clip")
 
   with decoding.threads() as pool:
-    list(pool.map(copy, range(0, len(split), _BLOCK)))
-  return {"image": images, "label": split.labels}
+    list(pool.map(copy, range(0, len(distinct), _BLOCK)))
+  return {"image": images, "label": split.labels[examples]}
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
@@ -185,7 +188,8 @@ def fetch(
 
 def _host_batch(split: Split, positions: np.ndarray) -> HostBatch:
   if split.placement == "device":
-    return {"index": positions.astype(np.int32)}
+    _, index = split.distinct
+    return {"index": index[positions].astype(np.int32)}
   return {"image": split.images(positions), "label": split.labels[positions]}
 
 

@@ -68,6 +68,8 @@ class Datasets:
     seen: the share of a picture that the network sees, in (0, 1]: the mean
       over train, without augmentation.
     warnings: sentences about the data that need attention.
+    given: the splits that the data set comes with, as `Opener.splits` names
+      them; `config.test` may leave out test.
     chosen_share: the share of train that became validation, if the number of
       images decided it.
   """
@@ -83,6 +85,7 @@ class Datasets:
   duplicates: duplicates.Duplicates
   seen: float
   warnings: list[str]
+  given: tuple[str, ...]
   chosen_share: float | None = None
 
   def by_name(self) -> dict[str, Split]:
@@ -202,6 +205,7 @@ def load(
       *_of_sets(train, parts, names, config),
       *_of_pictures(share, peaks, config),
     ],
+    given=tuple(sources),
     chosen_share=chosen_share,
   )
 

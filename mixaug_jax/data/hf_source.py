@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import pathlib
 from typing import Any
 
@@ -31,15 +32,20 @@ class HfSplit:
     dataset: a `datasets.Dataset`.
     image: the name of its column of images, which are not decoded.
     label: the name of its column of class labels.
+    base: the start of paths that ids leave out, such as "/data/photos/".
   """
 
-  def __init__(self, dataset: Any, image: str, label: str):
+  def __init__(self, dataset: Any, image: str, label: str, base: str = ""):
     self._dataset, self._image = dataset, image
     self.class_names = tuple(map(printable, dataset.features[label].names))
     table = dataset.with_format("arrow")[:]
     self.labels = table[label].to_numpy().astype(np.int32)
-    paths = table[image].combine_chunks().field("path").to_pylist()
-    self.ids = [printable(path or str(i)) for i, path in enumerate(paths)]
+    # One chunk cannot hold more than 2 GiB of images, so they stay apart.
+    parts = (chunk.field("path").to_pylist() for chunk in table[image].chunks)
+    self.ids = [
+      printable(path.removeprefix(base) if path else str(index))
+      for index, path in enumerate(itertools.chain.from_iterable(parts))
+    ]
     if len(set(self.ids)) < len(self.ids):
       self.ids = [f"{index}/{name}" for index, name in enumerate(self.ids)]
     self.left_out: dict[str, list[str]] = {}
@@ -123,8 +129,14 @@ class HfDataset:
     if not test:
       roles.pop("test", None)
     encoded = datasets.Image(decode=False)
+    base = ""
+    if self.name == "imagefolder" and directory is not None:
+      # `datasets` records the paths below the folder that links lead to.
+      base = f"{pathlib.Path(directory).resolve()}/"
     sources = {
-      role: HfSplit(found[split].cast_column(image, encoded), image, label)
+      role: HfSplit(
+        found[split].cast_column(image, encoded), image, label, base
+      )
       for role, split in roles.items()
     }
     if other:

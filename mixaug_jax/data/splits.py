@@ -1,6 +1,7 @@
 """A split of a data set: its examples, and where their images are."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -48,6 +49,19 @@ class Split:
 
   def __len__(self) -> int:
     return len(self.rows)
+
+  @functools.cached_property
+  def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+    """The examples without those that repeat a row.
+
+    Returns:
+      The position of one example for each row that occurs, int64 `[R]`, and the
+      index into them of every example, int64 `[N]`.
+    """
+    _, first, index = np.unique(
+      self.rows, return_index=True, return_inverse=True
+    )
+    return first, index
 
   def images(self, positions: np.ndarray) -> np.ndarray:
     """Returns the images at some positions, uint8 `[b, S, S, 3]`.

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from mixaug_jax import augment, data
+from mixaug_jax import config as config_lib
 from mixaug_jax.analysis import calibration, contact_sheet, mistakes
 from mixaug_jax.data.class_names import composed
 from mixaug_jax.errors import UserError
@@ -72,7 +73,11 @@ def draw(
     return content | {"no_pictures": str(error)}
   _add(content["mistakes"], seen)
   content["data_warnings"] = [
-    f"{text[0].upper()}{text[1:]}." for text in sets.warnings
+    f"{text[0].upper()}{text[1:]}."
+    for text in (
+      *sets.warnings,
+      *config_lib.shares_without_effect(run.config, sets.given),
+    )
   ]
   if batch is not None:
     stored, truth, fed, labels = batch

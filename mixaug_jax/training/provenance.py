@@ -88,6 +88,7 @@ def describe(
     *sets.warnings,
     *(_small_sets(counts) if several else _small(counts)),
     *config_lib.without_effect(config),
+    *config_lib.shares_without_effect(config, sets.given),
   ]
   lines += [f"warning: {text}" for text in warnings]
   lines += filter(None, [loaded])
