@@ -4,6 +4,10 @@ import errno
 import os
 import signal
 
+# What a sentence about a full disk or a used-up quota contains, in small
+# letters.
+_FULL = ("no space left", os.strerror(errno.EDQUOT).lower())
+
 
 class UserError(Exception):
   """A mistake of the user, in one sentence that names the fix.
@@ -68,6 +72,11 @@ def reason(error: OSError) -> str:
   if exists and os.path.islink(path) and not os.path.exists(path):
     return f"it is a link to {os.readlink(path)}, which is missing"
   return error.strerror or type(error).__name__
+
+
+def disk_is_full(sentence: str) -> bool:
+  """Returns whether a command that printed this sentence met a full disk."""
+  return any(text in sentence.lower() for text in _FULL)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,11 +5,12 @@ import dataclasses
 import pathlib
 import signal
 import sys
+import types
 
 import pytest
 
 from mixaug_jax.command import executor_flags
-from mixaug_jax.comparison.executors import job, local, polled, slurm
+from mixaug_jax.comparison.executors import job, local, polled, ray, slurm
 from mixaug_jax.comparison.executors.polled import LOST, State
 from mixaug_jax.errors import UserError
 
@@ -64,6 +65,45 @@ def test_a_machine_without_slurm_is_refused(monkeypatch, tmp_path):
   monkeypatch.setenv("PATH", str(tmp_path))
   with pytest.raises(UserError, match="needs srun and sbatch"):
     slurm.Slurm().script(tmp_path, [], [])
+
+
+class _FakeRay:
+  """Its tasks end as `codes` has them, and they are the jobs themselves."""
+
+  def __init__(self):
+    self.given, self.codes = [], {}
+
+  def remote(self, **resources):
+    give = lambda job: self.given.append(job) or job
+    return lambda function: types.SimpleNamespace(remote=give)
+
+  def wait(self, results, num_returns, timeout):
+    return [x for x in results if x in self.codes], []
+
+  def get(self, result):
+    return self.codes[result]
+
+
+def test_ray_gets_as_many_tasks_as_may_run_and_they_wait_until_they_start(
+  tmp_path,
+):
+  executor = ray.Ray(jobs=2)
+  executor._ray = cluster = _FakeRay()
+  cells = [
+    types.SimpleNamespace(name=x, log=tmp_path / f"{x}.log") for x in "abcd"
+  ]
+  cells[1].log.write_text("of an earlier try")
+  tasks = executor.submit(tmp_path, cells, [])
+  waiting, running = State.WAITING, State.RUNNING
+  assert executor.states(tasks) == executor.states(tasks) == [waiting] * 4
+  assert len(cluster.given) == 2
+  cells[0].log.touch()
+  assert executor.states(tasks) == [running, waiting, waiting, waiting]
+  cluster.codes[cluster.given[1]] = 3
+  assert executor.states(tasks) == [running, 3, waiting, waiting]
+  assert len(cluster.given) == 3
+  assert executor.states([tasks[0], *tasks[2:]])[1:] == [waiting, waiting]
+  assert len(cluster.given) == 3
 
 
 @dataclasses.dataclass

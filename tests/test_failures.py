@@ -7,6 +7,7 @@ import pytest
 
 from mixaug_jax import files
 from mixaug_jax.command import failures
+from mixaug_jax.errors import disk_is_full
 
 
 @pytest.mark.parametrize(
@@ -27,9 +28,16 @@ def test_an_error_of_a_file_without_a_name_gets_one(tmp_path, code, fix):
   sentence = failures.sentence(caught.value)
   assert sentence.startswith(f"cannot read or write {path}: ")
   assert fix in sentence
+  assert disk_is_full(sentence) == (code in (errno.ENOSPC, errno.EDQUOT))
   outer = RuntimeError()
   outer.__cause__ = caught.value
   assert failures.sentence(outer) == sentence
+
+
+def test_a_full_disk_and_a_full_memory_differ():
+  for text, full in (("No space left on device", True), ("HBM", False)):
+    error = RuntimeError(f"RESOURCE_EXHAUSTED: {text}")  # TensorStore and XLA.
+    assert disk_is_full(failures.sentence(error)) == full
 
 
 def test_other_errors_have_no_sentence():

@@ -183,6 +183,7 @@ def test_jobs_are_cancelled_and_save_and_none_is_submitted_twice(
   )
   executor = slurm.Slurm(gpus=0, jobs=1)
   command = ["-c", program]
+  cells[1].log.write_text("of an earlier try")
   jobs = executor.submit(tmp_path, cells, command)
   # A comparison that was killed left them.
   assert slurm.Slurm(gpus=0).submit(tmp_path, cells, command) == jobs
@@ -204,6 +205,7 @@ def test_jobs_are_cancelled_and_save_and_none_is_submitted_twice(
     thread.join()
   assert seen == {"a": 143}
   assert _printed(log) == "ready\nsaved\n"
+  assert not cells[1].log.exists()  # It never started.
   assert not slurm._queue().keys() - _over()
   assert slurm.Slurm(gpus=0).submit(tmp_path, cells, ["-c", ""]) != jobs
 

@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
       "--jobs",
       _at_least(1),
       "runs at a time; default: one for each GPU, or one on a CPU; all with "
-      "slurm",
+      "slurm, and as many as fit with ray",
     ),
     ("--gpus", _at_least(0), "GPUs of a run, with slurm and ray; default: 1"),
     ("--time_limit", _at_least(5), "minutes of a job of slurm; default: 240"),

@@ -1,6 +1,7 @@
 """Trains the cells of a comparison, each in a separate process.
 
-A run that dies, for example because memory is short, must not end the others.
+A run that dies, for example because memory is short, must not end the others,
+unless none of them can succeed.
 """
 
 import signal
@@ -14,7 +15,7 @@ from mixaug_jax.comparison.executors import Executor
 from mixaug_jax.comparison.executors.executor import STOPPED
 from mixaug_jax.comparison.plan import Cell, Comparison
 from mixaug_jax.durations import duration
-from mixaug_jax.errors import Interrupted, UserError
+from mixaug_jax.errors import Interrupted, UserError, disk_is_full
 from mixaug_jax.runs import open_run
 from mixaug_jax.training import lock
 
@@ -41,7 +42,7 @@ def run(
 
   Raises:
     UserError: the directory is in use or cannot be written, the executor
-      refuses, or the config that all arms share cannot run.
+      refuses, the config that all arms share cannot run, or the disk is full.
     Interrupted: Ctrl-C; the runs are saved.
   """
   workdir = comparison.workdir
@@ -137,7 +138,7 @@ class _Progress:
       self.bar.refresh()
 
   def ended(self, cell: Cell, code: int) -> None:
-    """Raises UserError if no run of the comparison can succeed."""
+    """Raises UserError if no further run can succeed."""
     with self._lock:
       seconds = time.monotonic() - self._begun.pop(cell.name, time.monotonic())
       self.codes[cell.name] = code
@@ -151,11 +152,22 @@ class _Progress:
         + (f", about {duration(left)} left" if waiting else "")
       )
       self.bar.update()
-      baseline = cell.arm == self._comparison.baseline
-      if code == UserError.code and baseline and not self._executor.over:
-        # All arms share its config, and nothing can be compared without it.
+      mistake = code == UserError.code and not self._executor.over
+      if mistake and (self._shared(cell) or disk_is_full(_failure(cell))):
         self._executor.over = True
         raise UserError(_failure(cell))
+
+  def _shared(self, cell: Cell) -> bool:
+    """Returns whether the mistake of a cell may be in the config of all arms.
+
+    A trial may have wrong values of its own. Once a cell of the baseline is
+    over, this config can run, and the machine failed: memory was short.
+    """
+    planned = (*self._comparison.trials, *self._comparison.cells)
+    baseline = [x for x in planned if x.arm == self._comparison.baseline]
+    if cell not in baseline or (cell.trial and cell.trial.values):
+      return False
+    return not any(x.finished or x.diverged is not None for x in baseline)
 
   def _what(self, cell: Cell, code: int) -> str:
     if not code:
@@ -181,7 +193,11 @@ def _outcome(cell: Cell) -> str:
 
 
 def _failure(cell: Cell) -> str:
-  return last_line(cell.log.read_text("utf-8", "replace"))
+  try:
+    printed = cell.log.read_text("utf-8", "replace")
+  except FileNotFoundError:  # A cluster has ended it before it started.
+    printed = ""
+  return last_line(printed)
 
 
 def last_line(printed: str) -> str:

@@ -45,6 +45,15 @@ class Job:
       self.save()
       raise
 
+  def hand_over(self) -> None:
+    """Removes the log of an earlier try, before a cluster gets the job."""
+    self._log.unlink(missing_ok=True)
+
+  @property
+  def started(self) -> bool:
+    """Whether the job has started, on any machine, since it was handed over."""
+    return self._log.exists()
+
   def save(self) -> None:
     """Makes the cell save, and waits until it has ended."""
     if self._process:

@@ -74,7 +74,9 @@ class Local(Executor):
         environments.put(environment)
 
     self._pool = concurrent.futures.ThreadPoolExecutor(len(self.places))
-    list(self._pool.map(train_one, cells))
+    trained = [self._pool.submit(train_one, cell) for cell in cells]
+    for each in concurrent.futures.as_completed(trained):
+      each.result()  # It raises what the watcher raised.
     self._pool.shutdown()
 
   def stop(self) -> None:

@@ -90,7 +90,7 @@ class Polled(Executor):
     was_waiting = each.state is State.WAITING
     if isinstance(state, int):
       self._live.remove(each)
-      if was_waiting and self.over:
+      if was_waiting and self.over and state == LOST:
         return  # It never started.
       if was_waiting:  # It was too short to be seen.
         self._watcher.started(each.cell)

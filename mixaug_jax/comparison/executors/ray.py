@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import pathlib
+import signal
 import socket
 import urllib.parse
 from collections.abc import Sequence
@@ -86,27 +87,63 @@ class Ray(Polled):
 
   def submit(
     self, workdir: pathlib.Path, cells: Sequence[Cell], command: Sequence[str]
-  ) -> list[Any]:
-    task = self._ray.remote(
+  ) -> list["_Task"]:
+    """Returns the tasks; `states` hands them to Ray, `self.jobs` at a time."""
+    return [_Task(Job(only(command, cell), cell.log)) for cell in cells]
+
+  def states(self, jobs: Sequence["_Task"]) -> list[State | int | None]:
+    given = [task for task in jobs if task.result]
+    results = [task.result for task in given]
+    done, _ = self._ray.wait(results, num_returns=len(given), timeout=0)
+    for task in given:
+      if task.result in done:
+        task.state = self._code(task)
+      elif task.job.started:
+        task.state = State.RUNNING
+    here = [x for x in jobs if not x.result and x.state is State.WAITING]
+    there = sum(isinstance(task.state, State) for task in given)
+    for task in here[: (self.jobs or len(jobs)) - there]:
+      task.job.hand_over()
+      task.result = self._remote.remote(task.job)
+    return [task.state for task in jobs]
+
+  def cancel(self, jobs: Sequence["_Task"]) -> None:
+    for task in jobs:
+      if task.result:
+        self._ray.cancel(task.result)
+      else:
+        task.state = LOST
+
+  @functools.cached_property
+  def _remote(self) -> Any:
+    return self._ray.remote(
       num_cpus=1, num_gpus=self.gpus, max_retries=_RETRIES
     )(_call)
-    return [task.remote(Job(only(command, x), x.log)) for x in cells]
 
-  def states(self, jobs: Sequence[Any]) -> list[State | int | None]:
-    done, _ = self._ray.wait(list(jobs), num_returns=len(jobs), timeout=0)
-    return [self._code(x) if x in done else State.RUNNING for x in jobs]
-
-  def cancel(self, jobs: Sequence[Any]) -> None:
-    for job in jobs:
-      self._ray.cancel(job)
-
-  def _code(self, job: Any) -> int:
+  def _code(self, task: "_Task") -> int:
     try:
-      return self._ray.get(job)
+      return self._ray.get(task.result)
     except self._ray.exceptions.RayError as error:
+      if self.over and task.job.started:  # It was cancelled.
+        return 128 + signal.SIGTERM
       if not self.over:
         progress.write(f"mixaug_jax: Ray lost a run: {first_line(error)}")
       return LOST
+
+
+@dataclasses.dataclass
+class _Task:
+  """A cell as a task of Ray.
+
+  Attributes:
+    job: trains the cell.
+    result: the exit code to come; None before Ray has the task.
+    state: the last that is known.
+  """
+
+  job: Job
+  result: Any = None
+  state: State | int = State.WAITING
 
 
 def _call(job: Job) -> int:

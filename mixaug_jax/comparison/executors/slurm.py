@@ -107,6 +107,8 @@ class Slurm(Polled):
     self, executor: "submitit.SlurmExecutor", jobs: Sequence["_Job"]
   ) -> dict[str, str]:
     """Submits jobs as an array; returns their ids by their commands."""
+    for job in jobs:
+      job.hand_over()
     try:
       with executor.batch():
         submitted = [executor.submit(job) for job in jobs]
