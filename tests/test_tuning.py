@@ -144,6 +144,19 @@ def test_all_arms_have_the_same_trials_of_what_they_share():
   assert len(values) == 1 + 6
 
 
+@pytest.mark.parametrize(
+  ("trials", "seeds"), [(10, 5), (20, 5), (25, 5), (16, 4), (30, 3), (100, 5)]
+)
+def test_the_trials_leave_no_part_of_a_range_out(trials, seeds):
+  config = _load(tune__trials=str(trials), seeds=str(seeds))
+  drawn = [x.places for x in tuning.planned(config, ["cutmix"]) if x.places]
+  assert len(drawn) == trials - seeds
+  for each in arms.ranges(config, "cutmix"):
+    if each.kind != "choice":
+      places = sorted([0, 1, *(x[each.key] for x in drawn)])
+      assert max(np.diff(places)) < 2.5 / len(drawn), each.key
+
+
 def test_a_fixed_recipe_has_one_study_for_all_seeds():
   comparison = plan.make(_load(tune__design="fixed", tune__trials="5"), NOWHERE)
   assert {cell.seed for cell in comparison.trials} == {2}

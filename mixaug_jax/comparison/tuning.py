@@ -147,12 +147,16 @@ def planned(config: ConfigDict, names: Sequence[str]) -> list[Planned]:
   ranges = {name: arms.ranges(config, name) for name in names}
   # All arms have the places of all ranges, so that those they share agree.
   everywhere = space.parse(config.tune.space, config.base)
-  places = space.points(everywhere, config.tune.trials)
-  share = config.tune.trials // arms.studies(config)
+  count, studies = config.tune.trials, arms.studies(config)
+  share = count // studies
+  # A recipe as it is written uses no point. Points that it skipped would all be
+  # of one stratum, in a dimension whose base divides `share`.
+  unused = iter(space.points(everywhere, count - studies))
   trials = []
-  for number, point in enumerate(places):
+  for number in range(count):
+    point = next(unused) if number % share else {}
     for name in names:
-      of_arm = [each for each in ranges[name] if number % share]
+      of_arm = ranges[name] if point else ()
       trials.append(
         Planned(
           arm=name,
