@@ -143,8 +143,10 @@ def test_any_key_of_an_arm_is_set_to_the_type_of_the_base():
     arms__baseline__ema__decay="0.9",
   )
   changed = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
-  # What is equal to the base is no override.
-  assert changed["cutmix"] == {"optimizer.learning_rate": 1.0}
+  assert changed["cutmix"] == {
+    "mix.name": "none",  # As in the base, but it is set.
+    "optimizer.learning_rate": 1.0,
+  }
   assert type(changed["cutmix"]["optimizer.learning_rate"]) is float
   assert changed["baseline"] == {"ema.decay": 0.9}
   cutmix, mixup = (

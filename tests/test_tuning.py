@@ -102,6 +102,31 @@ def test_a_file_with_half_a_tuning_is_refused(key):
     plan.make(config, NOWHERE)
 
 
+@pytest.mark.parametrize(
+  ("overrides", "key"),
+  [
+    ({"optimizer__learning_rate": "0.1"}, "optimizer.learning_rate"),
+    ({"steps": "400"}, "steps"),
+    ({"epochs": "3"}, "steps"),
+    ({"mix__name": "cutmix", "mix__cutmix__alpha": "1"}, "mix.alpha"),
+  ],
+)
+def test_a_value_that_is_pinned_is_not_tuned(overrides, key):
+  config = _load(**{f"arms__basic__{k}": x for k, x in overrides.items()})
+  tuned = lambda name: [each.key for each in arms.ranges(config, name)]
+  assert key not in tuned("basic")
+  assert key in tuned("basic+cutmix")
+  pinned = arms.of_arm(config, "basic")
+  assert str(config_lib.leaves(pinned)[key]) in ("0.1", "400", "None")
+
+
+def test_the_length_that_an_arm_of_a_file_sets_is_not_tuned():
+  config = copy.deepcopy(_load())
+  with config.unlocked():
+    config.arms.mixup.epochs = 3.0
+  assert "steps" not in [each.key for each in arms.ranges(config, "mixup")]
+
+
 def test_what_an_arm_sets_itself_is_not_tuned_in_it():
   comparison = plan.make(_load(arms__cutmix__mix__alpha="0.5"), NOWHERE)
   alphas = {
