@@ -1,6 +1,7 @@
 """Trials, the recipes that are chosen by them, and the runs of the choices."""
 
 import copy
+import dataclasses
 import json
 import math
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
+from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import (
   arms,
   launch,
@@ -377,8 +379,11 @@ def test_damaged_choices_are_reported(tuned, tmp_path, change):
     plan.make(config, tmp_path, ["mixup"])
 
 
-def _trial(accuracy, loss=1.0, diverged=None):
-  return types.SimpleNamespace(accuracy=accuracy, loss=loss, diverged=diverged)
+def _trial(score, loss=1.0, diverged=None):
+  # The accuracy plays no part.
+  return types.SimpleNamespace(
+    accuracy=1 - score, score=score, loss=loss, diverged=diverged
+  )
 
 
 @pytest.mark.parametrize(
@@ -392,8 +397,29 @@ def _trial(accuracy, loss=1.0, diverged=None):
     ([_trial(0.1, None, 7), _trial(0.1, None, 3)], 0),
   ],
 )
-def test_the_best_trial_is_accurate_then_has_a_low_loss(trials, best):
+def test_the_best_trial_has_a_high_score_then_a_low_loss(trials, best):
   assert tuning._best(trials) is trials[best]
+
+
+def test_the_score_of_a_trial_is_what_best_by_names(tuned):
+  comparison = tuned[2][0]
+  cell = next(cell for cell in comparison.trials if cell.finished)
+  balanced = copy.deepcopy(cell.config)
+  with balanced.unlocked():
+    balanced.evaluate.best_by = "balanced_accuracy"
+  like = records.read_result(cell.workdir)
+  by = {
+    x.evaluate.best_by: tuning._read(
+      dataclasses.replace(cell, build=lambda x=x: x), like
+    )
+    for x in (cell.config, balanced)
+  }
+  with np.load(cell.workdir / "predictions_validation.npz") as file:
+    each = calibration.balanced_accuracy(file["logits"], file["labels"])
+  trial = by["accuracy"]
+  assert trial.score == trial.accuracy != each
+  assert by["balanced_accuracy"].score == each
+  assert by["balanced_accuracy"].accuracy == trial.accuracy
 
 
 def test_choices_stand_if_another_trial_is_better(tuned, tmp_path):

@@ -12,9 +12,12 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import space
 from mixaug_jax.errors import UserError
 
-# Differences between arms are paired by seed and by test example, so the arms
-# must agree in these keys.
-_SHARED = ("seed", "data.", "evaluate.checkpoint")
+# Differences between arms are paired by seed and by test example, and weights
+# are chosen alike, so the arms must agree in these keys.
+_SHARED = (
+  *("seed", "data.", "evaluate.checkpoint", "evaluate.best_by"),
+  "evaluate.every_epochs",
+)
 DESIGNS = ("studies", "fixed")
 _LENGTHS = {"steps", "epochs"}  # Setting one of them unsets the other.
 _MOST_TRIALS = 10_000
