@@ -95,7 +95,7 @@ def accuracy(correct: Sequence[np.ndarray] | np.ndarray) -> Mean:
       examples; a share where only that is known. If each seed has examples of
       its own, their number may differ, `[N]` for each seed.
   """
-  return _estimate(correct, ((0, 2), (1, 2)))
+  return _estimate(list(correct), ((0, 2), (1, 2)))
 
 
 def difference(
@@ -119,8 +119,7 @@ def difference(
 
 
 def _estimate(
-  values: Sequence[np.ndarray] | np.ndarray,
-  pseudo: Sequence[tuple[float, float]],
+  values: Sequence[np.ndarray], pseudo: Sequence[tuple[float, float]]
 ) -> Mean:
   """Estimates a mean; see `_crossed` and `_nested`.
 

@@ -256,13 +256,13 @@ def accuracy(
 
 
 def _measures(run: FinishedRun) -> dict[str, float | None]:
-  """The measures of a run; a temperature is fitted on other images or not."""
-  other = run.validation if run.split == "test" else None
+  """The measures of a run; a temperature is fitted on other images or none."""
+  fitted_on = run.validation.logits, run.validation.labels
   return calibration.measures(
     run.compared.logits,
     run.compared.labels,
     run.run.likelihood,
-    other and (other.logits, other.labels),
+    fitted_on if run.split == "test" else None,
   )
 
 

@@ -70,7 +70,9 @@ def measure(comparison: Comparison, views: str) -> dict[str, Any]:
       opened[seed] = pictures.compared_images(comparison, run)
     return opened[seed]
 
-  compared, missing, reasons, unstored = {}, [], [], []
+  compared, missing = {}, []
+  reasons: list[str] = []
+  unstored: list[str] = []
   for name, of_arm in comparison.runs.items():
     ours, plain = {}, {}
     for seed, run in of_arm.items():
