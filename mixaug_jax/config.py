@@ -246,12 +246,20 @@ def read(spec: str) -> ConfigDict:
   return config
 
 
-def difference(base: ConfigDict, other: ConfigDict) -> dict[str, Any]:
-  """Returns the leaves of `other` that differ from `base`, nested as there."""
-  ours, theirs = leaves(base), leaves(other)
+def difference(
+  base: ConfigDict, other: ConfigDict, kept: Iterable[str] = ()
+) -> dict[str, Any]:
+  """Returns leaves of `other`, nested as there.
+
+  Args:
+    base: a config with the same keys.
+    other: the config.
+    kept: keys to return; the others are returned if they differ from `base`.
+  """
+  ours, theirs, kept = leaves(base), leaves(other), set(kept)
   changed: dict[str, Any] = {}
   for key, value in theirs.items():
-    if value != ours[key]:
+    if value != ours[key] or key in kept:
       *parents, name = key.split(".")
       node = changed
       for parent in parents:

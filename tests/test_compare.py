@@ -123,6 +123,8 @@ def test_seeds_are_complete_so_that_an_interrupted_comparison_has_pairs():
     ({"arms__mixup__mix__alpha": "x"}, "arm mixup: config.mix.alpha must be a"),
     ({"arms__mixup__mix": "x"}, "arm mixup: config.mix is a group"),
     ({"arms__mixup__seed": "4"}, "seed must be the same in all arms"),
+    ({"arms__mixup__evaluate__best_by": "accuracy"}, "best_by must be the sam"),
+    ({"arms__mixup__evaluate__every_epochs": "1"}, "epochs must be the same"),
     ({"arms__mixup__data__classes": "3"}, "data.classes must be the same"),
     ({"arms__mixap__mix__alpha": "1"}, "did you mean arms.mixup?"),
     ({"arms__mixup": "mix.alpha=1 steps=3"}, "config.arms.mixup.mix.alpha=0.5"),
@@ -143,8 +145,10 @@ def test_any_key_of_an_arm_is_set_to_the_type_of_the_base():
     arms__baseline__ema__decay="0.9",
   )
   changed = {n: config_lib.leaves(arm) for n, arm in comparison.arms.items()}
-  # What is equal to the base is no override.
-  assert changed["cutmix"] == {"optimizer.learning_rate": 1.0}
+  assert changed["cutmix"] == {
+    "mix.name": "none",  # As in the base, but it is set.
+    "optimizer.learning_rate": 1.0,
+  }
   assert type(changed["cutmix"]["optimizer.learning_rate"]) is float
   assert changed["baseline"] == {"ema.decay": 0.9}
   cutmix, mixup = (
@@ -277,6 +281,41 @@ def test_predictions_that_are_not_numbers_count_as_wrong(finished, tmp_path):
   assert "cut/1 are not numbers for 7 examples, which count as wrong" in text
   right = content["logits"].argmax(-1) == content["labels"]
   assert float(_csv(tmp_path / "runs")[3]["accuracy"]) == right[7:].sum() / 1000
+
+
+def test_without_a_test_set_each_seed_has_images_of_its_own(finished, tmp_path):
+  root, _ = finished
+  runs = tmp_path / "runs"
+  shutil.copytree(root / "runs", runs)
+  for path in runs.glob("*/seed_*/result.json"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
+  comparison = dataclasses.replace(
+    plan.make(arms.load(str(root / "small.py"), {}), runs), views="identity"
+  )
+  first, second = comparison.runs["cut"].values()
+  assert set(first.compared.ids) != set(second.compared.ids)
+  page.write(comparison, "command")
+  numbers = json.loads((runs / "results.json").read_text())
+  for arm, of_arm in comparison.runs.items():
+    accuracies = [
+      run.result.validation.best.accuracy for run in of_arm.values()
+    ]
+    found = numbers["arms"][arm]["accuracy"]["each"]
+    assert found == pytest.approx(accuracies)
+    # One view is the image itself, so its images are those of the seed.
+    row = numbers["views"]["arms"][arm]
+    assert row["with"]["each"] == row["without"]["each"] == found
+  assert numbers["views"]["notes"] == []
+  text = (runs / "report.html").read_text("utf-8")
+  assert "Each seed is measured on validation images of its own." in text
+  assert "examples of each seed, the number that only the arm has" in text
+  assert "An arm that has not finished this seed has no maps." in text
+  assert "No activation maps" not in text
+  # An arm without the seed of the maps is left out of them.
+  del comparison.runs["cut"][0]
+  maps = pictures._on_the_same_images(comparison)
+  assert {name: len(of_arm) for name, of_arm in maps.items()} == {"none": 1}
+  page.write(comparison, "command")
 
 
 def test_losses_of_different_kinds_are_never_mixed(tmp_path, monkeypatch):

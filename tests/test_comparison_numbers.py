@@ -1,5 +1,6 @@
 """What a comparison concludes from its runs, on made-up predictions."""
 
+import dataclasses
 import json
 import types
 
@@ -7,21 +8,23 @@ import numpy as np
 import pytest
 
 from mixaug_jax.analysis import likelihood
-from mixaug_jax.comparison import baselines, summary, words
+from mixaug_jax.comparison import baselines, circumstances, summary, words
 from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.runs import Predictions
 
 EXAMPLES, CLASSES = 400, 10
 
 
-def _run(accuracy, best=None, chosen="best"):
+def _run(accuracy, best=None, chosen="best", balanced=None):
   """A finished run with an accuracy on test, and on validation."""
   labels = np.arange(EXAMPLES, dtype=np.int32) % CLASSES
   right = np.arange(EXAMPLES) < accuracy * EXAMPLES
   predicted = np.where(right, labels, (labels + 1) % CLASSES)
   logits = 3 * np.eye(CLASSES, dtype=np.float32)[predicted]
   predictions = Predictions(logits, labels, labels.astype(str))
-  evaluation = lambda x: types.SimpleNamespace(accuracy=x)
+  evaluation = lambda x: types.SimpleNamespace(
+    accuracy=x, balanced_accuracy=balanced
+  )
   best = accuracy if best is None else best
   result = types.SimpleNamespace(
     validation=types.SimpleNamespace(
@@ -49,6 +52,7 @@ def _numbers(
   pairs=(),
   references=None,
   chosen_on=None,
+  best_by="accuracy",
 ):
   """Summarises arms, which are accuracies by seed; the baseline is `base`."""
   runs = {
@@ -62,7 +66,8 @@ def _numbers(
   runs = {name: of_arm for name, of_arm in runs.items() if of_arm}
   planned = {name: range(seeds) for name in arms}
   return summary.summarise(
-    runs, "base", goal, diverged or {}, planned, references, pairs, chosen_on
+    *(runs, "base", goal, diverged or {}, planned, references, pairs),
+    *(chosen_on, best_by),
   )
 
 
@@ -127,8 +132,9 @@ def test_one_seed_decides_nothing():
 
 
 def _difference(low, high):
-  ends = {"mean": (low + high) / 2, "low": low, "high": high}
-  return {**ends, "level": 0.99, "each": [0.0] * 3}
+  ends = {"low": low, "high": high, "level": 0.99}
+  mean = (low + high) / 2
+  return {**ends, "mean": mean, "each": [0.0] * 3, "simultaneous": ends}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,25 @@ def test_the_goal_is_met_missed_or_open(low, high, start, state):
   assert text.startswith(start)
   assert "99 % interval" in text
   assert text.endswith(f"the goal of 5 points is {state}")
+
+
+def test_the_goal_is_judged_by_an_interval_that_holds_for_all_arms():
+  arms = {"base": STEADY, "a": [x + 0.3 for x in STEADY]}
+  arms["b"] = [0.60, 0.63, 0.62, 0.60, 0.60]
+  found = _numbers(arms)["arms"]["b"]["difference"]
+  # a is decided first, so Holm judges b against zero alone.
+  bounds = found["simultaneous"]
+  assert (found["level"], bounds["level"]) == pytest.approx((0.95, 0.975))
+  assert bounds["low"] < found["low"]
+  goal = (bounds["low"] + found["low"]) / 2
+  arm = _numbers(arms, goal=goal)["arms"]["b"]
+  assert arm["goal"] == "open"
+  low, high = (f"{100 * bounds[end]:.1f}" for end in ("low", "high"))
+  assert arm["verdict"].endswith(
+    f" points is open by the 97.5 % interval {low} to {high}"
+  )
+  # The goal of the arm that is decided first has the same interval.
+  assert _numbers(arms)["arms"]["a"]["verdict"].endswith(" points is met")
 
 
 def test_the_interval_and_the_corrected_test_agree():
@@ -189,6 +214,19 @@ def test_the_best_arm_is_best_with_the_weights_that_are_compared():
     for name, run in last.items()
   }
   assert _numbers({"base": [0.5] * 2} | best, seeds=2)["best"] == "a"
+
+
+def test_the_best_arm_is_chosen_by_the_figure_that_best_by_names():
+  arms = {
+    "base": [_run(0.5, balanced=0.5)] * 2,
+    "a": [_run(0.7, balanced=0.6)] * 2,
+    "b": [_run(0.6, balanced=0.7)] * 2,
+  }
+  for best_by, best in (("accuracy", "a"), ("balanced_accuracy", "b")):
+    numbers = _numbers(arms, seeds=2, best_by=best_by)
+    assert numbers["best"] == best
+    text = words.headline(numbers, "test")
+    assert f"best of 2 arms by {best_by.replace('_', ' ')} on valid" in text
 
 
 def test_a_pair_is_compared_and_counts_for_the_correction():
@@ -256,6 +294,103 @@ def test_what_is_not_known_is_null_in_json():
   json.dumps(numbers, allow_nan=False)
   loss = numbers["arms"]["base"]["loss"]
   assert loss == {"mean": None, "low": None, "high": None, "each": [None] * 2}
+
+
+def test_a_temperature_is_not_fitted_on_the_images_that_it_is_measured_on():
+  run = dataclasses.replace(_run(0.5), split="validation")
+  arm = _numbers({"base": [run], "a": [run]}, seeds=1)["arms"]["a"]
+  assert arm["calibration_error"]["mean"] > 0
+  assert arm["temperature"] is arm["calibration_error_scaled"] is None
+  tested = _numbers({"base": [0.5], "a": [0.5]}, seeds=1)["arms"]["a"]
+  assert tested["temperature"]["mean"] > 0
+
+
+def _elsewhere(model="vit", kind="cpu", devices=1, jax="0.10.2", commit=None):
+  result = types.SimpleNamespace(
+    device_kind=kind,
+    devices=devices,
+    versions={"jax": jax, "numpy": "2"},
+    commit=commit,
+  )
+  config = types.SimpleNamespace(model=types.SimpleNamespace(name=model))
+  return types.SimpleNamespace(
+    result=result, run=types.SimpleNamespace(config=config)
+  )
+
+
+@pytest.mark.parametrize(
+  ("other", "said"),
+  [
+    ({}, None),
+    (
+      {"kind": "NVIDIA H100"},
+      "The runs were trained on different devices (1 cpu: base/0 and 2 more; "
+      "1 NVIDIA H100: a/1). Do not compare",
+    ),
+    (
+      {"devices": 8},
+      "different devices (1 cpu: base/0 and 2 more; 8 cpu: a/1)",
+    ),
+    (
+      {"jax": "0.12.0"},
+      "different software (jax 0.10.2: base/0 and 2 more; jax 0.12.0: a/1)",
+    ),
+    (
+      {"commit": "0123456789abcdef"},
+      "different software (commit unknown: base/0 and 2 more; commit "
+      "0123456789ab: a/1)",
+    ),
+    ({"model": "resnet18"}, "different networks (vit: base/0 and 2 more; resn"),
+  ],
+)
+def test_runs_of_other_circumstances_are_a_warning(other, said):
+  runs = {
+    "base": {0: _elsewhere(), 1: _elsewhere()},
+    "a": {0: _elsewhere(), 1: _elsewhere(**other)},
+  }
+  found = circumstances.warnings(runs)
+  assert len(found) == (said is not None)
+  assert all(said in text for text in found)
+
+
+def _validated(accuracy, seed, examples=EXAMPLES):
+  """A run that is measured on validation images of its seed."""
+  run = _run(accuracy)
+  part = slice(EXAMPLES - examples, None)
+  compared = Predictions(
+    run.compared.logits[part],
+    run.compared.labels[part],
+    np.array([f"{seed}/{i}" for i in range(examples)]),
+  )
+  return dataclasses.replace(run, split="validation", compared=compared)
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, EXAMPLES - 40])
+def test_without_a_test_set_arms_are_paired_on_the_images_of_a_seed(examples):
+  last = lambda x: _validated(x, 2, examples)
+  arms = {
+    "base": [_validated(0.50, 0), _validated(0.52, 1), last(0.51)],
+    "a": [_validated(0.61, 0), None, last(0.61)],
+  }
+  numbers = _numbers(arms, {"a": {1: 3}}, seeds=3)
+  same = examples == EXAMPLES
+  assert numbers["examples"] == (EXAMPLES if same else None)
+  arm = numbers["arms"]["a"]
+  each = [0.11, 0.1 - 0.52, 0.10 * EXAMPLES / examples]
+  assert arm["difference"]["each"] == pytest.approx(each)
+  assert arm["difference"]["mean"] == pytest.approx(np.mean(each))
+  assert arm["difference"]["low"] < -0.4 < 0.1 < arm["difference"]["high"]
+  assert arm["mcnemar"]["0"]["gained"] == 0.11 * EXAMPLES
+  json.dumps(numbers, allow_nan=False)
+  # The runs of a seed must share their images, and those on test all do.
+  arms["a"][1] = _validated(0.6, 7)
+  with pytest.raises(ValueError, match="measured on different examples"):
+    _numbers(arms, seeds=3)
+  tested = [
+    dataclasses.replace(_validated(0.5, seed), split="test") for seed in (0, 1)
+  ]
+  with pytest.raises(ValueError, match="measured on different examples"):
+    _numbers({"base": tested, "a": tested}, seeds=2)
 
 
 def test_an_undecided_headline_claims_nothing_of_an_interval():

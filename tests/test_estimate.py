@@ -8,6 +8,7 @@ import pytest
 from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import arms, estimate, plan
 from mixaug_jax.comparison.executors import local
+from mixaug_jax.errors import UserError
 from mixaug_jax.training import experiment
 
 
@@ -74,3 +75,23 @@ def test_a_terminal_shows_the_numbers_and_a_few_of_many_runs(
   assert shown[21] == f"and {cells - 20} more; --dry_run | cat lists all"
   assert shown[22:] == piped[cells + 1 :]
   assert ", 2 at a time, which share the CPU: about " in shown[-1]
+
+
+def test_the_timed_run_is_short_whatever_its_arm_sets(tmp_path, monkeypatch):
+  commands = []
+
+  def fail(command, **_):
+    commands.append(command)
+    return types.SimpleNamespace(returncode=2, stderr="x")
+
+  monkeypatch.setattr(estimate.subprocess, "run", fail)
+  own = {"epochs": "9", "optimizer.warmup_epochs": "3"}
+  own = {f"arms.baseline.{key}": text for key, text in own.items()}
+  config = arms.load("compare", own | {"tune.trials": "0"})
+  with pytest.raises(UserError, match="baseline/0 fails: x"):
+    estimate._time(plan.make(config, tmp_path, check=False), [])
+  start = "--config."
+  flags = [x.removeprefix(start) for x in commands[0] if x.startswith(start)]
+  timed = arms.load("compare", own | dict(x.split("=") for x in flags))
+  arm = arms.of_arm(timed, "baseline")
+  assert (arm.epochs, arm.steps, arm.optimizer.warmup_epochs) == (None, 5, 0)

@@ -78,6 +78,12 @@ def _applies(key, **overrides):
     ("optimizer.learning_rate", {}, True),
     ("mix.alpha", {}, False),
     ("mix.alpha", {"mix__name": "mixup"}, True),
+    ("mix.alpha", {"mix__name": "mixup", "mix__mixup__alpha": "1"}, False),
+    (
+      "mix.alpha",
+      {"mix__name": "cutmix,mixup", "mix__mixup__alpha": "1"},
+      True,
+    ),
     ("mix.alpha", {"mix__name": "cutout"}, False),
     ("mix.alpha", {"mix__name": "cutout,mixup"}, True),
     ("mix.probability", {"mix__name": "cutout"}, True),

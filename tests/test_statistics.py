@@ -139,6 +139,41 @@ def test_intervals_cover_the_truth_and_the_test_agrees(seeds, spread):
   assert rejected == 400 - covered
 
 
+def test_seeds_with_different_numbers_of_examples_have_students_interval():
+  correct = [np.arange(20) < 12, np.arange(30) < 27, np.arange(25) < 20]
+  each = [12 / 20, 27 / 30, 20 / 25]
+  found = statistics.accuracy(correct)
+  assert (found.mean, found.freedom) == (pytest.approx(np.mean(each)), 2)
+  assert found.error == pytest.approx(stats.sem(each))
+  # Seeds that agree by chance keep the error of their examples.
+  agreeing = [np.arange(n) < n / 2 for n in (20, 30, 40)]
+  error = np.sqrt(sum(0.25 / (n + 4) for n in (20, 30, 40))) / 3
+  assert statistics.accuracy(agreeing).error == pytest.approx(error)
+  equal = statistics.difference(agreeing, agreeing)
+  assert equal.mean == 0
+  assert equal.p_value == 1
+  assert equal.error > 0.01
+
+
+@pytest.mark.parametrize("least", [60, 40])
+def test_intervals_hold_if_seeds_draw_their_images_from_the_same_ones(least):
+  held = 0
+  for trial in range(400):
+    rng = np.random.default_rng(trial)
+    # Of 200 images, five seeds draw 60, or 40 to 60; arms differ by image.
+    difficulty = rng.normal(0, 1.5, 200) + rng.normal(0, 1, (2, 200))
+    luck = rng.normal(0, 0.1, (2, 5))
+    arm, base = [], []
+    for seed, count in enumerate(np.linspace(least, 60, 5).astype(int)):
+      drawn = difficulty[:, rng.permutation(200)[:count]]
+      noise = rng.normal(0, 1, drawn.shape) + 0.6 + luck[:, [seed]]
+      arm.append(noise[0] > drawn[0])
+      base.append(noise[1] > drawn[1])
+    _, low, high = statistics.difference(arm, base).interval(0.95, -1, 1)
+    held += low <= 0 <= high
+  assert held / 400 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
 def test_holm_by_its_definition():
   p_values = [0.02, 0.3, 0.001, 0.02]
   # Sorted: 0.001 * 4, 0.02 * 3, 0.02 * 2, 0.3 * 1, never falling.

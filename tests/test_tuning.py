@@ -1,6 +1,7 @@
 """Trials, the recipes that are chosen by them, and the runs of the choices."""
 
 import copy
+import dataclasses
 import json
 import math
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from mixaug_jax import config as config_lib
+from mixaug_jax.analysis import calibration
 from mixaug_jax.comparison import (
   arms,
   launch,
@@ -102,6 +104,31 @@ def test_a_file_with_half_a_tuning_is_refused(key):
     plan.make(config, NOWHERE)
 
 
+@pytest.mark.parametrize(
+  ("overrides", "key"),
+  [
+    ({"optimizer__learning_rate": "0.1"}, "optimizer.learning_rate"),
+    ({"steps": "400"}, "steps"),
+    ({"epochs": "3"}, "steps"),
+    ({"mix__name": "cutmix", "mix__cutmix__alpha": "1"}, "mix.alpha"),
+  ],
+)
+def test_a_value_that_is_pinned_is_not_tuned(overrides, key):
+  config = _load(**{f"arms__basic__{k}": x for k, x in overrides.items()})
+  tuned = lambda name: [each.key for each in arms.ranges(config, name)]
+  assert key not in tuned("basic")
+  assert key in tuned("basic+cutmix")
+  pinned = arms.of_arm(config, "basic")
+  assert str(config_lib.leaves(pinned)[key]) in ("0.1", "400", "None")
+
+
+def test_the_length_that_an_arm_of_a_file_sets_is_not_tuned():
+  config = copy.deepcopy(_load())
+  with config.unlocked():
+    config.arms.mixup.epochs = 3.0
+  assert "steps" not in [each.key for each in arms.ranges(config, "mixup")]
+
+
 def test_what_an_arm_sets_itself_is_not_tuned_in_it():
   comparison = plan.make(_load(arms__cutmix__mix__alpha="0.5"), NOWHERE)
   alphas = {
@@ -142,6 +169,19 @@ def test_all_arms_have_the_same_trials_of_what_they_share():
   assert by_name["basic/trial_05"].config.mix.probability == 0.5
   values = {cell.config.optimizer.learning_rate for cell in comparison.trials}
   assert len(values) == 1 + 6
+
+
+@pytest.mark.parametrize(
+  ("trials", "seeds"), [(10, 5), (20, 5), (25, 5), (16, 4), (30, 3), (100, 5)]
+)
+def test_the_trials_leave_no_part_of_a_range_out(trials, seeds):
+  config = _load(tune__trials=str(trials), seeds=str(seeds))
+  drawn = [x.places for x in tuning.planned(config, ["cutmix"]) if x.places]
+  assert len(drawn) == trials - seeds
+  for each in arms.ranges(config, "cutmix"):
+    if each.kind != "choice":
+      places = sorted([0, 1, *(x[each.key] for x in drawn)])
+      assert max(np.diff(places)) < 2.5 / len(drawn), each.key
 
 
 def test_a_fixed_recipe_has_one_study_for_all_seeds():
@@ -339,8 +379,11 @@ def test_damaged_choices_are_reported(tuned, tmp_path, change):
     plan.make(config, tmp_path, ["mixup"])
 
 
-def _trial(accuracy, loss=1.0, diverged=None):
-  return types.SimpleNamespace(accuracy=accuracy, loss=loss, diverged=diverged)
+def _trial(score, loss=1.0, diverged=None):
+  # The accuracy plays no part.
+  return types.SimpleNamespace(
+    accuracy=1 - score, score=score, loss=loss, diverged=diverged
+  )
 
 
 @pytest.mark.parametrize(
@@ -354,8 +397,29 @@ def _trial(accuracy, loss=1.0, diverged=None):
     ([_trial(0.1, None, 7), _trial(0.1, None, 3)], 0),
   ],
 )
-def test_the_best_trial_is_accurate_then_has_a_low_loss(trials, best):
+def test_the_best_trial_has_a_high_score_then_a_low_loss(trials, best):
   assert tuning._best(trials) is trials[best]
+
+
+def test_the_score_of_a_trial_is_what_best_by_names(tuned):
+  comparison = tuned[2][0]
+  cell = next(cell for cell in comparison.trials if cell.finished)
+  balanced = copy.deepcopy(cell.config)
+  with balanced.unlocked():
+    balanced.evaluate.best_by = "balanced_accuracy"
+  like = records.read_result(cell.workdir)
+  by = {
+    x.evaluate.best_by: tuning._read(
+      dataclasses.replace(cell, build=lambda x=x: x), like
+    )
+    for x in (cell.config, balanced)
+  }
+  with np.load(cell.workdir / "predictions_validation.npz") as file:
+    each = calibration.balanced_accuracy(file["logits"], file["labels"])
+  trial = by["accuracy"]
+  assert trial.score == trial.accuracy != each
+  assert by["balanced_accuracy"].score == each
+  assert by["balanced_accuracy"].accuracy == trial.accuracy
 
 
 def test_choices_stand_if_another_trial_is_better(tuned, tmp_path):

@@ -40,6 +40,7 @@ def _trial(arm, number, study, right, place=0.5, steps=100):
     values={RATE: 0.1 if first else 0.01 * 100**place, STEPS: steps},
     places={} if first else {RATE: place, STEPS: 0.5},
     accuracy=float(correct.mean()),
+    score=float(correct.mean()),
     loss=None if right is None else 1.0,
     correct=correct,
     steps=steps,
@@ -298,6 +299,33 @@ def test_without_tuning_the_first_trials_are_compared():
   assert found["best"] == "a"
 
 
+def test_another_figure_by_which_trials_are_chosen_is_named_and_counts():
+  tuning = _tuning(RIGHTS)
+  # By its score, the second trial of a+b is the worst and base is level.
+  scored = lambda trials: tuple(
+    dataclasses.replace(trial, score=0.9 - trial.accuracy) for trial in trials
+  )
+  changed = dataclasses.replace(
+    tuning,
+    best_by="balanced_accuracy",
+    trials={x: tuple(map(scored, y)) for x, y in tuning.trials.items()},
+    chosen={x: scored(y) for x, y in tuning.chosen.items()},
+  )
+  numbers = tuning_numbers.summarise(changed, "base")
+  assert numbers["untuned"]["best"] == "a+b"
+  arm = numbers["arms"]["a"]
+  assert arm["score"] == pytest.approx(0.9 - arm["accuracy"])
+  assert arm["best_of_k"]["mean"][-1] == pytest.approx(0.9 - (6 + 11) / 40)
+  text = tuning_words.headline(_numbers(numbers, "a"), "test")
+  assert "best of 2 arms by balanced accuracy on the validation" in text
+  text = tuning_words.untuned(_numbers(numbers, "a"))
+  assert "The best arm by balanced accuracy would have been a+b, with" in text
+  paint = drawing.colours(list(RIGHTS), "base")
+  [axes] = tuning_figures.best_of_k(numbers, paint).axes
+  title = axes.get_title(loc="left")
+  assert title == "Validation balanced accuracy of the best of k trials, %"
+
+
 def test_studies_with_different_numbers_of_images_have_students_interval():
   tuning = _tuning(RIGHTS)
   # The first study has every second image.
@@ -347,8 +375,8 @@ def test_the_headline_names_the_budget_and_how_the_arm_was_chosen():
   tuning = tuning_numbers.summarise(_tuning(RIGHTS), "base")
   assert tuning_words.headline(_numbers(tuning, "a+b"), "test") == (
     "Tuned alike (6 trials an arm in 2 studies), V. a+b is the best of 2 arms "
-    "on the validation images of the tuning; its figure comes from other "
-    "networks. The interval and the test are adjusted for the number of "
+    "by accuracy on the validation images of the tuning; its figure comes from "
+    "other networks. The interval and the test are adjusted for the number of "
     "comparisons."
   )
   undecided = _numbers(tuning, "a+b", goal=None)
@@ -377,7 +405,10 @@ def test_the_untuned_sentence_names_the_other_arm_where_it_differs():
   assert "best arm" not in same
   other = tuning_words.untuned(_numbers(tuning, "a+b"))
   assert "would have been +5.0 points" in other
-  assert "The best arm would have been a, by +7.5 points" in other
+  assert (
+    "The best arm by accuracy would have been a, with a difference in accuracy "
+    "of +7.5 points" in other
+  )
   one = {name: studies[:1] for name, studies in RIGHTS.items()}
   tuning = tuning_numbers.summarise(_tuning(one, design="fixed"), "base")
   assert tuning_words.untuned(_numbers(tuning, "a")) == (

@@ -1,6 +1,7 @@
 """Test-time augmentation of a comparison, against direct computation."""
 
 import dataclasses
+import errno
 import json
 import shutil
 
@@ -155,6 +156,31 @@ def test_runs_without_their_weights_are_left_out(comparison, numbers):
     "Views of none/1, cut/0, cut/1 are left out: the check"
   )
   assert note.endswith(" is missing; trials of a comparison keep none.")
+
+
+def test_files_that_cannot_be_read_or_written_are_notes(
+  comparison, numbers, monkeypatch
+):
+  path = _file(comparison, "cut/1")
+  path.unlink()
+
+  def full(path):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(with_views.files, "replacing", full)
+    found = with_views.measure(comparison, "shifts")
+  (note,) = found["notes"]
+  assert note == (
+    "Predictions with views that could not be stored, so that another page "
+    f"computes them again: 1 ([Errno 28] No space left on device: '{path}')."
+  )
+  assert {**found, "notes": []} == numbers
+  monkeypatch.setattr(runs.Run, "classifier", full)
+  found = with_views.measure(comparison, "shifts")
+  assert found["arms"]["cut"]["seeds"] == [0]
+  (note,) = found["notes"]
+  assert note.startswith("Views of cut/1 are left out: [Errno 28] No space")
 
 
 def test_a_run_that_diverged_has_the_accuracy_of_chance_either_way(comparison):

@@ -84,7 +84,7 @@ class Mean(NamedTuple):
     return float(2 * stats.t.sf(t, self.freedom))
 
 
-def accuracy(correct: np.ndarray) -> Mean:
+def accuracy(correct: Sequence[np.ndarray] | np.ndarray) -> Mean:
   """Returns the accuracy over seeds and examples.
 
   Two successes and two failures are added to the examples (Agresti and Coull,
@@ -92,24 +92,71 @@ def accuracy(correct: np.ndarray) -> Mean:
 
   Args:
     correct: whether each prediction is correct, `[S, N]` for S seeds and N
-      examples; a share where only that is known.
+      examples; a share where only that is known. If each seed has examples of
+      its own, their number may differ, `[N]` for each seed.
   """
-  return _crossed(correct, ((0, 2), (1, 2)))
+  return _estimate(list(correct), ((0, 2), (1, 2)))
 
 
-def difference(arm: np.ndarray, base: np.ndarray) -> Mean:
+def difference(
+  arm: Sequence[np.ndarray] | np.ndarray,
+  base: Sequence[np.ndarray] | np.ndarray,
+) -> Mean:
   """Returns the gain in accuracy, paired by seed and example.
 
   Half an example is added to each cell of the table of two classifiers that
   are right or wrong (Agresti and Min, 2005, doi:10.1002/sim.1781).
 
   Args:
-    arm: whether each prediction is correct, `[S, N]` for S seeds and N
-      examples; a share where only that is known.
+    arm: as in `accuracy`.
     base: the same for the baseline.
   """
-  values = np.asarray(arm, np.float64) - np.asarray(base, np.float64)
-  return _crossed(values, ((-1, 0.5), (0, 1), (1, 0.5)))
+  values = [
+    np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    for ours, theirs in zip(arm, base, strict=True)
+  ]
+  return _estimate(values, ((-1, 0.5), (0, 1), (1, 0.5)))
+
+
+def _estimate(
+  values: Sequence[np.ndarray], pseudo: Sequence[tuple[float, float]]
+) -> Mean:
+  """Estimates a mean; see `_crossed` and `_nested`.
+
+  If each seed has examples of its own, `_crossed` holds as well: their effect
+  is then part of the residual. It needs the same number in each seed.
+  """
+  if len({len(of_seed) for of_seed in values}) == 1:
+    return _crossed(np.stack(values), pseudo)
+  return _nested(values, pseudo)
+
+
+def _nested(
+  values: Sequence[np.ndarray], pseudo: Sequence[tuple[float, float]]
+) -> Mean:
+  """Estimates a mean over seeds with different numbers of examples.
+
+  The variance of the mean is that of the seeds' means over S, and at least that
+  of the examples alone, `sum(var_s / N_s) / S^2`, which pseudo-observations
+  keep above zero.
+
+  Args:
+    values: `[N_s]` for each seed s.
+    pseudo: as in `_crossed`.
+  """
+  of_seeds = np.array([np.mean(of_seed) for of_seed in values])
+  x, weights = np.transpose(pseudo)
+  of_examples = []
+  for of_seed in values:
+    each = np.append(of_seed, x)
+    counts = np.append(np.ones(len(of_seed)), weights)
+    centre = np.average(each, weights=counts)
+    variance = np.average((each - centre) ** 2, weights=counts)
+    of_examples.append(variance / counts.sum())
+  seeds = len(values)
+  variance = max(of_seeds.var(ddof=1) / seeds, sum(of_examples) / seeds**2)
+  mean = float(of_seeds.mean())
+  return Mean(mean, mean, float(variance**0.5), seeds - 1, seeds)
 
 
 def _crossed(values: np.ndarray, pseudo: Sequence[tuple[float, float]]) -> Mean:
@@ -208,7 +255,8 @@ def holm_levels(p_values: Sequence[float], level: float = 0.95) -> list[float]:
   """Returns the level of confidence at which Holm's test judges each p-value.
 
   The interval of that level excludes zero if and only if the p-value adjusted
-  by `holm` is below `1 - level`. It is at least as wide as one of `level`.
+  by `holm` is below `1 - level`. It is at least as wide as one of `level`. The
+  intervals are tests against zero: they do not hold for another value together.
 
   Args:
     p_values: of tests against zero.

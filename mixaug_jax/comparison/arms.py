@@ -12,10 +12,14 @@ from mixaug_jax import config as config_lib
 from mixaug_jax.comparison import space
 from mixaug_jax.errors import UserError
 
-# Differences between arms are paired by seed and by test example, so the arms
-# must agree in these keys.
-_SHARED = ("seed", "data.", "evaluate.checkpoint")
+# Differences between arms are paired by seed and by test example, and weights
+# are chosen alike, so the arms must agree in these keys.
+_SHARED = (
+  *("seed", "data.", "evaluate.checkpoint", "evaluate.best_by"),
+  "evaluate.every_epochs",
+)
 DESIGNS = ("studies", "fixed")
+_LENGTHS = {"steps", "epochs"}  # Setting one of them unsets the other.
 _MOST_TRIALS = 10_000
 _SPACE = "tune.space."
 
@@ -195,6 +199,8 @@ def ranges(config: ConfigDict, name: str) -> tuple[space.Range, ...]:
   """
   arm = of_arm(config, name)
   own = {*config_lib.leaves(config.arms[name]), *config_lib.of_preset(arm)}
+  if own & _LENGTHS:
+    own |= _LENGTHS
   everywhere = space.parse(config.tune.space, config.base)
   try:
     applying = space.applying(everywhere, arm)
@@ -304,4 +310,7 @@ def _override_arms(config: ConfigDict, overrides: Mapping[str, str]) -> None:
     arm = of_arm(config, name)
     with _naming(name):
       config_lib.override(arm, texts)
-    config.arms[name] = ConfigDict(config_lib.difference(config.base, arm))
+    # Also what equals the base, because a key that an arm sets is not tuned.
+    kept = {*config_lib.leaves(config.arms[name]), *texts}
+    arm = config_lib.difference(config.base, arm, kept)
+    config.arms[name] = ConfigDict(arm)

@@ -140,6 +140,7 @@ def _evaluated(
 
 def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
   """Times a run of the baseline, with the recipe as it is written."""
+  arm = f"--config.arms.{comparison.baseline}"
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder, "timed")
     begin = time.monotonic()
@@ -147,10 +148,11 @@ def _time(comparison: Comparison, command: Sequence[str]) -> _Timed:
       [
         *(sys.executable, *command, f"--only={comparison.baseline}/0"),
         # The last of two equal flags counts.
-        *(f"--workdir={root}", "--config.base.epochs=none"),
-        f"--config.base.steps={_STEPS}",
-        *(f"--config.base.optimizer.{key}=0" for key in _WARMUPS),
-        f"--config.arms.{comparison.baseline}.early_stopping.patience=none",
+        f"--workdir={root}",
+        # Of the arm, which may set them itself.
+        *(f"{arm}.epochs=none", f"{arm}.steps={_STEPS}"),
+        *(f"{arm}.optimizer.{key}=0" for key in _WARMUPS),
+        f"{arm}.early_stopping.patience=none",
         *["--config.tune.trials=0"] * bool(comparison.trials),
       ],
       capture_output=True,

@@ -11,6 +11,7 @@ from mixaug_jax.analysis import mistakes
 from mixaug_jax.comparison import (
   baselines,
   by_class,
+  circumstances,
   drawings,
   pictures,
   results,
@@ -63,9 +64,10 @@ def write(comparison: Comparison, command: str) -> str:
       comparison.planned,
       classical,
       comparison.pairs,
-      {name: x["accuracy"] for name, x in tuning["arms"].items()}
+      {name: x["score"] for name, x in tuning["arms"].items()}
       if tuning
       else None,
+      comparison.best_by,
     )
   except ValueError as error:
     raise UserError(f"{root}: {error}; delete the older ones") from None
@@ -113,6 +115,7 @@ def _content(
     + [pair["verdict"] for pair in numbers["pairs"]],
     "warnings": [
       *words.warnings(comparison),
+      *circumstances.warnings(comparison.runs),
       *baselines.warnings(numbers),
       *(tuning_words.warnings(tuning) if tuning else []),
       *words.no_font([*class_names, *arms]),
@@ -136,6 +139,7 @@ def _content(
     },
     "target": numbers["target_accuracy"],
     "examples": numbers["examples"],
+    "own_images": words.own_images(comparison),
     "seeds": sorted({cell.seed for cell in comparison.cells}),
     "by_seed": {
       name: dict(zip(arm["seeds"], arm["accuracy"]["each"], strict=True))

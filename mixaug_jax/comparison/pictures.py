@@ -13,6 +13,7 @@ import numpy as np
 from mixaug_jax import data, files, runs
 from mixaug_jax.analysis import cam, contact_sheet
 from mixaug_jax.comparison import summary
+from mixaug_jax.comparison.finished import FinishedRun
 from mixaug_jax.comparison.plan import Comparison
 from mixaug_jax.data import decode
 from mixaug_jax.data.boxes import box_in_square
@@ -28,13 +29,19 @@ _BOX_IMAGES = 512
 _BATCH = 64
 
 
-def compared_images(comparison: Comparison) -> data.Split:
+def compared_images(
+  comparison: Comparison, of: FinishedRun | None = None
+) -> data.Split:
   """Opens the split that arms are compared on.
+
+  Args:
+    comparison: the comparison.
+    of: the run whose split it is; by default `comparison.first`.
 
   Raises:
     UserError: the data changed since the runs were trained.
   """
-  run = comparison.first.run
+  run = (of or comparison.first).run
   sets, changed = run.datasets()
   if run.identity and changed:
     raise UserError(
@@ -42,6 +49,22 @@ def compared_images(comparison: Comparison) -> data.Split:
       f"changed: {'; '.join(changed)}; restore them"
     )
   return sets.by_name()[comparison.split]
+
+
+def _on_the_same_images(
+  comparison: Comparison,
+) -> dict[str, list[FinishedRun]]:
+  """Returns the runs by arm that were measured on the images of `first`.
+
+  Without a test set, each seed may have images of its own.
+  """
+  ids = comparison.first.compared.ids
+  alike = lambda run: np.array_equal(run.compared.ids, ids)
+  found = {
+    name: list(filter(alike, of_arm.values()))
+    for name, of_arm in comparison.runs.items()
+  }
+  return {name: of_arm for name, of_arm in found.items() if of_arm}
 
 
 def network_inputs(
@@ -103,11 +126,14 @@ def activation_maps(
 ) -> list[dict[str, Any]]:
   """Draws activation maps of the first seed of each arm, on the same images.
 
+  An arm without a run that was measured on these images has none.
+
   Returns:
     Rows of `tiles`: the images, and the maps of each arm.
   """
-  first = {name: next(iter(x.values())) for name, x in comparison.runs.items()}
-  chosen = _telling(first[comparison.baseline].correct, first[best].correct)
+  first = {name: x[0] for name, x in _on_the_same_images(comparison).items()}
+  theirs = first[comparison.baseline]
+  chosen = _telling(theirs.correct, first.get(best, theirs).correct)
   shown = stored = images.images(chosen)
   pictures, captions, correct = [], [], []
   for run in first.values():
@@ -163,7 +189,8 @@ def energy_inside_boxes(
 ) -> tuple[dict[str, Any], float | None]:
   """Measures the share of each arm's activation maps inside bounding boxes.
 
-  The maps are those of the true class, on at most 512 images.
+  The maps are those of the true class, on at most 512 images. Runs that were
+  measured on other images are left out.
 
   Returns:
     An interval over the seeds for each arm, and the share of the images that
@@ -188,9 +215,9 @@ def energy_inside_boxes(
   if not len(chosen):
     return {}, None
   shares = {}
-  for name, of_arm in comparison.runs.items():
+  for name, of_arm in _on_the_same_images(comparison).items():
     each = []
-    for run in of_arm.values():
+    for run in of_arm:
       network = run.run.classifier()
       energy = []
       for begin in range(0, len(chosen), _BATCH):

@@ -197,6 +197,11 @@ class Comparison:
     return next(iter(self.runs[self.baseline].values()))
 
   @property
+  def best_by(self) -> str:
+    """The figure by which trials and arms are chosen, `evaluate.best_by`."""
+    return self.first.run.config.evaluate.best_by
+
+  @property
   def split(self) -> str:
     """The split that arms are compared on, `test` or `validation`."""
     return self.first.split

@@ -173,7 +173,11 @@ def _applies(each: Range, arm: ConfigDict) -> bool:
       mixer, _, leaf = leaf.partition(".")
       return leaf in fields.get(mixer, ())
     if leaf in mixture.SHARED:
-      return any(leaf in of_mixer for of_mixer in fields.values())
+      # A mixer's own setting takes the place of the shared one.
+      return any(
+        leaf in of_mixer and arm.mix.get(mixer, {}).get(leaf) is None
+        for mixer, of_mixer in fields.items()
+      )
   if group == "augment":
     return pipeline.is_on(arm.augment, leaf.partition(".")[0])
   return True

@@ -35,11 +35,13 @@ def summarise(
   references: Mapping[str, Mapping[int, np.ndarray]] | None = None,
   pairs: Sequence[tuple[str, str]] = (),
   chosen_on: Mapping[str, float] | None = None,
+  best_by: str = "accuracy",
 ) -> dict[str, Any]:
   """Returns all numbers of a comparison, as JSON.
 
   Args:
-    runs: the finished runs by arm and seed, all on the same examples.
+    runs: the finished runs by arm and seed, all on the same examples of test,
+      or those of a seed on the same examples of validation.
     baseline: an arm with at least one finished run.
     goal: the hoped-for gain in accuracy, a fraction.
     diverged: by arm and seed, the step at which a run diverged. Such a run
@@ -48,33 +50,37 @@ def summarise(
     references: of other classifiers, by name and seed, whether each prediction
       is correct, bool `[N]`.
     pairs: two arms each; the first is also measured against the second.
-    chosen_on: the accuracy of each arm on other networks than those of `runs`,
-      by which the best arm is chosen.
+    chosen_on: the score of each arm on other networks than those of `runs`, by
+      which the best arm is chosen.
+    best_by: the figure that is the score, `accuracy` or `balanced_accuracy`.
 
   Returns:
-    `baseline` and `goal`; `target_accuracy`, the mean of the baseline's last
-    accuracy on validation; `examples`, their number; `chance`, the accuracy of
-    a run that diverged; `references`, the accuracy of each, and the arms that
-    are clearly below it; `best`, see `_best`; `unfinished`, the seeds that
-    are missing, by arm; `arms` by name, see `_arm` and `_against`; and `pairs`,
-    the same of `_against` for each pair. None stands for a number that cannot
-    be known.
+    `baseline`, `goal` and `best_by`; `target_accuracy`, the mean of the
+    baseline's last accuracy on validation; `examples`, their number, or None if
+    it differs between seeds; `chance`, the accuracy of a run that diverged;
+    `references`, the accuracy of each, and the arms that are clearly below it;
+    `best`, see `_best`; `unfinished`, the seeds that are missing, by arm;
+    `arms` by name, see `_arm` and `_against`; and `pairs`, the same of
+    `_against` for each pair. None stands for a number that cannot be known.
 
   Raises:
     ValueError: the runs were measured on different examples.
   """
   first = next(iter(runs[baseline].values()))
+  measured_on: dict[int | None, np.ndarray] = {}
   for of_arm in runs.values():
-    for run in of_arm.values():
-      if not np.array_equal(run.compared.ids, first.compared.ids):
+    for seed, run in of_arm.items():
+      # Each seed may draw a validation split of its own.
+      key = None if run.split == "test" else seed
+      ids = measured_on.setdefault(key, run.compared.ids)
+      if not np.array_equal(run.compared.ids, ids):
         raise ValueError("the runs were measured on different examples")
   target = _mean(
     _last_accuracy(run.result.validation) for run in runs[baseline].values()
   )
-  chance = np.full(len(first.correct), 1 / len(first.result.class_names))
   measured = {
     name: {seed: run.correct for seed, run in runs.get(name, {}).items()}
-    | dict.fromkeys(diverged.get(name, {}), chance)
+    | {seed: chance(runs, seed) for seed in diverged.get(name, {})}
     for name in planned
   }
   outcomes = {
@@ -93,17 +99,18 @@ def summarise(
   return {
     "baseline": baseline,
     "goal": goal,
+    "best_by": best_by,
     "target_accuracy": target,
-    "examples": len(first.correct),
-    "chance": float(chance[0]),
+    "examples": _one({len(ids) for ids in measured_on.values()}),
+    "chance": 1 / len(first.result.class_names),
     "references": {
       name: {
-        **accuracy(np.stack(list(correct.values()))),
+        **accuracy(list(correct.values())),
         "below": [n for n in runs if _is_below(outcomes[n], correct)],
       }
       for name, correct in (references or {}).items()
     },
-    "best": _best(runs, baseline, diverged, planned, chosen_on),
+    "best": _best(runs, baseline, diverged, planned, chosen_on, best_by),
     "unfinished": {
       name: missing
       for name, seeds in planned.items()
@@ -118,6 +125,19 @@ def summarise(
   }
 
 
+def chance(runs: Runs, seed: int) -> np.ndarray:
+  """Returns what counts for a run of a seed that diverged, `[N]`."""
+  alike = [of_arm[seed] for of_arm in runs.values() if seed in of_arm]
+  # Without a finished run of the seed, nothing depends on N.
+  run = next(iter(alike or next(iter(runs.values())).values()))
+  return np.full(len(run.correct), 1 / len(run.result.class_names))
+
+
+def _one(values: Collection[int]) -> int | None:
+  """Returns the value if there is only one."""
+  return next(iter(values)) if len(values) == 1 else None
+
+
 def _last_accuracy(validation: Any) -> float:
   """Returns the last accuracy; a comparison has one class an image."""
   return validation.last.accuracy
@@ -129,11 +149,12 @@ def _best(
   diverged: Seeds,
   planned: Mapping[str, Collection[int]],
   chosen_on: Mapping[str, float] | None,
+  best_by: str,
 ) -> str:
-  """Returns the arm of the highest accuracy on validation.
+  """Returns the arm of the highest score on validation.
 
-  With `chosen_on`, the accuracies there decide among the arms with a finished
-  run, and the accuracies of the runs play no part: they would flatter.
+  With `chosen_on`, the scores there decide among the arms with a finished run,
+  and the scores of the runs play no part: they would flatter.
 
   Without, it is the mean over the seeds, with the weights that are compared; a
   run that diverged has the accuracy of chance. Arms with runs that are missing
@@ -145,7 +166,8 @@ def _best(
     results = [run.result for run in runs[name].values()]
     chance = [1 / len(results[0].class_names)] * len(diverged.get(name, ()))
     return _mean(
-      [getattr(r.validation, r.chosen).accuracy for r in results] + chance
+      [getattr(getattr(r.validation, r.chosen), best_by) for r in results]
+      + chance
     )
 
   others = [name for name in runs if name != baseline]
@@ -167,7 +189,7 @@ def _is_below(
   if not seeds:
     return False
   difference = statistics.difference(
-    np.stack([arm[s] for s in seeds]), np.stack([reference[s] for s in seeds])
+    [arm[s] for s in seeds], [reference[s] for s in seeds]
   )
   return difference.interval(_LEVEL, -1, 1).high < 0
 
@@ -198,7 +220,7 @@ def _arm(
       for seed, run in runs.items()
       if run.result.stopped_early
     },
-    "accuracy": accuracy(np.stack(list(outcomes.values())), bool(runs)),
+    "accuracy": accuracy(list(outcomes.values()), bool(runs)),
     **{name: interval(each(name)) for name in _FRACTIONS},
     **{name: interval(each(name), most=np.inf) for name in _NUMBERS},
     "validation": {
@@ -223,20 +245,24 @@ def _arm(
   }
 
 
-def accuracy(correct: np.ndarray, measured: bool = True) -> dict[str, Any]:
+def accuracy(
+  correct: Sequence[np.ndarray], measured: bool = True
+) -> dict[str, Any]:
   """Returns a mean over seeds; without an interval if it is not measured."""
   estimate = statistics.accuracy(correct).interval(_LEVEL, 0, 1)
   if not measured:
     estimate = estimate._replace(low=np.nan, high=np.nan)
-  return _as_dict(estimate, correct.mean(1))
+  return _as_dict(estimate, [float(of_seed.mean()) for of_seed in correct])
 
 
 def _measures(run: FinishedRun) -> dict[str, float | None]:
+  """The measures of a run; a temperature is fitted on other images or none."""
+  fitted_on = run.validation.logits, run.validation.labels
   return calibration.measures(
     run.compared.logits,
     run.compared.labels,
     run.run.likelihood,
-    (run.validation.logits, run.validation.labels),
+    fitted_on if run.split == "test" else None,
   )
 
 
@@ -266,7 +292,9 @@ def _gains(
       name, other, difference, goal=goal, unfinished=unfinished
     )
     decided = difference and len(difference["each"]) > 1 and not unfinished
-    gain["goal"] = words.goal_state(difference, goal) if decided else None
+    gain["goal"] = (
+      words.goal_state(difference["simultaneous"], goal) if decided else None
+    )
   return gains
 
 
@@ -282,8 +310,8 @@ def differences(
       `[N]`, or the share of chance.
 
   Returns:
-    By the keys of `compared`, `difference` (None without a common seed) and
-    `mcnemar`, as JSON.
+    By the keys of `compared`, `difference` (None without a common seed), see
+    `_adjust`, and `mcnemar`, as JSON.
   """
   gains = {key: _against(*pair) for key, pair in compared.items()}
   _adjust(gains.values())
@@ -302,7 +330,7 @@ def _against(
   if not seeds:
     return {"difference": None, "mcnemar": {}}
   difference = statistics.difference(
-    np.stack([ours[s] for s in seeds]), np.stack([theirs[s] for s in seeds])
+    [ours[s] for s in seeds], [theirs[s] for s in seeds]
   )
   tests = {
     seed: statistics.mcnemar(ours[seed], theirs[seed])
@@ -323,7 +351,11 @@ def _against(
 
 
 def _adjust(gains: Collection[dict[str, Any]]) -> None:
-  """Adjusts the tests by Holm over all, and the intervals with them."""
+  """Adjusts the tests by Holm over all, and the intervals with them.
+
+  `simultaneous` is the interval of Bonferroni, which holds for all differences
+  at once. Those of Holm's levels do only as tests against zero.
+  """
   for seed in {seed for gain in gains for seed in gain["mcnemar"]}:
     tests = [gain["mcnemar"][seed] for gain in gains if seed in gain["mcnemar"]]
     adjusted = statistics.holm([test["p_value"] for test in tests])
@@ -333,6 +365,7 @@ def _adjust(gains: Collection[dict[str, Any]]) -> None:
   # One seed has an interval of the images, but no test.
   tested = [x for x in compared if x["estimate"].seeds > 1]
   p_values = [x["estimate"].p_value for x in tested]
+  everywhere = 1 - (1 - _LEVEL) / max(1, len(tested))
   adjusted = statistics.holm(p_values)
   levels = statistics.holm_levels(p_values, _LEVEL)
   for difference in compared:
@@ -345,6 +378,12 @@ def _adjust(gains: Collection[dict[str, Any]]) -> None:
     estimate = difference.pop("estimate")
     interval = estimate.interval(difference["level"], -1, 1)
     difference |= interval._asdict()
+    bounds = estimate.interval(everywhere, -1, 1)
+    difference["simultaneous"] = (
+      {"level": everywhere, "low": bounds.low, "high": bounds.high}
+      if difference["p_value"] is not None
+      else None
+    )
 
 
 def convergence(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 Every arm has the same number of trials on the same points of the shared
 hyperparameters. A trial is a run that leaves the test set unread. The recipe of
-the highest accuracy on validation is chosen. Trials are grouped into studies: a
-study has a seed of its own, and its choice is trained with a fresh seed.
+the highest `evaluate.best_by` on validation is chosen. Trials are grouped into
+studies: a study has a seed of its own, and its choice is trained with a fresh
+seed.
 """
 
 import dataclasses
@@ -89,6 +90,7 @@ class Trial:
       trial of a study, which is the recipe as it is written.
     accuracy: on validation, with the weights that are compared; the accuracy of
       chance if it diverged.
+    score: the same of `evaluate.best_by`, by which trials are chosen.
     loss: the same, in nats; None if it diverged.
     correct: which examples of validation are classified correctly, bool `[N]`;
       a share of chance if it diverged.
@@ -105,6 +107,7 @@ class Trial:
   values: Mapping[str, Any]
   places: Mapping[str, float]
   accuracy: float
+  score: float
   loss: float | None
   correct: np.ndarray
   steps: int
@@ -129,12 +132,14 @@ class Tuning:
       its dotted key.
     trials: the trials by arm and study.
     chosen: the trial that each study chose, by arm.
+    best_by: the figure that it was chosen by, `evaluate.best_by`.
   """
 
   design: str
   space: Mapping[str, str]
   trials: Mapping[str, tuple[tuple[Trial, ...], ...]]
   chosen: Mapping[str, tuple[Trial, ...]]
+  best_by: str = "accuracy"
 
 
 def planned(config: ConfigDict, names: Sequence[str]) -> list[Planned]:
@@ -147,12 +152,16 @@ def planned(config: ConfigDict, names: Sequence[str]) -> list[Planned]:
   ranges = {name: arms.ranges(config, name) for name in names}
   # All arms have the places of all ranges, so that those they share agree.
   everywhere = space.parse(config.tune.space, config.base)
-  places = space.points(everywhere, config.tune.trials)
-  share = config.tune.trials // arms.studies(config)
+  count, studies = config.tune.trials, arms.studies(config)
+  share = count // studies
+  # A recipe as it is written uses no point. Points that it skipped would all be
+  # of one stratum, in a dimension whose base divides `share`.
+  unused = iter(space.points(everywhere, count - studies))
   trials = []
-  for number, point in enumerate(places):
+  for number in range(count):
+    point = next(unused) if number % share else {}
     for name in names:
-      of_arm = [each for each in ranges[name] if number % share]
+      of_arm = ranges[name] if point else ()
       trials.append(
         Planned(
           arm=name,
@@ -199,6 +208,7 @@ def read(comparison: "Comparison") -> Tuning:
     space=comparison.space,
     trials=trials,
     chosen=chosen,
+    best_by=comparison.trials[0].config.evaluate.best_by,
   )
 
 
@@ -349,6 +359,7 @@ def _read(cell: "Cell", like: Result) -> Trial:
     chance = 1 / len(like.class_names)
     return make(
       accuracy=chance,
+      score=chance,
       loss=None,
       correct=np.full(like.examples.validation, chance),
       steps=length.steps(cell.config, like.examples.train),
@@ -360,6 +371,11 @@ def _read(cell: "Cell", like: Result) -> Trial:
   correct = calibration.correct(predictions.logits, predictions.labels)
   return make(
     accuracy=float(correct.mean()),
+    score=(
+      calibration.balanced_accuracy(predictions.logits, predictions.labels)
+      if cell.config.evaluate.best_by == "balanced_accuracy"
+      else float(correct.mean())
+    ),
     loss=run.likelihood.loss(predictions.logits, predictions.labels),
     correct=correct,
     steps=run.result.planned_steps,
@@ -370,7 +386,7 @@ def _read(cell: "Cell", like: Result) -> Trial:
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-  """Returns the trial of the highest accuracy, then of the lowest loss.
+  """Returns the trial of the highest score, then of the lowest loss.
 
   A trial that diverged is chosen only if all did.
   """
@@ -378,6 +394,6 @@ def _best(trials: Sequence[Trial]) -> Trial:
   def merit(trial: Trial) -> tuple[bool, float, float]:
     loss = math.inf if trial.loss is None else trial.loss
     loss = loss if math.isfinite(loss) else math.inf
-    return trial.diverged is None, trial.accuracy, -loss
+    return trial.diverged is None, trial.score, -loss
 
   return max(trials, key=merit)

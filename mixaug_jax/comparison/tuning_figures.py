@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mixaug_jax.pages import drawing
+from mixaug_jax.pages import drawing, words
 from mixaug_jax.pages.words import number
 
 _BINS = 60  # Dots in the same part of the width are stacked.
 
 
 def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
-  """Draws the expected accuracy of the best of k trials, an arm a line.
+  """Draws the expected score of the best of k trials, an arm a line.
 
   The band extends from the lowest to the highest study, if there are several.
 
@@ -58,7 +58,9 @@ def best_of_k(tuning: Mapping[str, Any], paint: Mapping[str, str]) -> Figure:
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trials")
-    axes.set_title("Validation accuracy of the best of k trials, %", loc="left")
+    figure_name = words.figure(tuning["best_by"])
+    title = f"Validation {figure_name} of the best of k trials, %"
+    axes.set_title(title, loc="left")
     drawing.legend(figure, map(drawing.short, tuning["arms"]))
   return figure
 

@@ -25,11 +25,11 @@ def summarise(
     pairs: two arms each; the first is also measured against the second.
 
   Returns:
-    `design` and `space` as in `tuning`; `studies`, their number; `trials`, the
-    number of each arm in all studies; `arms` by name, see `_arm`, where every
-    arm but the baseline has its `gains`, see `_gains`; `pairs`, the same for
-    each pair; `ends`, see `_ends`; `outside`, see `_outside`; and `untuned`,
-    see `_untuned`. None stands for a number that is not known.
+    `design`, `space` and `best_by` as in `tuning`; `studies`, their number;
+    `trials`, the number of each arm in all studies; `arms` by name, see `_arm`,
+    where every arm but the baseline has its `gains`, see `_gains`; `pairs`, the
+    same for each pair; `ends`, see `_ends`; `outside`, see `_outside`; and
+    `untuned`, see `_untuned`. None stands for a number that is not known.
   """
   arms = {
     name: _arm(studies, tuning.chosen[name], tuning.space)
@@ -41,6 +41,7 @@ def summarise(
   of_baseline = tuning.trials[baseline]
   return {
     "design": tuning.design,
+    "best_by": tuning.best_by,
     "space": dict(tuning.space),
     "studies": len(of_baseline),
     "trials": sum(map(len, of_baseline)),
@@ -69,7 +70,8 @@ def _arm(
   Returns:
     `trials`, what is known of each, in order; `best_of_k`, see `_best_of_k`;
     `chosen`, the trial of each study, with the values that lie at an end of
-    their range; `accuracy`, the mean of the chosen ones; the budget: `steps`,
+    their range; `accuracy` and `score`, the means of the chosen ones; the
+    budget: `steps`,
     as planned, `steps_trained`, fewer if trials diverged or stopped early, and
     `seconds` of training, without the trials that diverged.
   """
@@ -83,6 +85,7 @@ def _arm(
         "number": trial.number,
         "values": dict(trial.values),
         "accuracy": float(trial.accuracy),
+        "score": float(trial.score),
         "ends": {
           key: end
           for key, place in trial.places.items()
@@ -92,6 +95,7 @@ def _arm(
       for trial in chosen
     ],
     "accuracy": float(np.mean([trial.accuracy for trial in chosen])),
+    "score": float(np.mean([trial.score for trial in chosen])),
     "steps": sum(trial.steps for trial in trials),
     "steps_trained": sum(trial.trained for trial in trials),
     "seconds": float(sum(trial.seconds or 0 for trial in trials)),
@@ -107,6 +111,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
     "values": dict(trial.values),
     "places": dict(trial.places),
     "accuracy": float(trial.accuracy),
+    "score": float(trial.score),
     "loss": loss if math.isfinite(loss) else None,
     "steps": trial.steps,
     "seconds": trial.seconds,
@@ -116,10 +121,10 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 
 def _best_of_k(studies: Sequence[Sequence[Trial]]) -> dict[str, Any]:
-  """The expected accuracy of the best of k trials, k = 1 to those of a study.
+  """The expected score of the best of k trials, k = 1 to those of a study.
 
-  The trials of a study count as drawn in any order. The accuracy is the one
-  that trials are chosen by, so it also rises by chance.
+  The trials of a study count as drawn in any order. Trials are chosen by their
+  score, so it also rises by chance.
 
   Returns:
     `mean` over the studies, and their lowest and highest value `low` and
@@ -129,7 +134,7 @@ def _best_of_k(studies: Sequence[Sequence[Trial]]) -> dict[str, Any]:
   """
   each = np.stack(
     [
-      statistics.expected_best([trial.accuracy for trial in study])
+      statistics.expected_best([trial.score for trial in study])
       for study in studies
     ]
   )
@@ -256,8 +261,8 @@ def _untuned(tuning: Tuning, baseline: str) -> dict[str, Any]:
   The first trial of each study has that recipe.
 
   Returns:
-    `best`, the arm of the highest accuracy; and `differences` to the baseline
-    by arm, see `_difference`.
+    `best`, the arm of the highest score; and `differences` in accuracy to the
+    baseline by arm, see `_difference`.
   """
   first = {
     name: [np.asarray(study[0].correct, np.float64) for study in studies]
@@ -265,7 +270,12 @@ def _untuned(tuning: Tuning, baseline: str) -> dict[str, Any]:
   }
   base = first.pop(baseline)
   differences = {name: _difference(ours, base) for name, ours in first.items()}
-  best = max(differences, key=lambda name: differences[name]["mean"])
+  scores = {
+    name: np.mean([study[0].score for study in studies])
+    for name, studies in tuning.trials.items()
+  }
+  # Of equals the first, whatever the rounding.
+  best = max(differences, key=lambda name: round(float(scores[name]), 9))
   return {"best": best, "differences": differences}
 
 
@@ -275,8 +285,7 @@ def _difference(
   """Compares two arms on the validation images of each study.
 
   The interval is that of `statistics.difference`, which also holds if each
-  study has images of its own: their effect is then part of the residual. If
-  their number differs as well, it is Student's t over the studies.
+  study has images of its own.
 
   Args:
     ours: which examples are correct, `[N]` for each study.
@@ -287,12 +296,6 @@ def _difference(
     study. One study has no interval, as another may give another result.
   """
   each = [float(a.mean() - b.mean()) for a, b in zip(ours, theirs, strict=True)]
-  if len({len(a) for a in ours}) == 1:
-    estimate = statistics.difference(np.stack(ours), np.stack(theirs))
-    interval = estimate.interval(_LEVEL, -1, 1)
-  else:
-    interval = statistics.mean_interval(each, _LEVEL)
-    ends = np.clip(interval[1:], -1, 1)
-    interval = statistics.Interval(interval.mean, *map(float, ends))
+  interval = statistics.difference(ours, theirs).interval(_LEVEL, -1, 1)
   result = {**interval._asdict(), "each": each}
   return result if len(each) > 1 else result | {"low": None, "high": None}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixaug_jax.comparison import tuning_figures, tuning_words
-from mixaug_jax.pages import drawing
+from mixaug_jax.pages import drawing, words
 
 _ENDS = {"lower": " ▾", "upper": " ▴"}
 
@@ -29,14 +29,14 @@ def content(
     chosen recipes, `columns` and `chosen`; and `notes`, sentences.
   """
   paint = drawing.colours(list(tuning["arms"]), baseline)
-  studies = tuning["studies"]
+  studies, score = tuning["studies"], words.figure(tuning["best_by"])
   drawn = []
   for name, figure, description, caption in (
     (
       "best_of_k",
       tuning_figures.best_of_k(tuning, paint),
-      "expected validation accuracy of the best of k trials",
-      "Expected validation accuracy of the best of k trials"
+      f"expected validation {score} of the best of k trials",
+      f"Expected validation {score} of the best of k trials"
       + (" of a study" if studies > 1 else "")
       + " (Tang et al., 2020)"
       + (
@@ -66,11 +66,16 @@ def content(
       for choice in arm["chosen"]
     )
   ]
+  validation = f"validation {score}, %"
   return {
     "figures": drawn,
-    "columns": ["arm", "study", "trial", "validation, %", *keys],
+    "columns": ["arm", "study", "trial", validation, *keys],
     "chosen": [
-      {"arm": name, **_row(choice, keys)}
+      {
+        "arm": name,
+        validation: f"{100 * choice['score']:.1f}",
+        **_row(choice, keys),
+      }
       for name, arm in tuning["arms"].items()
       for choice in arm["chosen"]
     ],
@@ -87,7 +92,6 @@ def _row(choice: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
   row = {
     "study": choice["study"],
     "trial": choice["number"],
-    "validation, %": f"{100 * choice['accuracy']:.1f}",
   }
   for key in keys:
     text = _text(choice["values"][key]) if key in choice["values"] else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mixaug_jax.comparison import words
 from mixaug_jax.durations import duration
-from mixaug_jax.pages.words import number
+from mixaug_jax.pages.words import figure, number
 
 
 def headline(numbers: Mapping[str, Any], split: str) -> str:
@@ -28,9 +28,10 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
     "validation images as well, so the mean is slightly too high"
   )
   return (
-    f"{text} {best} is the best of {others} arms on the validation images of "
-    f"the tuning; its figure comes from other networks{images}. The interval "
-    "and the test are adjusted for the number of comparisons."
+    f"{text} {best} is the best of {others} arms by "
+    f"{figure(tuning['best_by'])} on the validation images of the tuning; its "
+    f"figure comes from other networks{images}. The interval and the test are "
+    "adjusted for the number of comparisons."
   )
 
 
@@ -47,7 +48,8 @@ def untuned(numbers: Mapping[str, Any]) -> str:
   if found["best"] == best:
     return text
   return (
-    f"{text} The best arm would have been {found['best']}, by "
+    f"{text} The best arm by {figure(numbers['tuning']['best_by'])} would have "
+    f"been {found['best']}, with a difference in accuracy of "
     f"{_points(found['differences'][found['best']])} on the images that it was "
     "chosen on."
   )

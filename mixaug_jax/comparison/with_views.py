@@ -1,6 +1,5 @@
 """Test-time augmentation of a comparison: every arm with and without views."""
 
-import functools
 import io
 import json
 import pathlib
@@ -62,28 +61,38 @@ def measure(comparison: Comparison, views: str) -> dict[str, Any]:
   Raises:
     UserError: see `check`.
   """
-  first = comparison.first
-  count = check(views, first.run.config)
-  images = functools.cache(lambda: pictures.compared_images(comparison))
-  chance = np.full(len(first.correct), 1 / len(first.result.class_names))
-  compared, missing, reasons = {}, [], []
+  count = check(views, comparison.first.run.config)
+  opened: dict[int | None, data.Split] = {}
+
+  def images(run: FinishedRun) -> data.Split:
+    seed = None if run.split == "test" else run.run.config.seed
+    if seed not in opened:
+      opened[seed] = pictures.compared_images(comparison, run)
+    return opened[seed]
+
+  compared, missing = {}, []
+  reasons: list[str] = []
+  unstored: list[str] = []
   for name, of_arm in comparison.runs.items():
     ours, plain = {}, {}
     for seed, run in of_arm.items():
       try:
-        logits = _logits(run, views, images)
-      except UserError as error:
+        logits = _logits(run, views, images, unstored)
+      except (UserError, OSError) as error:
         missing.append(f"{name}/{seed}")
         reasons.append(str(error))
         continue
       ours[seed] = calibration.correct(logits, run.compared.labels)
       plain[seed] = run.correct
     if ours:
-      diverged = dict.fromkeys(comparison.diverged.get(name, {}), chance)
+      diverged = {
+        seed: summary.chance(comparison.runs, seed)
+        for seed in comparison.diverged.get(name, {})
+      }
       compared[name] = ours | diverged, plain | diverged
   gains = summary.differences(compared)
   over_seeds = lambda correct: summary.accuracy(
-    np.stack([correct[seed] for seed in sorted(correct)])
+    [correct[seed] for seed in sorted(correct)]
   )
   return {
     "views": views,
@@ -100,17 +109,31 @@ def measure(comparison: Comparison, views: str) -> dict[str, Any]:
     "notes": [
       f"Views of {', '.join(missing)} are left out: {reasons[0]}."
       for _ in missing[:1]
+    ]
+    + [
+      "Predictions with views that could not be stored, so that another page "
+      f"computes them again: {len(unstored)} ({why})."
+      for why in unstored[:1]
     ],
   }
 
 
 def _logits(
-  run: FinishedRun, views: str, images: Callable[[], data.Split]
+  run: FinishedRun,
+  views: str,
+  images: Callable[[FinishedRun], data.Split],
+  unstored: list[str],
 ) -> np.ndarray:
   """Reads or computes the mean logits over views, float32 `[N, C]`.
 
+  Args:
+    run: the run.
+    views: as in `check`.
+    images: opens the split that a run was measured on.
+    unstored: gets the reason why the logits cannot be stored, if there is one.
+
   Raises:
-    UserError: the weights of the run or its images are gone.
+    UserError, OSError: the weights of the run or its images are gone.
   """
   path = run.run.workdir / f"predictions_{run.split}_views.npz"
   # The plain predictions differ with the weights, the config and the images.
@@ -119,7 +142,7 @@ def _logits(
   logits = _read(path, source)
   if logits is not None and logits.shape == run.compared.logits.shape:
     return logits
-  split = images()
+  split = images(run)
   if list(split.ids) != list(run.compared.ids):
     raise UserError("the images are not those that the run was measured on")
   logits = views_lib.mean_logits(
@@ -129,8 +152,11 @@ def _logits(
     average=_AVERAGE,
     likelihood=run.run.likelihood,
   )
-  with files.replacing(path) as part:
-    np.savez_compressed(part, logits=logits, source=source)
+  try:
+    with files.replacing(path) as part:
+      np.savez_compressed(part, logits=logits, source=source)
+  except OSError as error:
+    unstored.append(str(error))
   return logits
 
 

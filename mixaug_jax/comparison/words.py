@@ -28,8 +28,8 @@ def verdict(
   Args:
     name: the arm.
     baseline: the arm that it is compared with.
-    difference: `mean`, `low`, `high`, `level`, `each`, as fractions; None
-      without a common seed.
+    difference: `mean`, `low`, `high`, `level`, `each` and `simultaneous`, as
+      fractions; None without a common seed.
     goal: the hoped-for difference, a fraction.
     unfinished: the runs of both arms that are missing.
   """
@@ -59,15 +59,19 @@ def verdict(
       f"{name} cannot be distinguished from {baseline}: difference {points}, "
       f"{span}"
     )
-  state = goal_state(difference, goal)
-  return f"{text}; the goal of {100 * goal:g} points is {state}"
+  bounds = difference["simultaneous"]
+  text += f"; the goal of {100 * goal:g} points is {goal_state(bounds, goal)}"
+  if bounds["level"] == difference["level"]:
+    return text
+  low, high = (shared.number(100 * bounds[end]) for end in ("low", "high"))
+  return f"{text} by the {100 * bounds['level']:.3g} % interval {low} to {high}"
 
 
-def goal_state(difference: Mapping[str, Any], goal: float) -> str:
-  """Returns `met`, `missed` or `open`, by the interval of a difference."""
-  if difference["low"] >= goal:
+def goal_state(bounds: Mapping[str, Any], goal: float) -> str:
+  """Returns `met`, `missed` or `open`, by a simultaneous interval."""
+  if bounds["low"] >= goal:
     return "met"
-  return "missed" if difference["high"] < goal else "open"
+  return "missed" if bounds["high"] < goal else "open"
 
 
 def headline(numbers: Mapping[str, Any], split: str) -> str:
@@ -84,8 +88,9 @@ def headline(numbers: Mapping[str, Any], split: str) -> str:
     return text
   measured = "validation" if split == "test" else "the same images"
   return (
-    f"{text} This is the best of {others} arms on {measured}, measured with "
-    "the same networks, so the mean is slightly too high; the interval and the "
+    f"{text} This is the best of {others} arms by "
+    f"{shared.figure(numbers['best_by'])} on {measured}, measured with the "
+    "same networks, so the mean is slightly too high; the interval and the "
     "test are adjusted for the number of comparisons."
   )
 
@@ -117,6 +122,16 @@ def split_note(comparison: Comparison) -> str:
   return "they may be too good, because " + shared.chosen_on_validation(
     comparison.first.result.chosen, bool(comparison.trials)
   )
+
+
+def own_images(comparison: Comparison) -> bool:
+  """Returns whether the seeds are measured on different images."""
+  found = {
+    tuple(run.compared.ids)
+    for of_arm in comparison.runs.values()
+    for run in of_arm.values()
+  }
+  return len(found) > 1
 
 
 def title(comparison: Comparison) -> str:
@@ -204,6 +219,12 @@ def warnings(comparison: Comparison) -> list[str]:
         first.run.config, first.result.chosen, bool(comparison.trials)
       )
     )
+    if own_images(comparison):
+      warnings.append(
+        "Each seed is measured on validation images of its own. Arms are "
+        "paired on the images of a seed; figures of two seeds also differ by "
+        "their images."
+      )
   if identity := comparison.first.run.identity:
     warnings += [*shared.copies(identity), *shared.left_out(identity)]
   seeds = len({cell.seed for cell in comparison.cells})

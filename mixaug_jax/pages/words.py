@@ -17,6 +17,11 @@ CHOSEN = {
 SETS = {"test": "the test set", "validation": "the validation set"}
 
 
+def figure(best_by: str) -> str:
+  """Returns `evaluate.best_by` in words."""
+  return best_by.replace("_", " ")
+
+
 def number(points: float, sign: str = "") -> str:
   """Formats with one decimal, and without a minus where that is zero."""
   return f"{round(points, 1) + 0.0:{sign}.1f}"
