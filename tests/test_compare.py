@@ -308,7 +308,7 @@ def test_without_a_test_set_each_seed_has_images_of_its_own(finished, tmp_path):
   assert numbers["views"]["notes"] == []
   text = (runs / "report.html").read_text("utf-8")
   assert "Each seed is measured on validation images of its own." in text
-  assert "examples of each seed, the number that only the arm has" in text
+  assert "examples of each seed that only the arm classifies" in text
   assert "An arm that has not finished this seed has no maps." in text
   assert "No activation maps" not in text
   # An arm without the seed of the maps is left out of them.
