@@ -83,8 +83,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.examples_per_class = placeholder(int)  # To train on.
   data.imbalance_factor = placeholder(float)  # Long tail: most over fewest.
   data.oversample = False  # Draw every class equally often.
-  # With oversample: a class of n images is drawn in proportion to n^power.
-  data.oversample_power = 0.0
+  data.oversample_power = 0.0  # Draws go by n^power of a class of n; 0: alike.
   data.cache_dir = placeholder(str)  # None: the user's cache directory.
 
   # An operation is on if one of its leaves without a default is set. Each
@@ -125,8 +124,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   perspective.probability = 0.5  # Probability of a change.
   perspective.fill = 0.5  # Grey value.
   augment.random_elastic = elastic = ConfigDict()
-  # Strength: the smoothed noise is multiplied by alpha / 2 pixels.
-  elastic.alpha = placeholder(float)
+  elastic.alpha = placeholder(float)  # Noise is multiplied by alpha / 2 pixels.
   elastic.sigma = 5.0  # Width of the smoothing, in pixels.
   elastic.fill = 0.5  # Grey value.
   augment.trivial_augment = ConfigDict({"enabled": False})
@@ -244,9 +242,9 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   model.dropout = 0.0  # Before the head.
   model.head_init = "lecun_normal"  # Or zeros.
   model.remat = False  # Compute blocks twice to save memory.
-  # The stride of a bottleneck: v1 (in its first 1x1) or v1.5 (in its 3x3). This
-  # key and the next three follow the weights; set them for a file of your own.
-  model.version = placeholder(str)
+  # This key and the next three follow the weights. Set them for a file of your
+  # own.
+  model.version = placeholder(str)  # v1 (stride in the first 1x1) or v1.5.
   model.conv_bias = placeholder(bool)  # Whether convolutions have a bias.
   model.bn_epsilon = placeholder(float)  # Added to the variance.
   model.preprocessing = placeholder(str)  # imagenet, caffe or inception.

@@ -174,7 +174,7 @@ def test_a_bad_image_in_a_stream_is_reported_and_nothing_hangs():
   stream = dataclasses.replace(
     host, placement="stream", store=None, source=_Source(host.store, broken=4)
   )
-  with pytest.raises(UserError, match="the first is 4: the file is empty"):
+  with pytest.raises(UserError, match="4 cannot be read any more: the file"):
     _take(6, stream, 4)
   assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
 
