@@ -108,7 +108,8 @@ class Ray(Polled):
     return [task.state for task in jobs]
 
   def cancel(self, jobs: Sequence["_Task"]) -> None:
-    for task in jobs:
+    # Those that wait come first, or they would start as the others end.
+    for task in reversed(jobs):
       if task.result:
         self._ray.cancel(task.result)
       else:
@@ -147,4 +148,7 @@ class _Task:
 
 
 def _call(job: Job) -> int:
+  # Ray cancels by an interrupt, which has no effect in a cluster that a shell
+  # started in the background.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   return job()
