@@ -78,6 +78,12 @@ def test_a_mistake_is_named(overrides, said):
     plan.make(_load(**overrides), NOWHERE)
 
 
+def test_a_mistake_of_an_arm_is_not_one_of_a_range():
+  overrides = {"arms__cutmix__evaluate__best_by": "balanced_accuracy"}
+  with pytest.raises(UserError, match=r"^config\.arms\.cutmix: evaluate\."):
+    plan.make(_load(**overrides), NOWHERE)
+
+
 def test_a_range_is_added_and_removed_on_the_command_line():
   config = _load(
     tune__space__mix__alpha="none",

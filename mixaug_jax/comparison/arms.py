@@ -255,6 +255,7 @@ def check_tuning(config: ConfigDict) -> None:
         "its trials would be equal; add one, such as optimizer.learning_rate"
       )
     stored = config_lib.stored_size(of_arm(config, name))
+    resolved(config, name, stored, {})  # A mistake of the arm comes first.
     for each in of_this:
       for text in each.texts:
         try:
