@@ -62,8 +62,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   data.cache_size = placeholder(int)
   data.resize = "crop"  # How to make the square: crop, squash, pad.
   data.bits = 16  # Bits that 16-bit files use: 10, 12, 14 or 16.
-  # Share of train held out if there is no validation split. None: 0.1, or more
-  # with fewer than 500 images.
+  # Held out of train without a validation split. None: 0.1, or more of few.
   data.validation_fraction = placeholder(float)
   data.test = True  # False: leave the test split unread.
   # A folder that is not divided into splits gives a share to test. The draw has

@@ -35,7 +35,7 @@ def test_help_lists_the_keys_that_are_used_most(columns, monkeypatch, capsys):
   body = text.partition("examples:")[0].splitlines()
   long = [line for line in body if len(line) > columns and " " in line.strip()]
   assert not long
-  assert len(body) < (80 if columns == 80 else 135)
+  assert len(body) < (80 if columns == 80 else 130)
 
 
 @pytest.mark.parametrize("main", [compare, evaluate, export, predict, report])

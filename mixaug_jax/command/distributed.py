@@ -25,12 +25,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     "SLURM, Open MPI, GKE and TPU pods need none of these flags",
   )
   group.add_argument("--coordinator_address", metavar="HOST:PORT")
-  group.add_argument(
-    "--num_processes", type=int, help="the number of processes of the run"
-  )
-  group.add_argument(
-    "--process_id", type=int, help="the number of this process, from 0 on"
-  )
+  group.add_argument("--num_processes", type=int, help="of the run")
+  group.add_argument("--process_id", type=int, help="from 0 on")
 
 
 def join(flags: argparse.Namespace) -> None:
