@@ -44,7 +44,7 @@ def get_config(start: str = "trunk") -> ConfigDict:
     base.model.version = "v1"
     base.model.conv_bias = True
   else:
-    base.epochs = 60.0
+    base.epochs = 30.0
     base.model.name = "resnet18"
     base.model.pretrained = None
     base.evaluate.every_epochs = 5.0

@@ -61,11 +61,12 @@ class _CtrlC:
     pressed: whether the exception was raised.
     exiting: whether the command ends, for example because the exception arrived
       where it is caught.
+    waits: whether the exception is raised later.
   """
 
   def __init__(self) -> None:
     self._presses = 0
-    self.pressed = self.exiting = False
+    self.pressed = self.exiting = self.waits = False
     self.context: contextlib.AbstractContextManager | None = None
 
   def handle(self, number: int, frame: types.FrameType | None) -> None:
@@ -81,7 +82,8 @@ class _CtrlC:
     if self._presses > 1:
       os._exit(CTRL_C_CODE)
     if self._presses:
-      after(_SECONDS, lambda: self.exiting or os._exit(CTRL_C_CODE))
+      ends = lambda: self.exiting or self.waits or os._exit(CTRL_C_CODE)
+      after(_SECONDS, ends)
 
 
 def _in_an_import(frame: types.FrameType | None) -> bool:
@@ -135,3 +137,31 @@ def exiting() -> None:
   """
   if _ctrl_c:
     _ctrl_c.exiting = True
+
+
+@contextlib.contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+  """Makes the first Ctrl-C wait until the context closes.
+
+  Programs that are started in the context ignore it. The context has no effect
+  in other threads than the main one, where Ctrl-C raises nothing.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.getsignal(signal.SIGINT)
+  pressed: list[int] = []
+  signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+  # Programs inherit the mask, but no handler; other threads may get the signal.
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  if _ctrl_c:
+    _ctrl_c.waits = True
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    signal.signal(signal.SIGINT, before)
+    if _ctrl_c:
+      _ctrl_c.waits = False
+    if pressed and callable(before):
+      before(signal.SIGINT, None)

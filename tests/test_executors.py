@@ -1,9 +1,12 @@
 """The executors of a comparison, and jobs that a cluster stops."""
 
 import argparse
+import concurrent.futures
 import dataclasses
+import os
 import pathlib
 import signal
+import subprocess
 import sys
 import types
 
@@ -186,6 +189,36 @@ def test_jobs_are_cancelled_and_those_that_ran_are_reported():
   ]
 
 
+def test_ctrl_c_waits_until_the_jobs_are_known(monkeypatch):
+  cluster, done = _Told([{"a": LOST}]), []
+
+  def submit(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    # A terminal sends it to the programs of the command, too.
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    done.append(subprocess.run([sys.executable, "-c", program]).returncode)
+    return ["a"]
+
+  monkeypatch.setattr(cluster, "submit", submit)
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      cluster.train(pathlib.Path(), "a", [], _Seen())
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert done == [0]
+  cluster.stop()
+  assert cluster.cancelled == ["a"]
+
+
+def test_a_cluster_is_used_in_any_thread():
+  cluster = _Told([{"a": 0}])
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    call = (pathlib.Path(), "a", [], seen := _Seen())
+    pool.submit(cluster.train, *call).result()
+  assert seen.events == ["a started", "a ended 0"]
+
+
 @pytest.mark.parametrize(
   ("program", "code"),
   [
@@ -209,6 +242,7 @@ def test_a_job_that_is_interrupted_waits_until_its_cell_is_saved(tmp_path):
     "  print('saved', flush=True)\n"
     "  os._exit(143)\n"
     "signal.signal(signal.SIGTERM, save)\n"
+    "time.sleep(1)\n"  # Until `Popen` has returned.
     "os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
   )
   before = signal.signal(signal.SIGINT, signal.default_int_handler)

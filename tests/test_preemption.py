@@ -111,6 +111,33 @@ def test_ctrl_c_ends_a_command_in_a_long_call():
   assert (process.returncode, stderr) == (130, "")
 
 
+def test_ctrl_c_waits_for_what_must_be_done_first():
+  program = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mixaug_jax import signals
+signals._SECONDS = 0.1
+signals.take_ctrl_c()
+try:
+  with signals.ctrl_c_waits():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    print("done")
+except KeyboardInterrupt:
+  signals.exiting()
+  time.sleep(1)
+  print("raised")
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert (done.returncode, done.stdout) == (0, "done\nraised\n"), done.stderr
+
+
 # The garbage collector drops the exceptions of its callbacks, of which JAX has
 # one. A C extension whose import is interrupted raises ImportError.
 _LOST = """

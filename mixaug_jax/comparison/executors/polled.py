@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from mixaug_jax import signals
 from mixaug_jax.comparison.executors.executor import Executor, Watcher
 from mixaug_jax.comparison.plan import Cell
 
@@ -65,8 +66,9 @@ class Polled(Executor):
   ) -> None:
     self._live: list[_Followed] = []
     self._watcher = watcher
-    jobs = self.submit(workdir, cells, command)
-    self._live = [_Followed(*x) for x in zip(cells, jobs, strict=True)]
+    with signals.ctrl_c_waits():  # Otherwise `stop` would not know the jobs.
+      jobs = self.submit(workdir, cells, command)
+      self._live = [_Followed(*x) for x in zip(cells, jobs, strict=True)]
     self._follow()
 
   def stop(self) -> None:
