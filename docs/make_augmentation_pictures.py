@@ -147,6 +147,8 @@ def shown(images: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 NETWORK = {"attention": shown, "class_map": shown}
+# Gradients are more concentrated.
+NETWORK["saliency"] = lambda *args: shown(*args) ** 4
 MIXERS = {
   "mixup": lambda *args: augment.mixup(*args, 1.0),
   "cutmix": augment.cutmix,
@@ -166,6 +168,7 @@ MIXERS = {
   ),
   "snapmix": lambda *args: augment.snapmix(*args, network=NETWORK),
   "tokenmix": lambda *args: augment.tokenmix(*args, network=NETWORK, cells=14),
+  "puzzlemix": lambda *args: augment.puzzlemix(*args, network=NETWORK),
   "patchup": lambda *args: augment.patchup(*args, block_size=21),
 }
 

@@ -12,7 +12,7 @@ from mixaug_jax import augment as A
 # rounding decides.
 NETWORK = {
   name: lambda x, y: (255 * x[:, ::4, ::4].astype(jnp.float32)).mean(-1)
-  for name in ("attention", "class_map")
+  for name in ("attention", "class_map", "saliency")
 }
 MIXERS = {
   "mixup": lambda k, x, y: A.mixup(k, x, y),
@@ -55,6 +55,7 @@ MIXERS = {
   ),
   "snapmix": lambda k, x, y: A.snapmix(k, x, y, network=NETWORK),
   "tokenmix": lambda k, x, y: A.tokenmix(k, x, y, network=NETWORK),
+  "puzzlemix": lambda k, x, y: A.puzzlemix(k, x, y, network=NETWORK, cells=4),
   "manifold_mixup": lambda k, x, y: A.manifold_mixup(k, x, y),
   "patchup": lambda k, x, y: A.patchup(k, x, y, block_size=3),
   "mix, of all kinds": lambda k, x, y: A.mix(
@@ -157,6 +158,7 @@ CASES = MIXERS | PHOTOMETRIC | GEOMETRIC | POLICIES
 # Not functions of images and keys alone, or tested elsewhere.
 BUILDERS = {
   "between_stages",
+  "check_size",
   "devices_in_group",
   "draw_partners",
   "example_keys",

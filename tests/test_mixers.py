@@ -26,6 +26,7 @@ MIXERS = {
   "attentive_cutmix": augment.AttentiveCutMix(0.3),
   "snapmix": augment.SnapMix(0.5, 0.2, 0.9),
   "tokenmix": augment.TokenMix(0.5, 0.2, 0.9, 3),
+  "puzzlemix": augment.PuzzleMix(0.5, 0.2, 0.9, 4),
   "manifold_mixup": augment.ManifoldMixup(0.5, 0.2, 0.9),
   "patchup": augment.PatchUp(0.3, 3),
 }

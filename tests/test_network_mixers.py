@@ -29,7 +29,7 @@ from mixaug_jax.training import (
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 24
 SEED = np.uint32(0)
-LOOKING = ("attentive_cutmix", "snapmix")
+LOOKING = ("attentive_cutmix", "snapmix", "puzzlemix")
 BETWEEN = ("manifold_mixup", "patchup")
 
 
@@ -65,6 +65,7 @@ def build(name, model=None, **overrides):
     "batch_size": str(BATCH),
     "mix.name": name,
     "mix.probability": "1",
+    **({"mix.puzzlemix.cells": "4"} if name == "puzzlemix" else {}),
     **overrides,
   }
   exp = experiment.build(config_lib.load(f"{CONFIGS}/basic.py", overrides))
@@ -94,7 +95,7 @@ def test_what_the_network_sees_does_not_depend_on_the_devices(name):
   exp = build(name, Staged())
   state, host = state_of(exp), batch()
   recipe = exp.recipe
-  network = network_maps.of(recipe.model, recipe.preprocess, state)
+  network = network_maps.of(recipe.model, recipe.preprocess, state, recipe.loss)
 
   def inputs(devices):
     return lambda images, ids: step.network_input(
@@ -170,7 +171,7 @@ def test_the_class_map_is_the_class_activation_map():
   state, model = state_of(exp), exp.recipe.model
   images = jnp.asarray(batch()["image"] / 255, jnp.float32)
   ids = batch()["label"]
-  network = network_maps.of(model, lambda x: x, state)
+  network = network_maps.of(model, lambda x: x, state, exp.recipe.loss)
   maps = network["class_map"](images, jax.nn.one_hot(ids, 10))
   expected = cam.class_activation_map(
     model, {"params": state.params}, images, ids
@@ -219,6 +220,8 @@ def test_every_mixer_can_be_an_arm():
     ("patchup,cutmix", {}, "name it alone"),
     ("snapmix", {"loss.name": "sigmoid"}, "set loss.name=softmax"),
     ("gridmix", {"mix.gridmix.cells": "0"}, "cells must be a whole number"),
+    ("jigsaw", {"mix.jigsaw.cells": "5"}, "cells must divide the sides"),
+    ("puzzlemix", {"data.image_size": "9"}, "puzzlemix needs even sides"),
   ],
 )
 def test_what_does_not_fit_is_reported(name, overrides, words):

@@ -1,9 +1,9 @@
 """The mixers against values of published code.
 
 tests/data/published_mixers.npz holds what these packages computed for small
-arrays: gridmix and attentive_cutmix in OpenMixup, saliencymix, snapmix, patchup
-and manifold_mixup by their authors (saliency by OpenCV 5.0), jigsaw and mosaic
-in Kornia 0.9.
+arrays: gridmix and attentive_cutmix in OpenMixup, saliencymix, snapmix,
+puzzlemix, patchup and manifold_mixup by their authors (saliency by OpenCV 5.0,
+graph cuts by gco-wrapper 3.0.9), jigsaw and mosaic in Kornia 0.9.
 """
 
 import pathlib
@@ -16,6 +16,7 @@ import pytest
 from mixaug_jax import augment
 from mixaug_jax.augment import (
   attentive,
+  grid_cut,
   grids,
   mixing,
   partners,
@@ -140,6 +141,56 @@ def test_the_boxes_and_labels_of_snapmix():
   np.testing.assert_allclose(
     found.others[:, 0], PUBLISHED["snap_lam_b"], atol=1e-5
   )
+
+
+def published_puzzle(case):
+  """Returns the images that puzzlemix mixes, and the weights of the labels."""
+  cells, levels, lam = PUBLISHED[f"puzzle_{case}_settings"]
+  images = jnp.asarray(PUBLISHED["puzzle_images"])
+  saliency = jnp.asarray(PUBLISHED["puzzle_saliency"] / 2**10)
+  order = PUBLISHED["puzzle_partners"]
+  mixer = augment.PuzzleMix(cells=int(cells), levels=int(levels))
+  powers = [2**n for n in range(1, 5) if 2**n <= cells]
+  drawn = augment.Drawn(True, 1, (np.float32(lam), powers.index(int(cells))))
+  drawn = jax.tree.map(lambda x: jnp.asarray(x)[None], drawn)
+  found = mixer.weigh(
+    drawn,
+    mixing.Pair(
+      images, images[order], {"saliency": (saliency, saliency[order])}
+    ),
+  )
+  return found.pasted, found.lam
+
+
+@pytest.mark.parametrize(
+  ("case", "equal"),
+  [(0, range(4)), (1, [1, 2, 3]), (2, range(4)), (3, range(4)), (4, [2, 3])],
+)
+def test_the_images_and_labels_of_puzzlemix(case, equal):
+  """The authors' swaps end at a worse mask for the other three examples."""
+  mixed, lam = (np.asarray(x)[list(equal)] for x in published_puzzle(case))
+  expected = PUBLISHED[f"puzzle_{case}_mixed"][list(equal)].astype(int)
+  np.testing.assert_allclose(mixed, expected, atol=1)
+  expected = PUBLISHED[f"puzzle_{case}_lam"][list(equal)]
+  np.testing.assert_allclose(lam, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("case", "better"), [(3, []), (4, [0, 1])])
+def test_the_masks_of_puzzlemix_are_no_worse_than_by_swaps(case, better):
+  names = ("costs", "down", "right", "levels")
+  costs, down, right, levels = (PUBLISHED[f"puzzle_{case}_{x}"] for x in names)
+  costs *= (costs.shape[-1] - 1) ** 2
+  found = grid_cut.best_levels(*map(jnp.asarray, (costs, down, right)))
+
+  def energy(x):
+    x = np.asarray(x, int)
+    own = np.take_along_axis(costs, x[..., None], -1).sum((1, 2, 3))
+    below = (down * np.diff(x, axis=1) ** 2).sum((1, 2))
+    return own + below + (right * np.diff(x, axis=2) ** 2).sum((1, 2))
+
+  gain = energy(levels) - energy(found)
+  assert (gain >= 0).all()
+  assert np.flatnonzero(gain).tolist() == better
 
 
 def test_the_blocks_of_patchup():

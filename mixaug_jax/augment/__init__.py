@@ -71,6 +71,7 @@ from mixaug_jax.augment.mixers import (
 )
 from mixaug_jax.augment.mixing import Drawn, Mixer, Pair, Weights, mix
 from mixaug_jax.augment.mixture import (
+  check_size,
   keeps_mass,
   looks_at_network,
   make_mixer,
@@ -98,6 +99,7 @@ from mixaug_jax.augment.photometric import (
 )
 from mixaug_jax.augment.pipeline import make_augment, needs_margin
 from mixaug_jax.augment.policies import rand_augment, trivial_augment
+from mixaug_jax.augment.puzzle import PuzzleMix, puzzlemix
 from mixaug_jax.augment.remix import Remix
 from mixaug_jax.augment.resizing import (
   random_resized_crop,
@@ -155,6 +157,7 @@ __all__ = [
   "Pair",
   "PatchMix",
   "PatchUp",
+  "PuzzleMix",
   "Remix",
   "ResizeMix",
   "SaliencyMix",
@@ -178,6 +181,7 @@ __all__ = [
   "between_stages",
   "center_crop",
   "central_crop",
+  "check_size",
   "color_jitter",
   "compose",
   "cutmix",
@@ -212,6 +216,7 @@ __all__ = [
   "patchup",
   "perspective",
   "posterize",
+  "puzzlemix",
   "rand_augment",
   "random_affine",
   "random_apply",

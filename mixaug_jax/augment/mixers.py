@@ -19,6 +19,7 @@ from mixaug_jax.augment.dtypes import grey
 from mixaug_jax.augment.grids import GridMix, Jigsaw, Mosaic, PatchMix
 from mixaug_jax.augment.lambdas import AnyLambda, Beta, float32_if_traced
 from mixaug_jax.augment.mixing import Drawn, Mixer, Shard, mix
+from mixaug_jax.augment.puzzle import PuzzleMix
 from mixaug_jax.augment.resample import shrink_into
 from mixaug_jax.augment.saliency import SaliencyMix
 from mixaug_jax.augment.stage_mixers import ManifoldMixup, PatchUp
@@ -564,6 +565,7 @@ MIXERS: dict[str, type[Mixer]] = {
   "attentive_cutmix": AttentiveCutMix,
   "snapmix": SnapMix,
   "tokenmix": TokenMix,
+  "puzzlemix": PuzzleMix,
   "manifold_mixup": ManifoldMixup,
   "patchup": PatchUp,
 }

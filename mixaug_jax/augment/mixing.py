@@ -86,11 +86,13 @@ class Weights(NamedTuple):
     keep: as in `Drawn`, `[B, H, W, 1]`; the last axis may also be C.
     lam: weights of the own labels, float32 `[B]`.
     others: weights of the labels of each partner, float32 `[B, partners]`.
+    pasted: the pixels to paste, `[B, H, W, C]`; None: those of `Mixer.pixels`.
   """
 
   keep: jax.Array
   lam: jax.Array
   others: jax.Array
+  pasted: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,8 +389,9 @@ def _mixed(key, images, labels, enabled, maps, remix, settings, shard):
   pair = Pair(
     images, others[0], {name: (x, partners.of(x)) for name, x in maps.items()}
   )
-  weights = _weights(drawn, choice, mixers, pair)
   pasted = _pasted(images, others, choice, drawn.extra, mixers)
+  weights = _weights(drawn, choice, mixers, pair, pasted)
+  pasted = weights.pasted
   images = _blend(images, pasted, weights.keep, active[:, None, None, None])
   active = active[:, None]
   lam = jnp.where(active, weights.lam[:, None], 1)
@@ -401,24 +404,25 @@ def _mixed(key, images, labels, enabled, maps, remix, settings, shard):
   return images, _blend_labels(labels, partners.chain(labels, count), lam, rest)
 
 
-def _weights(drawn, choice, mixers, pair) -> Weights:
+def _weights(drawn, choice, mixers, pair, pasted) -> Weights:
   """Returns the weights of the drawn mixer, with all partners' labels."""
-  found = Weights(drawn.keep, drawn.lam, 1 - drawn.lam[:, None])
+  found = Weights(drawn.keep, drawn.lam, 1 - drawn.lam[:, None], pasted)
   count = max(mixer.partners for mixer in mixers)
   for number, mixer in enumerate(mixers):
     if type(mixer).weigh is Mixer.weigh:
       continue
     own = mixer.weigh(drawn._replace(extra=drawn.extra[number]), pair)
+    if own.pasted is None:
+      own = own._replace(pasted=found.pasted)
     if len(mixers) == 1:
       return own
     chosen = choice == number
-    found = Weights(
-      *(
-        jnp.where(jnp.expand_dims(chosen, range(1, new.ndim)), new, old)
-        for new, old in zip(
-          _alike(own, count), _alike(found, count), strict=True
-        )
-      )
+    found = jax.tree.map(
+      lambda new, old, chosen=chosen: jnp.where(
+        jnp.expand_dims(chosen, range(1, new.ndim)), new, old
+      ),
+      _alike(own, count),
+      _alike(found, count),
     )
   return found
 
@@ -427,7 +431,8 @@ def _alike(weights, count) -> Weights:
   """Returns the weights with `keep` in float32 and for `count` partners."""
   missing = count - weights.others.shape[1]
   others = jnp.pad(weights.others, ((0, 0), (0, missing)))
-  return Weights(weights.keep.astype(jnp.float32), weights.lam, others)
+  keep = weights.keep.astype(jnp.float32)
+  return weights._replace(keep=keep, others=others)
 
 
 def _blend_labels(labels, others, lam, rest):

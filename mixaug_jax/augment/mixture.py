@@ -137,6 +137,19 @@ def keeps_mass(mixer: Callable[..., Any]) -> bool:
   return all(x.keeps_mass for x in _mixers(mixer))
 
 
+def check_size(mixer: Callable[..., Any], side: int) -> None:
+  """Raises ValueError if a result of `make_mixer` cannot mix square images.
+
+  Args:
+    mixer: the result of `make_mixer`.
+    side: pixels of the images a side.
+  """
+  for each in _mixers(mixer):
+    if not each.between_stages:
+      draw = functools.partial(each.draw, height=side, width=side)
+      jax.eval_shape(draw, jax.random.key(0))
+
+
 def _mixers(mixer: Callable[..., Any]) -> Sequence[mixing.Mixer]:
   return getattr(mixer, "keywords", {}).get("mixers", ())
 

@@ -340,6 +340,7 @@ def _without_data(
   with _user_errors(config):
     mixer = augment.make_mixer(config.mix)
     set_config.check(config, mixer)
+    augment.check_size(mixer, config.data.image_size)
     if config.loss.class_weights is not None:
       class_weights.check(config.loss.name)
     return (

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mixaug_jax.models import Model
+from mixaug_jax.training.losses import Loss
 from mixaug_jax.training.state import TrainState
 
 # Functions `(images in [0, 1], labels) -> maps [B, h, w]`, by name.
@@ -21,13 +22,17 @@ def of(
   model: Model,
   preprocess: Callable[[jax.Array], jax.Array],
   state: TrainState,
+  loss: Loss,
 ) -> Network:
-  """Returns the functions of one network. A call costs one forward pass.
+  """Returns the functions of one network.
+
+  A call costs one forward pass, and one of `saliency` a backward pass as well.
 
   Args:
     model: the network.
     preprocess: float images in [0, 1] to what the network expects.
     state: holds its parameters and running statistics.
+    loss: of `(logits, labels)`.
 
   Returns:
     `attention`: the mean over the channels of the activations before the head.
@@ -35,15 +40,16 @@ def of(
     all classes by their weight in a label (Zhou et al., 2016,
     arXiv:1512.04150). It raises ValueError unless the head of the model is one
     linear layer over the mean of its activations.
+    `saliency`: the root mean square over the channels of the gradient of the
+    loss with respect to each pixel (Kim et al., 2020, arXiv:2009.06962).
   """
+  variables = jax.lax.stop_gradient(
+    {"params": state.params, "batch_stats": state.batch_stats}
+  )
 
   def activations(images):
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     x = model.apply(
-      jax.lax.stop_gradient(variables),
-      preprocess(images),
-      train=False,
-      stop=model.stages[-2],
+      variables, preprocess(images), train=False, stop=model.stages[-2]
     )
     return x.astype(jnp.float32)
 
@@ -68,4 +74,16 @@ def of(
       "bhwc,cn,bn->bhw", x, head["kernel"], labels, precision=highest
     )
 
-  return {"attention": attention, "class_map": class_map}
+  def saliency(images, labels):
+    def total(images):
+      logits = model.apply(variables, preprocess(images), train=False)
+      return jnp.sum(loss(logits.astype(jnp.float32), labels))
+
+    gradient = jax.grad(total)(images)
+    return jnp.sqrt(jnp.mean(gradient**2, axis=-1))
+
+  return {
+    "attention": attention,
+    "class_map": class_map,
+    "saliency": saliency,
+  }

@@ -249,7 +249,9 @@ def _train_step(recipe, devices, state, seed, examples):
   )
   network = None
   if augment.looks_at_network(recipe.mixer):
-    network = network_maps.of(recipe.model, recipe.preprocess, state)
+    network = network_maps.of(
+      recipe.model, recipe.preprocess, state, recipe.loss
+    )
   images, labels = network_input(
     recipe, seed, state.step, stored, class_ids, devices, network
   )
