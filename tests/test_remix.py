@@ -27,7 +27,7 @@ LABELS = jnp.eye(BATCH, dtype=jnp.float32)
 UNDEFINED = ("cutout", "jigsaw", "mosaic", "snapmix", "tokenmix")
 NETWORK = {
   name: lambda images, labels: jnp.mean(images, axis=-1)[:, ::4, ::4]
-  for name in ("attention", "class_map")
+  for name in ("attention", "class_map", "saliency")
 }
 
 
