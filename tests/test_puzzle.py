@@ -128,3 +128,35 @@ def test_odd_sides_are_reported():
   arguments = jax.random.key(0), jnp.ones((2, 7, 8, 3)), jnp.eye(2)
   with pytest.raises(ValueError, match="even sides, got images of 7x8"):
     augment.puzzlemix(*arguments, network={"saliency": noise})
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_map_without_shares_counts_as_even(value):
+  images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+
+  def mixed(value):
+    network = {"saliency": lambda x, _: jnp.full(x.shape[:3], value)}
+    call = (jax.random.key(6), images, jnp.eye(4))
+    return augment.puzzlemix(*call, network=network, cells=4)
+
+  found, even = mixed(value), mixed(1.0)
+  np.testing.assert_array_equal(found[0], even[0])
+  np.testing.assert_array_equal(found[1], even[1])
+
+
+def test_the_largest_settings_do_not_overflow():
+  """An image that pays for all of its cells is shown whole."""
+  images = jax.random.uniform(jax.random.key(1), (3, 16, 16, 3))
+  mixed, labels = augment.puzzlemix(
+    *(jax.random.key(0), images, jnp.eye(3)),
+    network={"saliency": light},
+    levels=4,
+    smoothness=10.0,
+    similarity=1.0,
+    prior=10.0,
+    min_lambda=1.0,
+    distance=1e6,
+    per_example=True,
+  )
+  np.testing.assert_array_equal(labels, jnp.eye(3))
+  np.testing.assert_array_equal(mixed, images)

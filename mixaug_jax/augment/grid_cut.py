@@ -26,7 +26,7 @@ def best_levels(
       sum over cells of costs[x]
         + sum over neighbours p and q of weight * (x[p] - x[q])**2
 
-  The minimum is exact. The sum of all numbers must be below 2**27.
+  The minimum is exact. The sum of all numbers must be below 2**29.
 
   Args:
     costs: of each level in each cell, int32 `[B, H, W, levels]`.

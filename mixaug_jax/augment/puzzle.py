@@ -41,11 +41,11 @@ class PuzzleMix(Beta):
 
   def __post_init__(self):
     super().__post_init__()
-    check.whole("cells", self.cells, 2, 32)
+    check.whole("cells", self.cells, 2, 16)
     check.whole("levels", self.levels, 2, 4)
-    check.within("smoothness", self.smoothness, 0, 100)
+    check.within("smoothness", self.smoothness, 0, 10)
     check.within("similarity", self.similarity, 0, 1)
-    check.within("prior", self.prior, 0, 100)
+    check.within("prior", self.prior, 0, 10)
     check.within("distance", self.distance, 0, 1e6)
 
   def draw(self, key: jax.Array, height: int, width: int) -> Drawn:
@@ -182,14 +182,16 @@ def _enlarged(maps, height, width):
 
 
 def _shares(maps, cells):
-  """Returns the share of each cell in a map, float32 `[B, cells, cells]`."""
+  """Returns the share of each cell in a map, float32 `[B, cells, cells]`.
+
+  Cells have equal shares where a map is zero, or not finite.
+  """
   batch, height, width = maps.shape
   shape = (batch, cells, height // cells, cells, width // cells)
   sums = jnp.mean(maps.astype(jnp.float32).reshape(shape), (2, 4))
   total = jnp.sum(sums, (1, 2), keepdims=True)
-  return jnp.where(
-    total > 0, sums / jnp.where(total > 0, total, 1), 1 / cells**2
-  )
+  usable = (total > 0) & (total < jnp.inf)
+  return jnp.where(usable, sums / jnp.where(usable, total, 1), 1 / cells**2)
 
 
 def _interpolated(first, second, top):
@@ -319,12 +321,14 @@ def puzzlemix(
     network: `{"saliency": function}`; the function of `(images, labels)`
       returns a map for each example, `[B, h, w]`, not negative: in the paper,
       the root mean square over the channels of the gradient of the loss.
-    cells: most cells in a row, 2 to 32.
+    cells: most cells in a row, 2 to 16.
     levels: number of shares that a cell can have, 2 to 4.
-    smoothness: weight of differences between neighbours, beta in the paper.
-    similarity: weight of pixels in them, in [0, 1], gamma in the paper.
-    prior: weight of lambda, eta in the paper.
-    distance: cost of a move, xi in the paper; a large number prevents all.
+    smoothness: weight of differences between neighbours, in [0, 10]; beta in
+      the paper.
+    similarity: weight of pixels in them, in [0, 1]; gamma in the paper.
+    prior: weight of lambda, in [0, 10]; eta in the paper.
+    distance: cost of a move, at least 0, xi in the paper; a large number
+      prevents all.
     min_lambda: lower bound on the lam of the prior.
     max_lambda: upper bound on it.
     probability: as in `cutmix`, like the arguments that follow.
