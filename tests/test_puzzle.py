@@ -160,3 +160,15 @@ def test_the_largest_settings_do_not_overflow():
   )
   np.testing.assert_array_equal(labels, jnp.eye(3))
   np.testing.assert_array_equal(mixed, images)
+
+
+@pytest.mark.parametrize("value", [255.0, np.nan])
+def test_pixels_out_of_range_end(value):
+  images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+  _, labels = augment.puzzlemix(
+    *(jax.random.key(6), images.at[0, 3, 3].set(value), jnp.eye(4)),
+    network={"saliency": lambda x, _: jnp.ones(x.shape[:3])},
+    cells=4,
+    similarity=1.0,
+  )
+  np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-6)

@@ -141,9 +141,7 @@ class PuzzleMix(Beta):
     for axis in (1, 2):
       edges = [_edges(x, cells, axis) for x in pixels]
       first, second = zip(*edges, strict=True)
-      cost = [
-        [weight * jnp.mean(abs(a - b), -1) for b in second] for a in first
-      ]
+      cost = [[weight * _difference(a, b) for b in second] for a in first]
       ahead, behind = [[(0, 0)] * 3 for _ in range(2)]
       ahead[axis], behind[axis] = (0, 1), (1, 0)
       of_own += jnp.pad(cost[0][1] + cost[0][0], ahead) / 2
@@ -198,6 +196,16 @@ def _interpolated(first, second, top):
   share = jnp.arange(top + 1, dtype=jnp.float32) / top
   share = share.reshape(1, 1, 1, -1)
   return (1 - share) * first[..., None] + share * second[..., None]
+
+
+def _difference(first, second):
+  """Returns the mean difference along a border, at most 1.
+
+  Energies of larger ones, as of images that are not in [0, 1], would have no
+  minimum cut.
+  """
+  difference = abs(first - second)
+  return jnp.mean(jnp.where(difference < 1, difference, 1), -1)
 
 
 def _edges(pixels, cells, axis):
