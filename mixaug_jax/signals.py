@@ -82,8 +82,12 @@ class _CtrlC:
     if self._presses > 1:
       os._exit(CTRL_C_CODE)
     if self._presses:
-      ends = lambda: self.exiting or self.waits or os._exit(CTRL_C_CODE)
-      after(_SECONDS, ends)
+      self.leave_soon()
+
+  def leave_soon(self) -> None:
+    """Ends the process after a while, unless the exception is caught."""
+    ends = lambda: self.exiting or self.waits or os._exit(CTRL_C_CODE)
+    after(_SECONDS, ends)
 
 
 def _in_an_import(frame: types.FrameType | None) -> bool:
@@ -150,6 +154,9 @@ def ctrl_c_waits() -> Iterator[None]:
     yield
     return
   before = signal.getsignal(signal.SIGINT)
+  if before is None:  # It is no handler of Python.
+    yield
+    return
   pressed: list[int] = []
   signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
   # Programs inherit the mask, but no handler; other threads may get the signal.
@@ -163,5 +170,7 @@ def ctrl_c_waits() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
     if _ctrl_c:
       _ctrl_c.waits = False
+      if pressed:
+        _ctrl_c.leave_soon()
     if pressed and callable(before):
       before(signal.SIGINT, None)

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -234,6 +235,20 @@ def test_a_job_returns_the_exit_code_of_its_cell(program, code, tmp_path):
   assert log.read_text("utf-8") == ("done\n" if code == 3 else "")
 
 
+class _Pressed(job.Job):
+  """Ctrl-C comes once when the cell has printed something."""
+
+  pressed = False
+
+  def _wait(self):
+    if not self.pressed:
+      self.pressed = True
+      while not self._log.read_text():
+        time.sleep(0.1)
+      raise KeyboardInterrupt
+    return super()._wait()
+
+
 def test_a_job_that_is_interrupted_waits_until_its_cell_is_saved(tmp_path):
   program = (
     "import os, signal, time\n"
@@ -242,13 +257,9 @@ def test_a_job_that_is_interrupted_waits_until_its_cell_is_saved(tmp_path):
     "  print('saved', flush=True)\n"
     "  os._exit(143)\n"
     "signal.signal(signal.SIGTERM, save)\n"
-    "time.sleep(1)\n"  # Until `Popen` has returned.
-    "os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    "print('ready', flush=True)\n"
+    "time.sleep(600)"
   )
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  try:
-    with pytest.raises(KeyboardInterrupt):
-      job.Job(["-c", program], tmp_path / "log")()
-  finally:
-    signal.signal(signal.SIGINT, before)
-  assert (tmp_path / "log").read_text() == "saved\n"
+  with pytest.raises(KeyboardInterrupt):
+    _Pressed(["-c", program], tmp_path / "log")()
+  assert (tmp_path / "log").read_text() == "ready\nsaved\n"

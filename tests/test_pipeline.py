@@ -487,6 +487,27 @@ def test_a_new_mixer_is_a_class_and_a_line(monkeypatch):
   np.testing.assert_allclose(jnp.diagonal(labels), 0.75)
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchMix(LeftMix):
+  """Its names are its own, and it needs the draw of the batch."""
+
+  share: float | None = None
+
+  def __post_init__(self):
+    pass
+
+  def for_batch(self, key):
+    return dataclasses.replace(self, share=0.5)
+
+  def draw(self, key, rows, columns):
+    return super().draw(key, rows, columns)
+
+
+def test_a_mixer_of_any_form_passes_the_check_of_the_size(monkeypatch):
+  monkeypatch.setitem(augment.MIXERS, "batchmix", BatchMix)
+  augment.check_size(augment.make_mixer(mixing(name="batchmix")), 8)
+
+
 def test_the_mixer_of_the_docs_is_found_in_its_module(tmp_path, monkeypatch):
   page = (DOCS / "extending.md").read_text("utf-8")
   code = page.split("```python\n# my_mixers.py\n")[1].split("```")[0]

@@ -63,6 +63,22 @@ def test_places_go_to_those_that_pay_least():
     assert got.tolist() == [holds[column] for column in range(9)]
 
 
+@pytest.mark.parametrize("cells", [4, 8])
+def test_a_compiled_transport_ends_with_a_permutation(cells):
+  """Costs that XLA computes twice must not differ between two rounds."""
+  rng = np.random.default_rng(0)
+  shares = rng.random((32, cells, cells), np.float32) ** 4
+  seen = jnp.asarray(rng.random(shares.shape) < 0.5)
+  found = jax.jit(
+    lambda maps: augment.PuzzleMix(cells=cells)._transport(
+      puzzle._shares(maps, cells), seen
+    )
+  )(jnp.asarray(shares))
+  np.testing.assert_array_equal(
+    np.sort(found), np.broadcast_to(np.arange(cells**2), found.shape)
+  )
+
+
 def test_equal_costs_leave_all_cells_in_place():
   costs = jnp.zeros((1, 4, 4)) + 1 - jnp.eye(4)
   assert puzzle.matching(costs).tolist() == [[0, 1, 2, 3]]

@@ -26,7 +26,8 @@ def best_levels(
       sum over cells of costs[x]
         + sum over neighbours p and q of weight * (x[p] - x[q])**2
 
-  The minimum is exact. The sum of all numbers must be below 2**29.
+  The minimum is exact. What can flow into one cell, its costs and levels**2
+  times its weights, must be below 2**29.
 
   Args:
     costs: of each level in each cell, int32 `[B, H, W, levels]`.
@@ -126,15 +127,17 @@ def _cut(arcs, excess, to_sink):
     new = jnp.maximum(height, raised(height, capacities, to_sink))
     return jnp.where(excess > 0, new, height), excess, to_sink, capacities
 
-  def go_on(state):
-    height, excess, *_ = state
-    return jnp.any((excess > 0) & (height < _FAR))
-
   def flow(state):
-    _, *state = jax.lax.fori_loop(0, _SWEEPS, sweep, state)
-    excess, to_sink, capacities = state
-    return distances(capacities, to_sink), excess, to_sink, capacities
+    _, *state = state
+    state = jax.lax.fori_loop(0, _SWEEPS, sweep, tuple(state))
+    _, excess, to_sink, capacities = state
+    height = distances(capacities, to_sink)
+    more = jnp.any((excess > 0) & (height < _FAR))
+    return more, height, excess, to_sink, capacities
 
-  state = distances(capacities, to_sink), excess, to_sink, capacities
-  height, *_ = jax.lax.while_loop(go_on, flow, state)
+  # All heights are 0 at first, so that nothing flows before the first exact
+  # heights. True, on the devices of the rest.
+  yes = jnp.all(excess == excess)
+  start = yes, jnp.zeros_like(excess), excess, to_sink, capacities
+  _, height, *_ = jax.lax.while_loop(lambda state: state[0], flow, start)
   return jnp.sum((height >= _FAR).reshape(batch, *shape), 1, jnp.int32)

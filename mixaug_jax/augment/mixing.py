@@ -437,14 +437,14 @@ def _alike(weights, count) -> Weights:
 
 def _blend_labels(labels, others, lam, rest):
   """Returns `lam * labels` and the rest, `[B, partners]`, of the others."""
-  dtype = _wide(labels.dtype)
+  dtype = wide(labels.dtype)
   mixed = lam.astype(dtype) * labels.astype(dtype)
   for number, other in enumerate(others):
     mixed += rest[:, number, None].astype(dtype) * other.astype(dtype)
   return mixed.astype(labels.dtype)
 
 
-def _wide(dtype):
+def wide(dtype):
   """Returns the dtype in which values of `dtype` are blended."""
   return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
@@ -531,7 +531,7 @@ def _blend(images, others, keep, active):
     return jnp.where(keep | ~active, images, others)
   # For finite floats, arithmetic with a mask of zeros and ones is as exact as a
   # selection and a third faster on CPUs, where XLA compiles that to branches.
-  wide = _wide(dtype)
-  keep = jnp.where(active, keep.astype(wide), 1)
-  blend = keep * images.astype(wide) + (1 - keep) * others.astype(wide)
+  blended = wide(dtype)
+  keep = jnp.where(active, keep.astype(blended), 1)
+  blend = keep * images.astype(blended) + (1 - keep) * others.astype(blended)
   return from_float32(blend, dtype)

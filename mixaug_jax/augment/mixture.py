@@ -146,8 +146,10 @@ def check_size(mixer: Callable[..., Any], side: int) -> None:
   """
   for each in _mixers(mixer):
     if not each.between_stages:
-      draw = functools.partial(each.draw, height=side, width=side)
-      jax.eval_shape(draw, jax.random.key(0))
+      jax.eval_shape(
+        lambda key, each=each: each.for_batch(key).draw(key, side, side),
+        jax.random.key(0),
+      )
 
 
 def _mixers(mixer: Callable[..., Any]) -> Sequence[mixing.Mixer]:

@@ -21,6 +21,7 @@ from mixaug_jax.augment.mixing import (
   Shard,
   Weights,
   mix,
+  wide,
 )
 
 _NEIGHBOURHOOD = 4  # Pixels a side, to compare the images at a border.
@@ -82,7 +83,7 @@ class PuzzleMix(Beta):
 
   def _grids(self, height: int, width: int) -> list[int]:
     """Returns the numbers of cells in a row that the grid may have."""
-    powers = [2**n for n in range(1, self.cells.bit_length())]
+    powers = [2**n for n in range(1, int(self.cells).bit_length())]
     grids = [n for n in powers if not height % n and not width % n]
     if not grids:
       raise ValueError(
@@ -93,7 +94,7 @@ class PuzzleMix(Beta):
   def _solve(self, cells, images, partners, own, other, lam):
     """Returns the mixed images, and the weights of their own labels."""
     own, other = _shares(own, cells), _shares(other, cells)
-    top = self.levels - 1
+    top = int(self.levels) - 1
     # Level k of a cell is k / top of the partner.
     hidden, revealed, down, right = self._borders(cells, images, partners)
     costs = _interpolated(other + hidden, own + revealed, top)
@@ -114,7 +115,8 @@ class PuzzleMix(Beta):
     ]
     height, width = images.shape[1:3]
     weight = spread(keep, height, width)[..., None]
-    first, second = (x.astype(jnp.float32) for x in moved)
+    dtype = wide(images.dtype)
+    weight, first, second = (x.astype(dtype) for x in (weight, *moved))
     mixed = weight * first + (1 - weight) * second
     return from_float32(mixed, images.dtype), jnp.mean(keep, (1, 2))
 
@@ -266,12 +268,15 @@ def matching(costs: jax.Array) -> jax.Array:
     kept = jnp.full((batch, n), n, jnp.int32)
     kept = kept.at[example, column].min(jnp.where(cheapest, row, n))
     refused = kept[example, column] != row
-    new = jnp.where(refused, jnp.inf, price)
-    costs = costs.at[example, row, column].set(new)
+    more = jnp.where(refused, jnp.inf, 0)
+    costs = costs.at[example, row, column].add(more.astype(costs.dtype))
     return costs, kept, jnp.any(refused)
 
-  nobody = jnp.zeros((batch, n), jnp.int32)
-  start = ask((costs, nobody, True))
+  # The first round is a part of the loop. XLA could otherwise compute the costs
+  # twice, with other rounding, and a row might be refused for ever. What starts
+  # the loop varies over a mesh as the costs do.
+  nobody = jnp.argmin(costs, 2).astype(jnp.int32)
+  start = costs, nobody, jnp.all(nobody >= 0)
   return jax.lax.while_loop(lambda state: state[2], ask, start)[1]
 
 
@@ -316,9 +321,11 @@ def puzzlemix(
   gains the saliency of the cell, see `matching`. The weight of the label is the
   mean of z.
 
-  The defaults are those of the authors' commands. Their code finds the levels
-  by swaps, a local minimum, and stops the transport after n rounds. The paper's
-  adversarial noise and its loss of clean images are not a part of it.
+  The defaults are those of the authors' commands; whole cells move, as in their
+  code for ImageNet. It finds the levels by swaps, a local minimum, and stops
+  the transport after n rounds; here it goes on, for up to n^2 rounds if
+  `distance` is small. The paper's adversarial noise and its loss of clean
+  images are not a part of it.
 
   Args:
     key: a PRNG key, typed or raw; draws lambda, the grid and the partners.
