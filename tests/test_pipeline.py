@@ -436,7 +436,7 @@ def test_every_setting_of_every_mixer_can_be_set():
         value = {"beta": "larger", "centred": "halves", "pixels": "swapped"}
         value = value[field.default]
       elif isinstance(field.default, int):
-        value = field.default + 1
+        value = field.default - 1
       else:
         value = factor * field.default + 0.05
       config[name][field.name] = value
