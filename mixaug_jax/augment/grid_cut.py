@@ -135,9 +135,8 @@ def _cut(arcs, excess, to_sink):
     more = jnp.any((excess > 0) & (height < _FAR))
     return more, height, excess, to_sink, capacities
 
-  # All heights are 0 at first, so that nothing flows before the first exact
-  # heights. True, on the devices of the rest.
-  yes = jnp.all(excess == excess)
+  # Heights of 0 are valid, because no arc leads down by more than 1.
+  yes = jnp.all(excess == excess)  # True, on the devices of the rest.
   start = yes, jnp.zeros_like(excess), excess, to_sink, capacities
   _, height, *_ = jax.lax.while_loop(lambda state: state[0], flow, start)
   return jnp.sum((height >= _FAR).reshape(batch, *shape), 1, jnp.int32)
