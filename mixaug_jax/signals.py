@@ -150,11 +150,9 @@ def ctrl_c_waits() -> Iterator[None]:
   Programs that are started in the context ignore it. The context has no effect
   in other threads than the main one, where Ctrl-C raises nothing.
   """
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
   before = signal.getsignal(signal.SIGINT)
-  if before is None:  # It is no handler of Python.
+  in_main = threading.current_thread() is threading.main_thread()
+  if not in_main or before is None:  # None: it is no handler of Python.
     yield
     return
   pressed: list[int] = []

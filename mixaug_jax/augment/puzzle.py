@@ -64,7 +64,7 @@ class PuzzleMix(Beta):
     lam, grid = drawn.extra
     lam = jnp.broadcast_to(lam, (batch,))
     saliency = [
-      jax.lax.stop_gradient(_enlarged(x, height, width))
+      jax.lax.stop_gradient(spread(x, height, width))
       for x in pair.maps["saliency"]
     ]
     call = (pair.images, pair.partners, *saliency, lam)
@@ -172,13 +172,6 @@ class PuzzleMix(Beta):
       seen.reshape(batch, 1, -1), shares.reshape(batch, -1, 1), 0
     )
     return matching(far - gain)
-
-
-def _enlarged(maps, height, width):
-  """Returns maps with a value for each pixel."""
-  if maps.shape[1:] == (height, width):
-    return maps
-  return spread(maps, height, width)
 
 
 def _shares(maps, cells):
